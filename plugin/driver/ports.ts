@@ -1,0 +1,236 @@
+/**
+ * The ports: everything the driver asks of the outside world, as interfaces and plain values. Adapters implement
+ * them with sockets; tests implement them in memory. Values are decoded and canonical; errors are `PortError`s that
+ * name the place and the remedy. Events arrive through callbacks that never throw.
+ */
+import type { Address, Endpoint, Prefix } from "../net/address.js";
+import type { PrivateKey, PublicKey } from "../net/key.js";
+
+/** A failure outside: what was attempted, what came back, and what an operator can do about it. */
+export class PortError extends Error {
+  override readonly name = "PortError";
+  constructor(
+    /** Where: `bird control socket /run/bird/bird.ctl`, `netlink RTM_NEWROUTE 198.18.0.1/32`. */
+    readonly place: string,
+    readonly problem: string,
+    readonly remedy: string = "",
+    /** Negative errno of the kernel, or a symbolic code, when there is one. */
+    readonly code: string | undefined = undefined,
+  ) {
+    super(`${place}: ${problem}${remedy === "" ? "" : ` (${remedy})`}`);
+  }
+}
+
+// ---------------------------------------------------------------------------------------------- routes and links
+
+export interface NextHop {
+  readonly ifindex: number;
+  /** Interface name, or `if<index>` when the kernel no longer knows it. */
+  readonly dev: string;
+  /** RTA_GATEWAY or RTA_VIA; undefined when the route is `dev IFACE` alone. */
+  readonly gateway: Address | undefined;
+  /** RTNH_F_DEAD or RTNH_F_LINKDOWN. */
+  readonly dead: boolean;
+}
+
+/** A route as the kernel holds it (`struct rtmsg` and its attributes, linux/rtnetlink.h). */
+export interface KernelRoute {
+  readonly table: number;
+  readonly prefix: Prefix;
+  /** RTPROT_*: 12 BIRD, 186 BGP, 188 OSPF, 196 static (FRR), 99 ours. */
+  readonly protocol: number;
+  readonly metric: number;
+  readonly type:
+    | "unicast"
+    | "local"
+    | "broadcast"
+    | "blackhole"
+    | "unreachable"
+    | "prohibit"
+    | "throw"
+    | "other";
+  /** RTA_MULTIPATH and nexthop objects are resolved; empty for blackhole and the like. */
+  readonly nextHops: readonly NextHop[];
+  /** RTA_NH_ID, 0 when the route has its next hops inline. */
+  readonly nexthopId: number;
+}
+
+export interface KernelLink {
+  readonly ifindex: number;
+  readonly name: string;
+  readonly up: boolean;
+  readonly mtu: number;
+}
+
+export type RouteEvent =
+  /** A full snapshot replaces everything known before: at start, and after an overrun (ENOBUFS). */
+  | {
+      readonly kind: "snapshot";
+      readonly routes: readonly KernelRoute[];
+      readonly links: readonly KernelLink[];
+    }
+  /** `gone` is the last known form of a removed route. A changed nexthop object is reported as `set` of every route that uses it. */
+  | { readonly kind: "set"; readonly route: KernelRoute }
+  | { readonly kind: "gone"; readonly route: KernelRoute }
+  | { readonly kind: "link"; readonly link: KernelLink; readonly gone: boolean };
+
+/** rtnetlink. Every call rejects with a PortError that carries the kernel's own extended-ack text where it has one. */
+export interface RoutePort {
+  /**
+   * Watches the routes of `tables` for which `keep` holds, and all links. The first event is a snapshot.
+   * An overrun leads to a new snapshot, never to an exception.
+   */
+  watch(
+    tables: readonly number[],
+    keep: (route: KernelRoute) => boolean,
+    onEvent: (event: RouteEvent) => void,
+  ): Promise<{ close(): Promise<void>; resync(): Promise<void> }>;
+  /** One table, without reading the others (NETLINK_GET_STRICT_CHK). */
+  dump(table: number): Promise<readonly KernelRoute[]>;
+  /** RTM_GETROUTE with RTM_F_FIB_MATCH: the FIB entry that matches; undefined when there is none (ENETUNREACH). */
+  lookup(destination: Address): Promise<KernelRoute | undefined>;
+  /** RTM_NEWROUTE with NLM_F_CREATE|NLM_F_REPLACE; `dev` without gateway, scope link. */
+  replace(route: {
+    table: number;
+    prefix: Prefix;
+    dev: string;
+    protocol: number;
+    metric: number;
+  }): Promise<void>;
+  /** Resolves also when the route did not exist. */
+  remove(route: { table: number; prefix: Prefix; protocol: number; metric: number }): Promise<void>;
+  links(): Promise<readonly KernelLink[]>;
+  /** Addresses of one interface. */
+  addresses(dev: string): Promise<readonly Prefix[]>;
+}
+
+// ---------------------------------------------------------------------------------------------- WireGuard
+
+export interface WireGuardPeer {
+  readonly publicKey: PublicKey;
+  readonly endpoint: Endpoint | undefined;
+  readonly allowedIps: readonly Prefix[];
+  /** Seconds; 0 is off. */
+  readonly keepalive: number;
+  /** Milliseconds since the epoch of the last completed handshake; 0 when there was none. */
+  readonly lastHandshake: number;
+  readonly rxBytes: number;
+  readonly txBytes: number;
+}
+
+export interface WireGuardDevice {
+  readonly name: string;
+  readonly publicKey: PublicKey | undefined;
+  readonly listenPort: number;
+  readonly peers: readonly WireGuardPeer[];
+}
+
+/** What a peer shall be; fields that are undefined are left alone on an existing peer. */
+export interface PeerSpec {
+  readonly publicKey: PublicKey;
+  readonly presharedKey?: PrivateKey | undefined;
+  readonly endpoint?: Endpoint | undefined;
+  /** Replaces the whole list. */
+  readonly allowedIps?: readonly Prefix[] | undefined;
+  readonly keepalive?: number | undefined;
+}
+
+export interface InterfaceSpec {
+  readonly name: string;
+  readonly privateKey: PrivateKey;
+  /** 0 lets the kernel choose. */
+  readonly listenPort: number;
+  readonly mtu: number;
+  /** Host prefixes (no connected route) and at most one /64 for link-local. */
+  readonly addresses: readonly Prefix[];
+}
+
+export interface WireGuardPort {
+  /** Creates the interface if it is missing (kernel, else wireguard-go), then sets key, port, MTU, addresses, loose rp_filter and `up`. Idempotent. */
+  ensure(spec: InterfaceSpec): Promise<{ created: boolean; backend: "kernel" | "uapi" }>;
+  /** Undefined when there is no such interface, or no WireGuard behind it. */
+  device(name: string): Promise<WireGuardDevice | undefined>;
+  setPeer(name: string, peer: PeerSpec): Promise<void>;
+  removePeer(name: string, publicKey: PublicKey): Promise<void>;
+  /** Deletes the interface (and ends a wireguard-go that ran it). Idempotent. */
+  destroy(name: string): Promise<void>;
+}
+
+// ---------------------------------------------------------------------------------------------- traffic, datagrams
+
+/** Bytes that left by the overlay towards one masked destination since the counter was created. */
+export interface TrafficSample {
+  readonly destination: Prefix;
+  readonly bytes: number;
+  readonly packets: number;
+}
+
+export interface TrafficPort {
+  /**
+   * Creates our own nftables table (replacing a leftover of the same name): per-destination counters of what leaves by the overlay, masked to
+   * `mask4`/`mask6` bits, control traffic excluded; and the rule that drops forwarded control packets that did not arrive by the overlay.
+   */
+  setUp(spec: {
+    table: string;
+    overlay: string;
+    controlPort: number;
+    mask4: number;
+    mask6: number;
+    timeoutSeconds: number;
+  }): Promise<void>;
+  read(): Promise<readonly TrafficSample[]>;
+  tearDown(): Promise<void>;
+}
+
+export interface DatagramSocket {
+  /** Fire and forget: an error is reported through `onError`. `dev` of the socket is the scope of link-local destinations. */
+  send(to: Endpoint, payload: Uint8Array): void;
+  close(): Promise<void>;
+}
+
+export interface DatagramPort {
+  /** A UDP socket bound to `address:port` and to the interface `dev` (SO_BINDTODEVICE); rejects with PortError (EADDRINUSE names the likely culprit). */
+  open(
+    bind: { dev: string; address: Address; port: number },
+    onDatagram: (from: Endpoint, payload: Uint8Array) => void,
+    onError: (error: PortError) => void,
+  ): Promise<DatagramSocket>;
+}
+
+// ---------------------------------------------------------------------------------------------- routing daemons
+
+/** One thing the daemon should have and has not. `remedy` quotes the line to add and the file it is in. */
+export interface DaemonFinding {
+  readonly severity: "error" | "warning";
+  readonly problem: string;
+  readonly remedy: string;
+}
+
+/** Why an offered prefix is, or is not, the daemon's choice: in the daemon's own terms. */
+export interface DaemonExplanation {
+  readonly selected: boolean;
+  /** `BIRD: rejected by import filter`, `FRR: OSPF route preferred, distance 110 < 200`. */
+  readonly reason: string;
+}
+
+/** The control connection to BIRD or FRR. Selection itself is watched in the kernel; this explains it. */
+export interface DaemonPort {
+  readonly kind: "bird" | "frr";
+  /** Checks that what bird-config/ or frr-config/ provides is there. Rejects only when the daemon cannot be reached. */
+  check(expect: DaemonExpectation): Promise<{ version: string; findings: readonly DaemonFinding[] }>;
+  explain(prefix: Prefix, alias: Address): Promise<DaemonExplanation>;
+  /** Asks the daemon to send the offers session's routes through its policy again (BIRD `reload in`, FRR soft in). */
+  close(): Promise<void>;
+}
+
+/** What the daemon's configuration must agree with. */
+export interface DaemonExpectation {
+  readonly overlay: string;
+  readonly blackboardTable: number;
+  readonly aliasPool4: Prefix;
+  readonly aliasPool6: Prefix | undefined;
+  /** Addresses shortcutd dials from. */
+  readonly offersSource: Address;
+  readonly feedSource: Address;
+  readonly localAs: number;
+}
