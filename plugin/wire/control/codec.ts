@@ -1,0 +1,378 @@
+/**
+ * Between bytes and the values of message.ts. protobuf decoding is lenient (it keeps unknown enum values and skips wrong wire
+ * types), so every field is checked here afterwards; a datagram is either whole and valid or a typed error.
+ */
+import {
+  type Address,
+  addressBytes,
+  addressFromBytes,
+  type Endpoint,
+  familyOf,
+  type Prefix,
+  prefixAddress,
+  prefixFromBytes,
+  prefixLength,
+} from "../../net/address.js";
+import { keyBytes, publicKeyFromBytes } from "../../net/key.js";
+import { err, ok, type Result, unreachable } from "../../net/result.js";
+import {
+  COOKIE_BYTES,
+  type ControlBody,
+  type ControlDecodeError,
+  type Envelope,
+  type Epochs,
+  type ExchangeBody,
+  type Id64,
+  MAC_BYTES,
+  MAX_CANDIDATES,
+  MAX_DATAGRAM,
+  MAX_PREFIXES,
+  MAX_REASON,
+  MIN_REQUEST,
+  PROTOCOL_VERSION,
+  type RefusalCode,
+} from "./message.js";
+import { shortcutd as pb } from "./pb/shortcutd.js";
+
+class Invalid extends Error {
+  constructor(
+    readonly field: string,
+    readonly problem: string,
+  ) {
+    super(`${field}: ${problem}`);
+  }
+}
+
+const refusalCodes: readonly RefusalCode[] = [
+  "unspecified",
+  "not-registered",
+  "not-found",
+  "ambiguous",
+  "not-a-hub",
+  "busy",
+  "key-in-use",
+  "stale",
+  "not-permitted",
+  "version",
+];
+
+/** 8 bytes as 16 hex digits. @throws RangeError for any other length (a caller's bug). */
+export function id64FromBytes(bytes: Uint8Array): Id64 {
+  if (bytes.length !== 8) throw new RangeError(`an identifier has 8 bytes, not ${bytes.length}`);
+  let out = "";
+  for (const b of bytes) out += b.toString(16).padStart(2, "0");
+  return out as Id64;
+}
+
+export function id64Bytes(id: Id64): Uint8Array {
+  const out = new Uint8Array(8);
+  for (let i = 0; i < 8; i++) out[i] = Number.parseInt(id.slice(2 * i, 2 * i + 2), 16);
+  return out;
+}
+
+export const ZERO_ID = "0000000000000000" as Id64;
+
+// ------------------------------------------------------------------------------------------------ encoding
+
+const toEndpoint = (e: Endpoint) => ({ address: addressBytes(e.address), port: e.port });
+const toPrefix = (p: Prefix) => ({ address: addressBytes(prefixAddress(p)), length: prefixLength(p) });
+const toExchange = (b: ExchangeBody) => ({
+  epochs: b.epochs,
+  candidates: b.candidates.map(toEndpoint),
+  mtu: b.mtu,
+});
+const clip = (reason: string): string => reason.slice(0, MAX_REASON);
+
+function toBody(b: ControlBody): pb.Body.$Properties {
+  switch (b.kind) {
+    case "challenge":
+      return { challenge: { cookie: b.cookie } };
+    case "register":
+      return { register: { listenPort: b.listenPort, handshakeAge: b.handshakeAge } };
+    case "registered":
+      return { registered: { listenPort: b.listenPort, lifetime: b.lifetime } };
+    case "resolve":
+      return { resolve: { destination: toPrefix(b.destination), page: b.page } };
+    case "resolve-owner":
+      return { resolve: { owner: addressBytes(b.owner), page: b.page } };
+    case "resolved":
+      return {
+        resolved: {
+          owner: addressBytes(b.owner),
+          prefixes: b.prefixes.map(toPrefix),
+          generation: id64Bytes(b.generation),
+          lifetime: b.lifetime,
+          pages: b.pages,
+        },
+      };
+    case "exchange":
+      return { exchange: toExchange(b) };
+    case "exchanged":
+      return { exchanged: toExchange(b) };
+    case "selected":
+      return { selected: { epochs: b.epochs, selected: b.selected, reason: clip(b.reason) } };
+    case "ready":
+      return { ready: { epochs: b.epochs } };
+    case "withdraw":
+      return { withdraw: { epochs: b.epochs, reason: clip(b.reason) } };
+    case "flipped":
+      return { flipped: { epochs: b.epochs } };
+    case "purge":
+      return { purge: { owner: addressBytes(b.owner) } };
+    case "keepalive":
+      return { keepalive: {} };
+    case "kept":
+      return {
+        kept: {
+          ...(b.reflexive === undefined ? {} : { reflexive: toEndpoint(b.reflexive) }),
+          age: b.age,
+          generation: id64Bytes(b.generation),
+        },
+      };
+    case "ack":
+      return { ack: {} };
+    case "refused":
+      return { refused: { code: refusalCodes.indexOf(b.code), reason: clip(b.reason) } };
+    default:
+      return unreachable(b);
+  }
+}
+
+export const encodeBody = (body: ControlBody): Uint8Array => pb.Body.encode(toBody(body)).finish();
+
+/** The datagram's bytes. A request without cookie is padded to MIN_REQUEST. */
+export function encodeEnvelope(e: Envelope): Uint8Array {
+  const message = {
+    version: PROTOCOL_VERSION,
+    requestId: id64Bytes(e.requestId),
+    reply: e.reply,
+    cookie: e.cookie,
+    publicKey: keyBytes(e.publicKey),
+    bootId: id64Bytes(e.bootId),
+    body: e.body,
+    mac: e.mac,
+  };
+  const bytes = pb.Datagram.encode(message).finish();
+  if (e.reply || e.cookie.length > 0 || bytes.length >= MIN_REQUEST) return bytes;
+  return pb.Datagram.encode({ ...message, padding: new Uint8Array(MIN_REQUEST - bytes.length) }).finish();
+}
+
+/**
+ * What the MAC covers (see proto/shortcutd.proto). HMAC and X25519 are the caller's: this module is pure layout.
+ */
+export function macInput(
+  e: Omit<Envelope, "mac" | "publicKey">,
+  source: Address,
+  destination: Address,
+): Uint8Array {
+  const domain = new TextEncoder().encode("shortcutd control 1");
+  const parts = [
+    domain,
+    id64Bytes(e.requestId),
+    Uint8Array.of(e.reply ? 1 : 0),
+    mapped(source),
+    mapped(destination),
+    Uint8Array.of(e.cookie.length),
+    e.cookie,
+    id64Bytes(e.bootId),
+    e.body,
+  ];
+  const out = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
+  let at = 0;
+  for (const p of parts) {
+    out.set(p, at);
+    at += p.length;
+  }
+  return out;
+}
+
+/** An address as 16 bytes, IPv4 as ::ffff:a.b.c.d (RFC 4291 §2.5.5.2). */
+function mapped(a: Address): Uint8Array {
+  const bytes = addressBytes(a);
+  if (familyOf(a) === 6) return bytes;
+  const out = new Uint8Array(16);
+  out.set([0xff, 0xff], 10);
+  out.set(bytes, 12);
+  return out;
+}
+
+// ------------------------------------------------------------------------------------------------ decoding
+
+function exactly(field: string, bytes: Uint8Array, ...lengths: number[]): Uint8Array {
+  if (!lengths.includes(bytes.length))
+    throw new Invalid(field, `has ${bytes.length} bytes, not ${lengths.join(" or ")}`);
+  return bytes;
+}
+const anId = (field: string, bytes: Uint8Array): Id64 => id64FromBytes(exactly(field, bytes, 8));
+const anAddress = (field: string, bytes: Uint8Array): Address =>
+  addressFromBytes(exactly(field, bytes, 4, 16));
+
+function anEndpoint(field: string, e: pb.Endpoint.$Properties): Endpoint {
+  const port = e.port ?? 0;
+  if (port < 1 || port > 65535) throw new Invalid(`${field}.port`, `${port} is not 1 to 65535`);
+  return { address: anAddress(`${field}.address`, e.address ?? new Uint8Array()), port };
+}
+
+function aPrefix(field: string, p: pb.Prefix.$Properties | null | undefined): Prefix {
+  if (p === null || p === undefined) throw new Invalid(field, "is missing");
+  const bytes = exactly(`${field}.address`, p.address ?? new Uint8Array(), 4, 16);
+  const length = p.length ?? 0;
+  if (length > bytes.length * 8)
+    throw new Invalid(`${field}.length`, `${length} exceeds ${bytes.length * 8}`);
+  const out = prefixFromBytes(bytes, length);
+  if (prefixAddress(out) !== addressFromBytes(bytes)) throw new Invalid(field, "has host bits set");
+  return out;
+}
+
+function theEpochs(field: string, e: pb.Epochs.$Properties | null | undefined): Epochs {
+  const mine = e?.mine ?? 0;
+  if (mine === 0) throw new Invalid(`${field}.epochs.mine`, "is missing or 0");
+  return { mine, yours: e?.yours ?? 0 };
+}
+
+function theExchange(field: string, e: pb.Exchange.$Properties): ExchangeBody {
+  const candidates = e.candidates ?? [];
+  if (candidates.length > MAX_CANDIDATES)
+    throw new Invalid(`${field}.candidates`, `${candidates.length} exceed ${MAX_CANDIDATES}`);
+  const mtu = e.mtu ?? 0;
+  if (mtu < 576 || mtu > 65535) throw new Invalid(`${field}.mtu`, `${mtu} is not 576 to 65535`);
+  return {
+    epochs: theEpochs(field, e.epochs),
+    candidates: candidates.map((c, i) => anEndpoint(`${field}.candidates[${i}]`, c)),
+    mtu,
+  };
+}
+
+/** Reasons go to logs and terminals of the other side: control characters are not let through. */
+function aReason(text: string | null | undefined): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: that is what is filtered
+  return clip((text ?? "").replace(/[\u0000-\u001f\u007f-\u009f]/g, "?"));
+}
+
+const aPort = (field: string, port: number | null | undefined): number => {
+  const p = port ?? 0;
+  if (p < 1 || p > 65535) throw new Invalid(field, `${p} is not 1 to 65535`);
+  return p;
+};
+
+function fromBody(b: pb.Body & pb.Body.$Shape): ControlBody {
+  switch (b.kind) {
+    case "challenge":
+      return {
+        kind: "challenge",
+        cookie: exactly("challenge.cookie", b.challenge.cookie ?? new Uint8Array(), COOKIE_BYTES),
+      };
+    case "register":
+      return {
+        kind: "register",
+        listenPort: aPort("register.listen_port", b.register.listenPort),
+        handshakeAge: b.register.handshakeAge ?? 0,
+      };
+    case "registered":
+      return {
+        kind: "registered",
+        listenPort: aPort("registered.listen_port", b.registered.listenPort),
+        lifetime: b.registered.lifetime ?? 0,
+      };
+    case "resolve": {
+      const r = pb.Resolve.create(b.resolve);
+      if (r.owner !== null && r.owner !== undefined && r.owner.length > 0)
+        return { kind: "resolve-owner", owner: anAddress("resolve.owner", r.owner), page: r.page ?? 0 };
+      return {
+        kind: "resolve",
+        destination: aPrefix("resolve.destination", r.destination),
+        page: r.page ?? 0,
+      };
+    }
+    case "resolved": {
+      const prefixes = b.resolved.prefixes ?? [];
+      if (prefixes.length > MAX_PREFIXES)
+        throw new Invalid("resolved.prefixes", `${prefixes.length} exceed ${MAX_PREFIXES}`);
+      return {
+        kind: "resolved",
+        owner: anAddress("resolved.owner", b.resolved.owner ?? new Uint8Array()),
+        prefixes: prefixes.map((p, i) => aPrefix(`resolved.prefixes[${i}]`, p)),
+        generation: anId("resolved.generation", b.resolved.generation ?? new Uint8Array()),
+        lifetime: b.resolved.lifetime ?? 0,
+        pages: Math.max(1, b.resolved.pages ?? 1),
+      };
+    }
+    case "exchange":
+      return { kind: "exchange", ...theExchange("exchange", b.exchange) };
+    case "exchanged":
+      return { kind: "exchanged", ...theExchange("exchanged", b.exchanged) };
+    case "selected":
+      return {
+        kind: "selected",
+        epochs: theEpochs("selected", b.selected.epochs),
+        selected: b.selected.selected ?? false,
+        reason: aReason(b.selected.reason),
+      };
+    case "ready":
+      return { kind: "ready", epochs: theEpochs("ready", b.ready.epochs) };
+    case "withdraw":
+      return {
+        kind: "withdraw",
+        epochs: theEpochs("withdraw", b.withdraw.epochs),
+        reason: aReason(b.withdraw.reason),
+      };
+    case "flipped":
+      return { kind: "flipped", epochs: theEpochs("flipped", b.flipped.epochs) };
+    case "purge":
+      return { kind: "purge", owner: anAddress("purge.owner", b.purge.owner ?? new Uint8Array()) };
+    case "keepalive":
+      return { kind: "keepalive" };
+    case "kept":
+      return {
+        kind: "kept",
+        reflexive: b.kept.reflexive ? anEndpoint("kept.reflexive", b.kept.reflexive) : undefined,
+        age: b.kept.age ?? 0,
+        generation: anId("kept.generation", b.kept.generation ?? new Uint8Array()),
+      };
+    case "ack":
+      return { kind: "ack" };
+    case "refused":
+      return {
+        kind: "refused",
+        code: refusalCodes[b.refused.code ?? 0] ?? "unspecified",
+        reason: aReason(b.refused.reason),
+      };
+    case undefined:
+      throw new Invalid("kind", "is missing, or of a later version");
+    default:
+      return unreachable(b);
+  }
+}
+
+function guarded<T>(field: string, decode: () => T): Result<T, ControlDecodeError> {
+  try {
+    return ok(decode());
+  } catch (e) {
+    if (e instanceof Invalid) return err({ field: `${field}.${e.field}`, problem: e.problem });
+    return err({ field, problem: `not protobuf: ${e instanceof Error ? e.message : String(e)}` });
+  }
+}
+
+/** The envelope alone: what must be looked at before the sender is believed. */
+export function decodeEnvelope(bytes: Uint8Array): Result<Envelope, ControlDecodeError> {
+  if (bytes.length > MAX_DATAGRAM)
+    return err({ field: "Datagram", problem: `${bytes.length} bytes exceed ${MAX_DATAGRAM}` });
+  const d = guarded("Datagram", () => pb.Datagram.decode(bytes));
+  if (!d.ok) return d;
+  const version = d.value.version;
+  if (version !== PROTOCOL_VERSION)
+    return err({ field: "Datagram.version", problem: `${version} is not ${PROTOCOL_VERSION}`, version });
+  return guarded("Datagram", () => ({
+    requestId: anId("request_id", d.value.requestId),
+    reply: d.value.reply,
+    cookie: exactly("cookie", d.value.cookie, 0, COOKIE_BYTES),
+    publicKey: publicKeyFromBytes(exactly("public_key", d.value.publicKey, 32)),
+    bootId: anId("boot_id", d.value.bootId),
+    body: d.value.body,
+    mac: exactly("mac", d.value.mac, 0, MAC_BYTES),
+  }));
+}
+
+export function decodeBody(bytes: Uint8Array): Result<ControlBody, ControlDecodeError> {
+  return guarded("Body", () => fromBody(pb.Body.decode(bytes)));
+}
