@@ -1,0 +1,142 @@
+/**
+ * Network namespaces for tests. Each has its own `/run` (so that daemons use their default sockets and pid files beside
+ * other copies of themselves) and its own pid namespace: when the one process that holds it dies, the kernel kills
+ * everything that ran in it, also when the test process is killed. The test process itself can move its sockets there:
+ * the network namespace belongs to a thread, and Node makes its sockets on the main thread.
+ */
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { closeSync, openSync, readFileSync } from "node:fs";
+import koffi from "koffi";
+
+const libc = koffi.load("libc.so.6");
+const setns: (fd: number, type: number) => number = libc.func("int setns(int fd, int nstype)");
+const CLONE_NEWNET = 0x40000000;
+
+/** Polls until `condition` yields something other than undefined or false. @throws Error that names `what` after `ms`. */
+export async function eventually<T>(
+  what: string,
+  condition: () => T | undefined | false | Promise<T | undefined | false>,
+  ms = 20_000,
+): Promise<T> {
+  const deadline = Date.now() + ms;
+  for (;;) {
+    const value = await condition();
+    if (value !== undefined && value !== false) return value;
+    if (Date.now() > deadline) throw new Error(`not within ${ms} ms: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** Runs `body` with the main thread in the network namespace of process `pid`, and returns to where it was. */
+export function withNetns<T>(path: string, body: () => T): T {
+  const home = openSync("/proc/thread-self/ns/net", "r");
+  const there = openSync(path, "r");
+  try {
+    if (setns(there, CLONE_NEWNET) !== 0) throw new Error(`setns ${path} failed: are we root?`);
+    try {
+      return body();
+    } finally {
+      if (setns(home, CLONE_NEWNET) !== 0)
+        throw new Error("cannot return to the network namespace of the test");
+    }
+  } finally {
+    closeSync(there);
+    closeSync(home);
+  }
+}
+
+export class Namespace {
+  private constructor(
+    private readonly holder: ChildProcess,
+    /** Pid, as the host sees it, of the first process inside. */
+    readonly pid: number,
+  ) {}
+
+  /** A namespace with `lo` up, a private /run and /proc, and nothing else. */
+  static async create(): Promise<Namespace> {
+    const script =
+      "mount --make-rprivate / && mount -t tmpfs tmpfs /run && ip link set lo up && echo ready && exec sleep infinity";
+    const holder = spawn(
+      "unshare",
+      ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script],
+      { stdio: ["ignore", "pipe", "pipe"] },
+    );
+    let said = "";
+    let complained = "";
+    holder.stdout?.on("data", (d: Buffer) => {
+      said += d.toString();
+    });
+    holder.stderr?.on("data", (d: Buffer) => {
+      complained += d.toString();
+    });
+    try {
+      await eventually(
+        "a namespace",
+        () => {
+          if (holder.exitCode !== null) throw new Error(`unshare failed: ${complained.trim()}`);
+          return said.includes("ready");
+        },
+        10_000,
+      );
+    } catch (error) {
+      holder.kill("SIGKILL");
+      throw error;
+    }
+    const children = readFileSync(`/proc/${holder.pid}/task/${holder.pid}/children`, "utf8").trim();
+    return new Namespace(holder, Number(children.split(" ")[0]));
+  }
+
+  get netns(): string {
+    return `/proc/${this.pid}/ns/net`;
+  }
+
+  private enter(command: readonly string[]): string[] {
+    return ["-t", String(this.pid), "-n", "-m", "-p", "--", ...command];
+  }
+
+  /** Runs a command inside, waits for it, and returns its standard output. @throws Error with its standard error. */
+  run(...command: string[]): string {
+    return execFileSync("nsenter", this.enter(command), {
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "pipe"],
+      timeout: 20_000,
+      maxBuffer: 64 << 20,
+    });
+  }
+
+  /** As {@link run}, through `sh -c`. */
+  sh(script: string): string {
+    return this.run("sh", "-c", script);
+  }
+
+  /** Starts a process inside that lives until it is killed or the namespace ends. */
+  start(...command: string[]): ChildProcess {
+    return spawn("nsenter", this.enter(command), { stdio: "ignore" });
+  }
+
+  /** Moves the sockets that this test process makes from now on into the namespace, until the function returned is called. */
+  enterNetwork(): () => void {
+    const home = openSync("/proc/thread-self/ns/net", "r");
+    const there = openSync(this.netns, "r");
+    const result = setns(there, CLONE_NEWNET);
+    closeSync(there);
+    if (result !== 0) {
+      closeSync(home);
+      throw new Error("setns failed: are we root?");
+    }
+    return () => {
+      setns(home, CLONE_NEWNET);
+      closeSync(home);
+    };
+  }
+
+  /** Kills everything inside; resolves when it is gone. */
+  async destroy(): Promise<void> {
+    if (this.holder.exitCode !== null || this.holder.signalCode !== null) return;
+    const gone = new Promise<void>((resolve) => {
+      this.holder.once("exit", () => resolve());
+    });
+    this.holder.kill("SIGKILL");
+    await gone;
+  }
+}
