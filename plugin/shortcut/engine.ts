@@ -1,0 +1,159 @@
+/**
+ * The engine of one router: the control link and the role, spoke or hub. Sans-I/O: `handleInput(now, input)`,
+ * `pollOutput()`, `handleTimeout(now)`, `pollTimeout()`; time is monotonic milliseconds. Thousands run in one simulated network.
+ */
+import type { Address, Prefix } from "../net/address.js";
+import type { Id64, ReplyBody, RequestBody } from "../wire/control/message.js";
+import { AliasPool } from "./aliases.js";
+import { ControlLink, type Correspondent, type Crypto, type Identity, type Outcome } from "./control.js";
+import type { Input, Output, RoutingView } from "./events.js";
+import { Hub } from "./hub.js";
+import type { Parameters } from "./parameters.js";
+import { Spoke, type SpokeConfig } from "./spoke.js";
+
+export interface EngineConfig {
+  readonly self: Identity;
+  readonly role:
+    | { readonly kind: "hub"; readonly maxSpokes: number }
+    | ({ readonly kind: "spoke" } & SpokeConfig);
+  readonly controlPort: number;
+  /** UDP port of the direct interface. */
+  readonly listenPort: number;
+  readonly overlayMtu: number;
+  readonly aliasPools: { readonly 4: Prefix; readonly 6: Prefix | undefined };
+  readonly parameters: Parameters;
+}
+
+/** What comes from outside besides inputs: primitives, randomness, and the daemon's routes. */
+export interface Surroundings {
+  readonly crypto: Crypto;
+  readonly randomBytes: (n: number) => Uint8Array;
+  readonly routing: RoutingView;
+}
+
+export class Engine {
+  private readonly out: Output[] = [];
+  private readonly control: ControlLink;
+  readonly spoke: Spoke | undefined;
+  readonly hub: Hub | undefined;
+  private epoch = 0;
+  private stopping = false;
+  private stopped = false;
+
+  constructor(
+    readonly config: EngineConfig,
+    surroundings: Surroundings,
+    now: number,
+  ) {
+    const { self, parameters } = config;
+    const { randomBytes } = surroundings;
+    this.control = new ControlLink(
+      self,
+      config.controlPort,
+      surroundings.crypto,
+      randomBytes,
+      parameters,
+      (t, from, body) => this.answer(t, from, body),
+    );
+    const host = {
+      self,
+      parameters,
+      routing: surroundings.routing,
+      aliases: new AliasPool(config.aliasPools),
+      overlayMtu: config.overlayMtu,
+      listenPort: () => config.listenPort,
+      random: () => {
+        const b = randomBytes(4);
+        return (((b[0] ?? 0) << 16) | ((b[1] ?? 0) << 8) | (b[2] ?? 0)) / 0x1000000;
+      },
+      emit: (o: Output) => {
+        this.out.push(o);
+      },
+      request: (t: number, to: Address, body: RequestBody, done: (t: number, o: Outcome) => void): Id64 =>
+        this.control.request(t, to, body, done),
+      cancel: (id: Id64) => this.control.cancel(id),
+      nextEpoch: () => ++this.epoch,
+    };
+    if (config.role.kind === "hub") {
+      this.hub = new Hub({ ...host, maxSpokes: config.role.maxSpokes });
+      this.spoke = undefined;
+    } else {
+      this.spoke = new Spoke(host, config.role, now);
+      this.hub = undefined;
+    }
+  }
+
+  private answer(now: number, from: Correspondent, body: RequestBody): ReplyBody {
+    if (this.spoke !== undefined) return this.spoke.handleRequest(now, from, body);
+    if (this.hub !== undefined) return this.hub.handle(now, from, body);
+    return { kind: "refused", code: "not-permitted", reason: "this router has no role" };
+  }
+
+  handleInput(now: number, input: Input): void {
+    switch (input.kind) {
+      case "datagram":
+        this.control.handleDatagram(now, input.from, input.payload);
+        break;
+      case "fib":
+        this.hub?.updateFib(now, input.routes);
+        break;
+      case "overlay-peers": {
+        const allowed = input.peers.flatMap((p) =>
+          p.allowedIps.map((prefix) => ({ prefix, peer: p.publicKey as string })),
+        );
+        this.hub?.updateAllowedIps(now, allowed);
+        this.spoke?.handleInput(now, input);
+        break;
+      }
+      case "peers":
+        this.hub?.updateDirect(input.readAt, input.peers);
+        this.spoke?.handleInput(now, input);
+        break;
+      case "stop":
+        this.stopping = true;
+        this.spoke?.handleInput(now, input);
+        break;
+      default:
+        this.spoke?.handleInput(now, input);
+    }
+    this.settle();
+  }
+
+  private settle(): void {
+    for (;;) {
+      const datagram = this.control.pollOutput();
+      if (datagram === undefined) break;
+      this.out.push({ kind: "send", ...datagram });
+    }
+    for (const p of this.control.problems.splice(0))
+      this.out.push({
+        kind: "problem",
+        place: `control datagram from ${p.from.address} port ${p.from.port}`,
+        problem: p.problem,
+      });
+    if (this.stopping && !this.stopped && (this.spoke?.quiet ?? true)) {
+      this.stopped = true;
+      this.spoke?.stopLinks();
+      this.hub?.stop();
+      this.out.push({ kind: "stopped" });
+    }
+  }
+
+  pollOutput(): Output | undefined {
+    return this.out.shift();
+  }
+
+  pollTimeout(): number | undefined {
+    const times = [this.control.pollTimeout(), this.spoke?.pollTimeout(), this.hub?.pollTimeout()];
+    let at: number | undefined;
+    for (const t of times) if (t !== undefined && (at === undefined || t < at)) at = t;
+    return at;
+  }
+
+  handleTimeout(now: number): void {
+    this.control.handleTimeout(now);
+    this.spoke?.handleTimeout(now);
+    if (!this.stopping) this.hub?.handleTimeout(now);
+    this.settle();
+  }
+}

@@ -1,0 +1,169 @@
+/**
+ * What enters and leaves an engine. Inputs are facts that the driver observed (mostly kernel state); outputs are effects that
+ * it carries out in order. The machine never assumes that an effect happened: it waits for the fact.
+ */
+import type { Address, Endpoint, Prefix } from "../net/address.js";
+import type { PublicKey } from "../net/key.js";
+import type { Id64 } from "../wire/control/message.js";
+import type { Probe } from "../wire/probe.js";
+
+/** By which way the FIB sends a prefix at this moment, overrides of our own included. */
+export type Path = "overlay" | "direct" | "other" | "none";
+
+/** The daemon's decision about one offered prefix, as the selection watcher reads it from the kernel. */
+export interface RouteState {
+  readonly prefix: Prefix;
+  readonly selected: boolean;
+  /** In the daemon's terms, when it is not selected. */
+  readonly reason: string;
+  readonly path: Path;
+  /** The same without overrides of our own: where the daemon's own route points. */
+  readonly daemonPath: Path;
+}
+
+/** What the daemon itself has for a destination, without any offer. */
+export interface Underneath {
+  /** The route's own prefix: the destination itself, or one that covers it. */
+  readonly prefix: Prefix;
+  readonly nextHop: Address;
+}
+
+/** The daemon's routes, asked synchronously. */
+export interface RoutingView {
+  /** The route that lies (or would lie) underneath an offer for `prefix`, if it leaves by the overlay; otherwise why not. */
+  underneath(prefix: Prefix): Underneath | { readonly refusal: string };
+}
+
+/** A snapshot of the direct interface's peers. */
+export interface PeerStatus {
+  readonly publicKey: PublicKey;
+  readonly endpoint: Endpoint | undefined;
+  /** Milliseconds since the epoch; 0 when there was none. */
+  readonly lastHandshake: number;
+  readonly rxBytes: number;
+  readonly txBytes: number;
+}
+
+export type Input =
+  | { readonly kind: "datagram"; readonly from: Endpoint; readonly payload: Uint8Array }
+  /** A probe that arrived on the direct interface from the link-local (or overlay) address of `owner`. */
+  | { readonly kind: "probe"; readonly owner: Address; readonly probe: Probe }
+  | {
+      readonly kind: "traffic";
+      readonly samples: readonly { readonly destination: Prefix; readonly bytes: number }[];
+    }
+  | { readonly kind: "route-state"; readonly state: RouteState }
+  /** Feed or FIB changed for these prefixes; "all" after a feed reset. */
+  | { readonly kind: "underneath-changed"; readonly prefixes: readonly Prefix[] | "all" }
+  | { readonly kind: "offers-session"; readonly established: boolean; readonly reason: string }
+  | { readonly kind: "explained"; readonly prefix: Prefix; readonly reason: string }
+  /** Direct interface, as read from the kernel. */
+  | { readonly kind: "peers"; readonly readAt: number; readonly peers: readonly PeerStatus[] }
+  /** A `peer` output took effect, or failed. */
+  | { readonly kind: "peer-applied"; readonly publicKey: PublicKey; readonly error: string | undefined }
+  /** AllowedIPs and endpoints of the overlay interface. */
+  | {
+      readonly kind: "overlay-peers";
+      readonly peers: readonly {
+        readonly publicKey: PublicKey;
+        readonly allowedIps: readonly Prefix[];
+        readonly endpoint: Endpoint | undefined;
+      }[];
+    }
+  /** Hub: the main FIB, whole. */
+  | { readonly kind: "fib"; readonly routes: readonly (readonly [Prefix, { readonly overlay: boolean }])[] }
+  /** Whether packets may use the direct interface at all (link up, rp_filter loose on both); otherwise why not. */
+  | { readonly kind: "direct-usable"; readonly usable: boolean; readonly reason: string }
+  /** The operator's `shortcutctl purge`. */
+  | { readonly kind: "purge"; readonly owner: Address | "all" }
+  | { readonly kind: "stop" };
+
+export interface PeerWant {
+  readonly publicKey: PublicKey;
+  readonly endpoint: Endpoint | undefined;
+  readonly allowedIps: readonly Prefix[];
+  readonly keepalive: number;
+}
+
+/** The life of one shortcut, as an operator reads it in logs, `status` and the lab's timeline. */
+export interface Transition {
+  readonly owner: Address;
+  readonly stage: Stage;
+  readonly previous: Stage | undefined;
+  readonly reason: string;
+  readonly prefixes: readonly Prefix[];
+}
+
+export type Stage =
+  | "resolving"
+  | "exchanging"
+  | "offered"
+  | "refused"
+  | "connecting"
+  | "direct"
+  | "returning"
+  | "draining"
+  | "backoff"
+  | "gone";
+
+/** Facts inside a stage that a timeline wants to show. */
+export type Milestone =
+  | "over-threshold"
+  | "resolved"
+  | "exchanged"
+  | "selected"
+  | "selected-by-owner"
+  | "peer-created"
+  | "handshake"
+  | "path-proven"
+  | "flipping"
+  | "flipped"
+  | "path-failed"
+  | "flipped-back"
+  | "override"
+  | "peer-removed";
+
+export type Output =
+  | { readonly kind: "send"; readonly to: Endpoint; readonly payload: Uint8Array }
+  | { readonly kind: "probe"; readonly owner: Address; readonly publicKey: PublicKey; readonly probe: Probe }
+  /** Where an alias host route points; `absent` removes it. */
+  | { readonly kind: "alias"; readonly alias: Address; readonly to: "overlay" | "direct" | "absent" }
+  | { readonly kind: "offer"; readonly prefix: Prefix; readonly alias: Address; readonly underneath: Prefix }
+  | { readonly kind: "withdraw"; readonly prefix: Prefix }
+  | { readonly kind: "explain"; readonly prefix: Prefix; readonly alias: Address }
+  | { readonly kind: "peer"; readonly owner: Address; readonly want: PeerWant }
+  | { readonly kind: "unpeer"; readonly owner: Address; readonly publicKey: PublicKey }
+  | { readonly kind: "override"; readonly prefix: Prefix; readonly want: boolean }
+  | { readonly kind: "transition"; readonly transition: Transition }
+  | {
+      readonly kind: "milestone";
+      readonly owner: Address;
+      readonly milestone: Milestone;
+      readonly detail: string;
+    }
+  | { readonly kind: "problem"; readonly place: string; readonly problem: string }
+  /** `stop` is complete: nothing of this engine is left in kernel or daemon. */
+  | { readonly kind: "stopped" };
+
+/** A row of `shortcutctl status`. */
+export interface ShortcutStatus {
+  readonly owner: Address;
+  readonly stage: Stage;
+  readonly since: number;
+  readonly origin: "local" | "remote";
+  readonly reason: string;
+  readonly prefixes: readonly {
+    readonly prefix: Prefix;
+    readonly alias: Address | undefined;
+    readonly selected: boolean;
+    readonly path: Path;
+    readonly reason: string;
+  }[];
+  readonly publicKey: PublicKey | undefined;
+  readonly bootId: Id64 | undefined;
+  readonly endpoint: Endpoint | undefined;
+  readonly retryAt: number | undefined;
+  /** Milliseconds, of the direct path. */
+  readonly roundTrip: number | undefined;
+  readonly bitsPerSecond: number | undefined;
+}

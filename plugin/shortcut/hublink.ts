@@ -1,0 +1,168 @@
+/**
+ * A spoke's relation to one hub: registered and kept alive, or trying to be. The hub tells the port of its direct interface and, once the rendezvous
+ * peer has carried data, the reflexive endpoint of this spoke; both go away with the registration, the shortcuts do not.
+ */
+import { type Address, type Endpoint, hostPrefix, type Prefix, sameEndpoint } from "../net/address.js";
+import type { PublicKey } from "../net/key.js";
+import { PrefixMap } from "../net/lpm.js";
+import type { Id64, RequestBody } from "../wire/control/message.js";
+import type { Correspondent, Outcome } from "./control.js";
+import type { Output } from "./events.js";
+import { linkLocalOf } from "./linklocal.js";
+import type { Parameters } from "./parameters.js";
+
+export interface HubLinkHost {
+  readonly parameters: Parameters;
+  readonly listenPort: () => number;
+  random(): number;
+  emit(output: Output): void;
+  request(now: number, to: Address, body: RequestBody, done: (now: number, outcome: Outcome) => void): Id64;
+}
+
+export interface HubStatus {
+  readonly address: Address;
+  readonly registered: boolean;
+  readonly since: number;
+  readonly reflexive: Endpoint | undefined;
+  readonly problem: string;
+}
+
+export class HubLink {
+  registered: Correspondent | undefined;
+  reflexive: Endpoint | undefined;
+  generation: Id64 | undefined;
+  problem = "not yet registered";
+  private since: number;
+  private nextAt: number;
+  private failures = 0;
+  private hubPort = 0;
+  private underlay: Address | undefined;
+  private peer: { readonly key: PublicKey; readonly endpoint: Endpoint } | undefined;
+  private waiting = false;
+
+  constructor(
+    private readonly host: HubLinkHost,
+    readonly address: Address,
+    now: number,
+  ) {
+    this.since = now;
+    this.nextAt = now;
+  }
+
+  pollTimeout(): number | undefined {
+    return this.waiting ? undefined : this.nextAt;
+  }
+
+  handleTimeout(now: number): void {
+    if (this.waiting || now < this.nextAt) return;
+    this.waiting = true;
+    const body: RequestBody =
+      this.registered === undefined
+        ? { kind: "register", listenPort: this.host.listenPort(), handshakeAge: 0 }
+        : { kind: "keepalive" };
+    this.host.request(now, this.address, body, (t, o) => this.answered(t, o));
+  }
+
+  private answered(now: number, o: Outcome): void {
+    this.waiting = false;
+    const p = this.host.parameters;
+    if (o.kind === "timeout") {
+      this.lose(
+        now,
+        `hub ${this.address} does not answer on the control port: is shortcutd running there, and does the overlay reach it?`,
+      );
+      return;
+    }
+    switch (o.body.kind) {
+      case "registered":
+        if (this.registered === undefined) this.since = now;
+        this.registered = o.from;
+        this.problem = "";
+        this.failures = 0;
+        this.hubPort = o.body.listenPort;
+        this.meet();
+        this.nextAt = now; // the first keepalive brings the generation
+        return;
+      case "kept":
+        // a rendezvous that has not been heard yet is asked for soon again
+        this.nextAt =
+          now +
+          (o.body.reflexive === undefined ? 1_000 : p.hubKeepalive * (0.75 + 0.25 * this.host.random()));
+        this.reflexive = o.body.reflexive ?? this.reflexive;
+        this.generation = o.body.generation;
+        return;
+      case "refused":
+        if (this.registered !== undefined && o.body.code === "not-registered") {
+          this.registered = undefined;
+          this.nextAt = now;
+          return;
+        }
+        this.lose(now, `hub ${this.address} refuses: ${o.body.reason}`);
+        return;
+      default:
+        this.lose(now, `hub ${this.address} answers ${o.body.kind}`);
+    }
+  }
+
+  private lose(now: number, problem: string): void {
+    if (this.problem !== problem) this.host.emit({ kind: "problem", place: `hub ${this.address}`, problem });
+    if (this.registered !== undefined) this.since = now;
+    this.registered = undefined;
+    this.problem = problem;
+    this.failures++;
+    this.nextAt =
+      now + Math.min(30_000, 1_000 * 2 ** Math.min(5, this.failures)) * (0.75 + 0.5 * this.host.random());
+  }
+
+  /** Where the hub's overlay peer lives in the underlay: its direct interface listens at the same address. */
+  overlayPeers(
+    peers: readonly { readonly allowedIps: readonly Prefix[]; readonly endpoint: Endpoint | undefined }[],
+  ): void {
+    const map = new PrefixMap<Endpoint | undefined>();
+    for (const peer of peers) for (const a of peer.allowedIps) map.set(a, peer.endpoint);
+    const endpoint = map.longestMatch(hostPrefix(this.address))?.value;
+    if (endpoint === undefined || endpoint.address === this.underlay) return;
+    this.underlay = endpoint.address;
+    this.meet();
+  }
+
+  /** Configures the rendezvous peer: its keepalive opens and holds the NAT mapping of the direct interface. */
+  private meet(): void {
+    if (this.registered === undefined || this.underlay === undefined || this.hubPort === 0) return;
+    const endpoint = { address: this.underlay, port: this.hubPort };
+    const key = this.registered.publicKey;
+    if (this.peer !== undefined && this.peer.key === key && sameEndpoint(this.peer.endpoint, endpoint))
+      return;
+    if (this.peer !== undefined && this.peer.key !== key)
+      this.host.emit({ kind: "unpeer", owner: this.address, publicKey: this.peer.key });
+    this.peer = { key, endpoint };
+    this.host.emit({
+      kind: "peer",
+      owner: this.address,
+      want: {
+        publicKey: key,
+        endpoint,
+        allowedIps: [hostPrefix(linkLocalOf(key))],
+        keepalive: this.host.parameters.peerKeepalive,
+      },
+    });
+  }
+
+  stop(): void {
+    if (this.peer !== undefined)
+      this.host.emit({ kind: "unpeer", owner: this.address, publicKey: this.peer.key });
+    this.peer = undefined;
+    this.registered = undefined;
+    this.nextAt = Number.POSITIVE_INFINITY;
+  }
+
+  status(): HubStatus {
+    return {
+      address: this.address,
+      registered: this.registered !== undefined,
+      since: this.since,
+      reflexive: this.reflexive,
+      problem: this.problem,
+    };
+  }
+}

@@ -1,0 +1,436 @@
+/**
+ * The spoke's part: which destinations are hot, who owns them, and one machine per owner. Resolutions are bounded in number and
+ * remembered, also when the answer is no; everything here is derived again from the trigger at the next reading, so
+ * nothing needs a queue.
+ */
+import { type Address, contains, type Endpoint, hostPrefix, overlaps, type Prefix } from "../net/address.js";
+import type { PublicKey } from "../net/key.js";
+import type { ReplyBody, RequestBody } from "../wire/control/message.js";
+import type { Correspondent } from "./control.js";
+import { generationOf } from "./digest.js";
+import type { Input, PeerStatus, RouteState, ShortcutStatus } from "./events.js";
+import { HubLink, type HubLinkHost, type HubStatus } from "./hublink.js";
+import { type Attested, type Host, Shortcut } from "./machine.js";
+import { type DestinationRate, Trigger, type TriggerParameters } from "./trigger.js";
+
+export interface SpokeConfig {
+  readonly hubs: readonly Address[];
+  readonly trigger: TriggerParameters;
+  /** Endpoints that the operator knows to work: offered first. */
+  readonly publicEndpoints: readonly Endpoint[];
+  readonly maxShortcuts: number;
+}
+
+type MachineHost = Omit<
+  Host,
+  "candidates" | "selfGeneration" | "resolveOwner" | "isHot" | "lowRate" | "directUsable"
+>;
+export type SpokeHost = MachineHost & HubLinkHost;
+
+/** What is known about a destination that has no shortcut. */
+interface Unresolved {
+  readonly reason: string;
+  readonly retryAt: number;
+  readonly failures: number;
+}
+
+const RESOLUTIONS_IN_FLIGHT = 32;
+
+export interface DestinationStatus {
+  readonly rate: DestinationRate;
+  readonly owner: Address | undefined;
+  readonly reason: string;
+}
+
+export class Spoke {
+  private readonly trigger: Trigger;
+  private readonly links: HubLink[];
+  private readonly machines = new Map<Address, Shortcut>();
+  private readonly owners = new Map<Address, Attested & { readonly expires: number }>();
+  private readonly resolving = new Set<Prefix>();
+  private readonly unresolved = new Map<Prefix, Unresolved>();
+  /** Failures of machines that have gone: forgiven with time. */
+  private readonly failures = new Map<Address, { readonly count: number; readonly at: number }>();
+  private usable = { usable: false, reason: "the direct interface is not up yet" };
+  private sessionUp = false;
+  private sessionReason = "the offers session is not established yet";
+  private stopping = false;
+
+  constructor(
+    private readonly host: SpokeHost,
+    private readonly config: SpokeConfig,
+    now: number,
+  ) {
+    this.trigger = new Trigger(config.trigger);
+    this.links = config.hubs.map((h) => new HubLink(host, h, now));
+  }
+
+  // ------------------------------------------------------------------------------------------ what machines ask
+
+  private machineHost(): Host {
+    return {
+      self: this.host.self,
+      parameters: this.host.parameters,
+      routing: this.host.routing,
+      aliases: this.host.aliases,
+      overlayMtu: this.host.overlayMtu,
+      random: () => this.host.random(),
+      emit: (o) => this.host.emit(o),
+      request: (now, to, body, done) => this.host.request(now, to, body, done),
+      cancel: (id) => this.host.cancel(id),
+      nextEpoch: () => this.host.nextEpoch(),
+      candidates: () => this.candidates(),
+      selfGeneration: () =>
+        this.links.find((l) => l.registered !== undefined || l.generation !== undefined)?.generation,
+      resolveOwner: (now, owner, done) => this.resolveOwner(now, owner, done),
+      isHot: (prefixes) => this.isHot(prefixes),
+      lowRate: this.config.trigger.rate * this.config.trigger.hysteresis,
+      directUsable: () => this.usable,
+    };
+  }
+
+  private candidates(): Endpoint[] {
+    const out = new Map<string, Endpoint>();
+    const reflexive = this.links.flatMap((l) => (l.reflexive === undefined ? [] : [l.reflexive]));
+    for (const e of [...this.config.publicEndpoints, ...reflexive]) out.set(`${e.address} ${e.port}`, e);
+    return [...out.values()];
+  }
+
+  private isHot(prefixes: readonly Prefix[]): boolean {
+    for (const r of this.trigger.rates())
+      if (r.hot && prefixes.some((p) => overlaps(p, r.destination))) return true;
+    return false;
+  }
+
+  private hub(): HubLink | undefined {
+    return this.links.find((l) => l.registered !== undefined);
+  }
+
+  // ------------------------------------------------------------------------------------------ resolution
+
+  private resolveOwner(
+    now: number,
+    owner: Address,
+    done: (now: number, r: Attested | { readonly refusal: string }) => void,
+  ): void {
+    const known = this.owners.get(owner);
+    if (known !== undefined && known.expires > now) done(now, known);
+    else
+      this.resolve(
+        now,
+        (page) => ({ kind: "resolve-owner", owner, page }),
+        (t, r) => done(t, r),
+      );
+  }
+
+  private resolve(
+    now: number,
+    ask: (page: number) => RequestBody,
+    done: (now: number, r: (Attested & { readonly owner: Address }) | { readonly refusal: string }) => void,
+  ): void {
+    const hub = this.hub();
+    if (hub === undefined) {
+      done(now, { refusal: this.links[0]?.problem ?? "no hub is configured" });
+      return;
+    }
+    const collected: Prefix[] = [];
+    const next = (t: number, page: number): void => {
+      this.host.request(t, hub.address, ask(page), (u, o) => {
+        if (o.kind === "timeout")
+          return done(u, { refusal: `hub ${hub.address} did not answer the resolution` });
+        if (o.body.kind === "refused") return done(u, { refusal: `hub: ${o.body.reason}` });
+        if (o.body.kind !== "resolved") return done(u, { refusal: `hub answered ${o.body.kind}` });
+        collected.push(...o.body.prefixes);
+        if (page + 1 < o.body.pages && page < 64) return next(u, page + 1);
+        const attested = { prefixes: collected, generation: o.body.generation, owner: o.body.owner };
+        if (generationOf(collected) !== attested.generation)
+          return done(u, { refusal: "the hub's routes changed while they were asked for" });
+        this.owners.set(o.body.owner, { ...attested, expires: u + o.body.lifetime * 1000 });
+        done(u, attested);
+      });
+    };
+    next(now, 0);
+  }
+
+  private ownerOf(now: number, destination: Prefix): (Attested & { readonly owner: Address }) | undefined {
+    for (const [owner, a] of this.owners)
+      if (a.expires > now && a.prefixes.some((p) => contains(p, destination))) return { owner, ...a };
+    return undefined;
+  }
+
+  /** Every hot destination without a machine gets one, or a reason. */
+  private pursue(now: number): void {
+    if (this.stopping || !this.sessionUp) return;
+    for (const r of this.trigger.rates()) {
+      if (!r.hot) continue;
+      const known = this.ownerOf(now, r.destination);
+      if (known !== undefined) this.start(now, known.owner, known, r);
+      else this.lookUp(now, r);
+    }
+  }
+
+  private lookUp(now: number, r: DestinationRate): void {
+    const destination = r.destination;
+    if (this.resolving.has(destination) || this.resolving.size >= RESOLUTIONS_IN_FLIGHT) return;
+    const before = this.unresolved.get(destination);
+    if (before !== undefined && before.retryAt > now) return;
+    for (const m of this.machines.values())
+      if (m.prefixes.some((p) => overlaps(p, destination)) && !m.resting) return;
+    this.resolving.add(destination);
+    this.resolve(
+      now,
+      (page) => ({ kind: "resolve", destination, page }),
+      (t, result) => {
+        this.resolving.delete(destination);
+        if ("refusal" in result) {
+          const failures = (before?.failures ?? 0) + 1;
+          const pause = Math.min(this.host.parameters.backoffMax, 5_000 * 2 ** Math.min(failures - 1, 6));
+          this.unresolved.set(destination, { reason: result.refusal, retryAt: t + pause, failures });
+          return;
+        }
+        this.unresolved.delete(destination);
+        if (this.stopping) return;
+        this.start(t, result.owner, result, r);
+      },
+    );
+  }
+
+  private start(now: number, owner: Address, attested: Attested, r: DestinationRate): void {
+    if (owner === this.host.self.address) {
+      this.unresolved.set(r.destination, {
+        reason: "the hub routes it to this router",
+        retryAt: now + 60_000,
+        failures: 1,
+      });
+      return;
+    }
+    if (this.machines.has(owner)) return;
+    if (!this.hasRoom()) {
+      const reason = `the maximum of ${this.config.maxShortcuts} shortcuts is reached`;
+      this.unresolved.set(r.destination, { reason, retryAt: now + 10_000, failures: 1 });
+      return;
+    }
+    const machine = this.create(now, owner, "local");
+    const rate = `${(r.bitsPerSecond / 1e6).toFixed(1)} Mbit/s to ${r.destination}`;
+    this.host.emit({ kind: "milestone", owner, milestone: "over-threshold", detail: rate });
+    this.host.emit({ kind: "milestone", owner, milestone: "resolved", detail: attested.prefixes.join(", ") });
+    machine.startLocal(now, attested, rate);
+  }
+
+  private hasRoom(): boolean {
+    let active = 0;
+    for (const m of this.machines.values()) if (!m.resting) active++;
+    return active < this.config.maxShortcuts;
+  }
+
+  private create(now: number, owner: Address, origin: "local" | "remote"): Shortcut {
+    const f = this.failures.get(owner);
+    const remembered = f !== undefined && now - f.at < this.host.parameters.backoffMax ? f.count : 0;
+    const machine = new Shortcut(this.machineHost(), owner, origin, now, remembered);
+    this.machines.set(owner, machine);
+    return machine;
+  }
+
+  private sweep(now: number): void {
+    for (const [owner, m] of this.machines) {
+      if (!m.finished) continue;
+      this.machines.delete(owner);
+      if (m.failures > 0) this.failures.set(owner, { count: m.failures, at: now });
+      else this.failures.delete(owner);
+    }
+  }
+
+  // ------------------------------------------------------------------------------------------ inputs
+
+  handleInput(now: number, input: Exclude<Input, { kind: "datagram" | "fib" }>): void {
+    switch (input.kind) {
+      case "traffic":
+        this.trigger.read(now, input.samples);
+        for (const d of this.unresolved.keys()) if (!this.trigger.isHot(d)) this.unresolved.delete(d);
+        this.pursue(now);
+        break;
+      case "probe":
+        this.machines.get(input.owner)?.handleProbe(now, input.probe);
+        break;
+      case "route-state":
+        this.routeState(now, input.state);
+        break;
+      case "underneath-changed": {
+        const touches = (m: Shortcut) =>
+          input.prefixes === "all" ||
+          m.prefixes.some((p) => (input.prefixes as readonly Prefix[]).some((q) => overlaps(p, q)));
+        for (const m of [...this.machines.values()]) if (touches(m)) m.underneathChanged(now);
+        break;
+      }
+      case "offers-session":
+        this.sessionUp = input.established;
+        this.sessionReason = input.reason;
+        if (!input.established) for (const m of [...this.machines.values()]) m.sessionDown(now, input.reason);
+        break;
+      case "explained":
+        for (const m of this.machines.values()) m.explained(input.prefix, input.reason);
+        break;
+      case "peers":
+        this.peers(now, input.peers);
+        break;
+      case "peer-applied":
+        for (const m of [...this.machines.values()])
+          if (m.publicKey === input.publicKey) m.peerApplied(now, input.error);
+        break;
+      case "overlay-peers":
+        for (const l of this.links) l.overlayPeers(input.peers);
+        break;
+      case "direct-usable":
+        this.usable = { usable: input.usable, reason: input.reason };
+        if (!input.usable) for (const m of [...this.machines.values()]) m.directUnusable(now, input.reason);
+        break;
+      case "purge":
+        for (const [owner, m] of [...this.machines])
+          if (input.owner === "all" || input.owner === owner) m.stop(now, "purged by the operator");
+        if (input.owner === "all") this.owners.clear();
+        else this.owners.delete(input.owner);
+        break;
+      case "stop":
+        this.stopping = true;
+        for (const m of [...this.machines.values()]) m.stop(now, "shortcutd stops");
+        break;
+    }
+    this.sweep(now);
+  }
+
+  private routeState(now: number, state: RouteState): void {
+    for (const m of [...this.machines.values()]) if (m.offersPrefix(state.prefix)) m.routeState(now, state);
+  }
+
+  private peers(now: number, peers: readonly PeerStatus[]): void {
+    const byKey = new Map<PublicKey, PeerStatus>(peers.map((p) => [p.publicKey, p]));
+    for (const m of [...this.machines.values()]) {
+      const status = m.publicKey === undefined ? undefined : byKey.get(m.publicKey);
+      if (status !== undefined) m.peerStatus(now, status);
+    }
+  }
+
+  handleRequest(now: number, from: Correspondent, body: RequestBody): ReplyBody {
+    const reply = this.dispatch(now, from, body);
+    this.sweep(now);
+    return reply;
+  }
+
+  private dispatch(now: number, from: Correspondent, body: RequestBody): ReplyBody {
+    switch (body.kind) {
+      case "register":
+      case "resolve":
+      case "resolve-owner":
+      case "keepalive":
+        return { kind: "refused", code: "not-a-hub", reason: `${this.host.self.address} is a spoke` };
+      case "purge":
+        return this.purge(now, from, body.owner);
+      case "exchange": {
+        const machine = this.machines.get(from.address);
+        if (this.stopping) return { kind: "refused", code: "busy", reason: "this end is stopping" };
+        if (machine !== undefined) return machine.handleRequest(now, from, body);
+        if (!this.sessionUp)
+          return {
+            kind: "refused",
+            code: "busy",
+            reason: `no session with the daemon: ${this.sessionReason}`,
+          };
+        if (!this.hasRoom())
+          return { kind: "refused", code: "busy", reason: "this end has its maximum of shortcuts" };
+        if (this.config.hubs.includes(from.address))
+          return { kind: "refused", code: "not-permitted", reason: "a hub has no shortcuts" };
+        return this.create(now, from.address, "remote").accept(now, from, body);
+      }
+      default: {
+        const machine = this.machines.get(from.address);
+        if (machine !== undefined) return machine.handleRequest(now, from, body);
+        return { kind: "refused", code: "stale", reason: "no shortcut with this owner" };
+      }
+    }
+  }
+
+  private purge(now: number, from: Correspondent, owner: Address): ReplyBody {
+    if (!this.links.some((l) => l.registered?.publicKey === from.publicKey && l.address === from.address))
+      return { kind: "refused", code: "not-permitted", reason: "only a hub purges" };
+    this.owners.delete(owner);
+    const machine = this.machines.get(owner);
+    if (machine !== undefined && !machine.resting) {
+      this.resolveOwner(now, owner, (t, r) => {
+        if (this.machines.get(owner) === machine) machine.reattested(t, r);
+        this.sweep(t);
+      });
+    }
+    return { kind: "ack" };
+  }
+
+  // ------------------------------------------------------------------------------------------ time
+
+  pollTimeout(): number | undefined {
+    let at: number | undefined;
+    const sooner = (t: number | undefined) => {
+      if (t !== undefined && (at === undefined || t < at)) at = t;
+    };
+    for (const m of this.machines.values()) sooner(m.pollTimeout());
+    if (!this.stopping) for (const l of this.links) sooner(l.pollTimeout());
+    return at;
+  }
+
+  handleTimeout(now: number): void {
+    for (const m of [...this.machines.values()]) {
+      const at = m.pollTimeout();
+      if (at !== undefined && at <= now) m.handleTimeout(now);
+    }
+    if (!this.stopping) for (const l of this.links) l.handleTimeout(now);
+    this.sweep(now);
+  }
+
+  /** Whether nothing of any machine is left in kernel or daemon. */
+  get quiet(): boolean {
+    for (const m of this.machines.values()) if (!m.resting) return false;
+    return true;
+  }
+
+  stopLinks(): void {
+    for (const l of this.links) l.stop();
+  }
+
+  // ------------------------------------------------------------------------------------------ status
+
+  shortcuts(): ShortcutStatus[] {
+    return [...this.machines.values()].map((m) => m.status());
+  }
+
+  hubs(): HubStatus[] {
+    return this.links.map((l) => l.status());
+  }
+
+  destinations(now: number): DestinationStatus[] {
+    return [...this.trigger.rates()].map((rate) => {
+      const owner = this.ownerOf(now, rate.destination)?.owner;
+      return { rate, owner, reason: this.reasonFor(now, rate) };
+    });
+  }
+
+  private reasonFor(now: number, rate: DestinationRate): string {
+    const mbit = (n: number) => (n / 1e6).toFixed(1);
+    if (!rate.hot) {
+      const text = `${mbit(rate.bitsPerSecond)} of ${mbit(this.config.trigger.rate)} Mbit/s`;
+      if (rate.aboveSince === undefined) return `below threshold: ${text}`;
+      return `above threshold for ${((now - rate.aboveSince) / 1000).toFixed(1)} of ${this.config.trigger.duration / 1000} s: ${text}`;
+    }
+    if (!this.sessionUp) return this.sessionReason;
+    const u = this.unresolved.get(rate.destination);
+    if (u !== undefined) return u.reason;
+    if (this.resolving.has(rate.destination)) return "asking the hub who owns it";
+    return "";
+  }
+
+  /** The machine whose owner has this destination, for `explain`. */
+  shortcutFor(destination: Prefix): ShortcutStatus | undefined {
+    for (const m of this.machines.values()) {
+      if (m.prefixes.some((p) => overlaps(p, destination)) || hostPrefix(m.owner) === destination)
+        return m.status();
+    }
+    return undefined;
+  }
+}
