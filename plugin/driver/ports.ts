@@ -5,6 +5,7 @@
  */
 import type { Address, Endpoint, Prefix } from "../net/address.js";
 import type { PrivateKey, PublicKey } from "../net/key.js";
+import type { KernelLink, KernelRoute, NextHop, RouteEvent } from "../wire/netlink/fib.js";
 
 /** A failure outside: what was attempted, what came back, and what an operator can do about it. */
 export class PortError extends Error {
@@ -23,56 +24,7 @@ export class PortError extends Error {
 
 // ---------------------------------------------------------------------------------------------- routes and links
 
-export interface NextHop {
-  readonly ifindex: number;
-  /** Interface name, or `if<index>` when the kernel no longer knows it. */
-  readonly dev: string;
-  /** RTA_GATEWAY or RTA_VIA; undefined when the route is `dev IFACE` alone. */
-  readonly gateway: Address | undefined;
-  /** RTNH_F_DEAD or RTNH_F_LINKDOWN. */
-  readonly dead: boolean;
-}
-
-/** A route as the kernel holds it (`struct rtmsg` and its attributes, linux/rtnetlink.h). */
-export interface KernelRoute {
-  readonly table: number;
-  readonly prefix: Prefix;
-  /** RTPROT_*: 12 BIRD, 186 BGP, 188 OSPF, 196 static (FRR), 99 ours. */
-  readonly protocol: number;
-  readonly metric: number;
-  readonly type:
-    | "unicast"
-    | "local"
-    | "broadcast"
-    | "blackhole"
-    | "unreachable"
-    | "prohibit"
-    | "throw"
-    | "other";
-  /** RTA_MULTIPATH and nexthop objects are resolved; empty for blackhole and the like. */
-  readonly nextHops: readonly NextHop[];
-  /** RTA_NH_ID, 0 when the route has its next hops inline. */
-  readonly nexthopId: number;
-}
-
-export interface KernelLink {
-  readonly ifindex: number;
-  readonly name: string;
-  readonly up: boolean;
-  readonly mtu: number;
-}
-
-export type RouteEvent =
-  /** A full snapshot replaces everything known before: at start, and after an overrun (ENOBUFS). */
-  | {
-      readonly kind: "snapshot";
-      readonly routes: readonly KernelRoute[];
-      readonly links: readonly KernelLink[];
-    }
-  /** `gone` is the last known form of a removed route. A changed nexthop object is reported as `set` of every route that uses it. */
-  | { readonly kind: "set"; readonly route: KernelRoute }
-  | { readonly kind: "gone"; readonly route: KernelRoute }
-  | { readonly kind: "link"; readonly link: KernelLink; readonly gone: boolean };
+export type { KernelLink, KernelRoute, NextHop, RouteEvent };
 
 /** rtnetlink. Every call rejects with a PortError that carries the kernel's own extended-ack text where it has one. */
 export interface RoutePort {
@@ -100,7 +52,7 @@ export interface RoutePort {
   /** Resolves also when the route did not exist. */
   remove(route: { table: number; prefix: Prefix; protocol: number; metric: number }): Promise<void>;
   links(): Promise<readonly KernelLink[]>;
-  /** Addresses of one interface. */
+  /** Addresses of one interface, each as a host prefix: a Prefix has no room for host bits. */
   addresses(dev: string): Promise<readonly Prefix[]>;
 }
 
@@ -141,7 +93,7 @@ export interface InterfaceSpec {
   /** 0 lets the kernel choose. */
   readonly listenPort: number;
   readonly mtu: number;
-  /** Host prefixes (no connected route) and at most one /64 for link-local. */
+  /** Host prefixes. No connected route is made, but a link-local address becomes a /64 with its route. */
   readonly addresses: readonly Prefix[];
 }
 

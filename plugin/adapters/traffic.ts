@@ -1,0 +1,154 @@
+/**
+ * {@link TrafficPort}: one nftables table of family inet. Two dynamic sets, keyed by the masked destination, count what
+ * leaves by the overlay; a chain in forward drops control packets that a host behind this router forges (they do not
+ * arrive by the overlay, yet would leave by it). `nft` writes the table in one transaction; the counters, read every few
+ * seconds, come by a raw netlink dump, which costs a fifth of `nft -j`.
+ */
+import { spawn } from "node:child_process";
+import { PortError, type TrafficPort, type TrafficSample } from "../driver/ports.js";
+import { prefixFromBytes } from "../net/address.js";
+import { ENOENT } from "../wire/netlink/errno.js";
+import { decodeSetElements, dumpSetElements } from "../wire/netlink/nftables.js";
+import { NETLINK_NETFILTER, NetlinkError, netlinkDump } from "./netlink.js";
+
+/** Elements per set: the destinations of a busy router; beyond it new ones are not counted. */
+const SET_SIZE = 65536;
+const SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const SET4 = "dst4";
+const SET6 = "dst6";
+
+export interface TrafficSpec {
+  readonly table: string;
+  readonly overlay: string;
+  readonly controlPort: number;
+  readonly mask4: number;
+  readonly mask6: number;
+  readonly timeoutSeconds: number;
+}
+
+const maskText = (bits: number, size: 4 | 16): string => {
+  const ones = new Uint8Array(size).fill(0xff);
+  const prefix = prefixFromBytes(ones, bits);
+  return prefix.slice(0, prefix.indexOf("/"));
+};
+
+/** What `nft -f -` gets. The table is replaced as a whole, in one transaction, also when there was none. */
+export function nftScript(spec: TrafficSpec): string {
+  const set = (name: string, type: string): string =>
+    `  set ${name} { type ${type}; size ${SET_SIZE}; flags dynamic,timeout; timeout ${spec.timeoutSeconds}s; counter; }`;
+  const { table, overlay, controlPort } = spec;
+  return `add table inet ${table}
+delete table inet ${table}
+table inet ${table} {
+${set(SET4, "ipv4_addr")}
+${set(SET6, "ipv6_addr")}
+  chain count {
+    type filter hook postrouting priority 300; policy accept;
+    oifname != "${overlay}" return
+    udp sport ${controlPort} return
+    udp dport ${controlPort} return
+    ip daddr { 169.254.0.0/16, 224.0.0.0/4, 255.255.255.255 } return
+    ip6 daddr { fe80::/10, ff00::/8 } return
+    update @${SET4} { ip daddr & ${maskText(spec.mask4, 4)} }
+    update @${SET6} { ip6 daddr & ${maskText(spec.mask6, 16)} }
+  }
+  chain control {
+    type filter hook forward priority -5; policy accept;
+    iifname != "${overlay}" oifname "${overlay}" udp dport ${controlPort} counter drop
+  }
+}
+`;
+}
+
+function checkSpec(spec: TrafficSpec): void {
+  const place = `nftables table ${JSON.stringify(spec.table)}`;
+  if (!/^[A-Za-z][A-Za-z0-9_]{0,63}$/.test(spec.table)) throw new PortError(place, "is no table name");
+  if (!/^[A-Za-z0-9_.@:-]{1,15}$/.test(spec.overlay))
+    throw new PortError(place, `${JSON.stringify(spec.overlay)} is no interface name`);
+  const inRange = (n: number, low: number, high: number): boolean =>
+    Number.isInteger(n) && n >= low && n <= high;
+  if (!inRange(spec.controlPort, 1, 65535) || !inRange(spec.mask4, 1, 32) || !inRange(spec.mask6, 1, 128))
+    throw new PortError(place, "control port or mask out of range");
+  if (!inRange(spec.timeoutSeconds, 1, 86400)) throw new PortError(place, "timeout out of range");
+}
+
+async function nft(script: string, place: string): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    const child = spawn("nft", ["-f", "-"], {
+      stdio: ["pipe", "ignore", "pipe"],
+      env: { PATH: SEARCH_PATH },
+    });
+    let complaint = "";
+    child.stderr.setEncoding("utf8");
+    child.stderr.on("data", (d: string) => {
+      complaint += d;
+    });
+    child.once("error", (e: Error & { code?: string }) => {
+      reject(new PortError(place, `cannot run nft: ${e.message}`, "apt-get install nftables", e.code));
+    });
+    child.stdin.on("error", () => undefined);
+    child.once("close", (code) => {
+      if (code === 0) resolve();
+      else
+        reject(
+          new PortError(
+            place,
+            `nft: ${complaint.trim().split("\n")[0] ?? `exit code ${code}`}`,
+            "shortcutd needs CAP_NET_ADMIN and a kernel with nf_tables",
+          ),
+        );
+    });
+    child.stdin.end(script);
+  });
+}
+
+async function readSet(table: string, set: string, bits: number, out: TrafficSample[]): Promise<void> {
+  const place = `nftables set ${table} ${set}`;
+  await netlinkDump(NETLINK_NETFILTER, dumpSetElements(table, set), place, (m) => {
+    const elements = decodeSetElements(m.payload);
+    if (!elements.ok) throw new PortError(place, `${elements.error.at}: ${elements.error.problem}`);
+    for (const e of elements.value) {
+      if (e.key.length !== 4 && e.key.length !== 16) continue;
+      out.push({ destination: prefixFromBytes(e.key, bits), bytes: e.bytes, packets: e.packets });
+    }
+  });
+}
+
+/**
+ * {@link TrafficPort} of the network namespace that the process is in. A counter that expired for want of traffic and came
+ * back starts at zero: whoever takes differences must allow for it.
+ */
+export function trafficAdapter(): TrafficPort {
+  let current: TrafficSpec | undefined;
+  return {
+    async setUp(spec) {
+      checkSpec(spec);
+      await nft(nftScript(spec), `nftables table inet ${spec.table}`);
+      current = spec;
+    },
+    async read() {
+      if (current === undefined) return [];
+      const out: TrafficSample[] = [];
+      try {
+        await readSet(current.table, SET4, current.mask4, out);
+        await readSet(current.table, SET6, current.mask6, out);
+      } catch (e) {
+        if (e instanceof NetlinkError && e.errno === ENOENT)
+          throw new PortError(
+            `nftables table inet ${current.table}`,
+            "is gone",
+            "something flushed the ruleset; let it keep tables that are not its own",
+            "ENOENT",
+          );
+        throw e;
+      }
+      return out;
+    },
+    async tearDown() {
+      if (current === undefined) return;
+      const { table } = current;
+      current = undefined;
+      await nft(`add table inet ${table}\ndelete table inet ${table}\n`, `nftables table inet ${table}`);
+    },
+  };
+}

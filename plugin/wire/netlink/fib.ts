@@ -1,0 +1,46 @@
+/** The kernel's routes and links with everything looked up: what the rest of the program sees of rtnetlink. */
+import type { Address, Prefix } from "../../net/address.js";
+import type { RouteType } from "./route.js";
+
+export interface NextHop {
+  readonly ifindex: number;
+  /** Interface name, or `if<index>` when the kernel no longer knows it. */
+  readonly dev: string;
+  /** RTA_GATEWAY or RTA_VIA; undefined when the route is `dev IFACE` alone. */
+  readonly gateway: Address | undefined;
+  /** RTNH_F_DEAD or RTNH_F_LINKDOWN. */
+  readonly dead: boolean;
+}
+
+/** A route as the kernel holds it (`struct rtmsg` and its attributes, linux/rtnetlink.h). */
+export interface KernelRoute {
+  readonly table: number;
+  readonly prefix: Prefix;
+  /** RTPROT_*: 12 BIRD, 186 BGP, 188 OSPF, 196 static (FRR), 99 ours. */
+  readonly protocol: number;
+  readonly metric: number;
+  readonly type: RouteType;
+  /** RTA_MULTIPATH and nexthop objects are resolved; empty for blackhole and the like. */
+  readonly nextHops: readonly NextHop[];
+  /** RTA_NH_ID, 0 when the route has its next hops inline. */
+  readonly nexthopId: number;
+}
+
+export interface KernelLink {
+  readonly ifindex: number;
+  readonly name: string;
+  readonly up: boolean;
+  readonly mtu: number;
+}
+
+export type RouteEvent =
+  /** A full snapshot replaces everything known before: at start, and after an overrun (ENOBUFS). */
+  | {
+      readonly kind: "snapshot";
+      readonly routes: readonly KernelRoute[];
+      readonly links: readonly KernelLink[];
+    }
+  /** `gone` is the last known form of a removed route. A changed nexthop object is reported as `set` of every route that uses it. */
+  | { readonly kind: "set"; readonly route: KernelRoute }
+  | { readonly kind: "gone"; readonly route: KernelRoute }
+  | { readonly kind: "link"; readonly link: KernelLink; readonly gone: boolean };

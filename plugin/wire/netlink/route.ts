@@ -1,0 +1,276 @@
+/**
+ * rtnetlink routes: `struct rtmsg` and its RTA_* attributes (linux/rtnetlink.h, rtnetlink(7)). Decoding keeps what the
+ * kernel said, unresolved: next hops inline (RTA_OIF with RTA_GATEWAY or RTA_VIA), several in RTA_MULTIPATH, or by name
+ * in RTA_NH_ID. The mirror resolves them.
+ */
+import {
+  type Address,
+  addressBytes,
+  addressFromBytes,
+  familyOf,
+  type Prefix,
+  prefixAddress,
+  prefixFromBytes,
+  prefixLength,
+} from "../../net/address.js";
+import { ok } from "../../net/result.js";
+import {
+  Attributes,
+  align4,
+  BodyWriter,
+  type Decoded,
+  HOST_LITTLE_ENDIAN,
+  malformed,
+  view,
+} from "./attribute.js";
+import type { NetlinkRequest } from "./message.js";
+import { NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE } from "./message.js";
+
+export const RTM_NEWROUTE = 24;
+export const RTM_DELROUTE = 25;
+export const RTM_GETROUTE = 26;
+
+export const AF_INET = 2;
+export const AF_INET6 = 10;
+
+const RTA_DST = 1;
+const RTA_OIF = 4;
+const RTA_GATEWAY = 5;
+const RTA_PRIORITY = 6;
+const RTA_PREFSRC = 7;
+const RTA_MULTIPATH = 9;
+const RTA_TABLE = 15;
+const RTA_VIA = 18;
+const RTA_NH_ID = 30;
+
+export const RT_TABLE_UNSPEC = 0;
+export const RT_TABLE_MAIN = 254;
+export const RT_TABLE_LOCAL = 255;
+export const RT_SCOPE_UNIVERSE = 0;
+export const RT_SCOPE_LINK = 253;
+export const RTN_UNICAST = 1;
+/** `rtm_flags`: a cached clone, not a FIB entry. */
+export const RTM_F_CLONED = 0x200;
+/** `rtm_flags` of RTM_GETROUTE: answer with the FIB entry that matches. */
+export const RTM_F_FIB_MATCH = 0x2000;
+export const RTNH_F_DEAD = 1;
+export const RTNH_F_LINKDOWN = 16;
+
+/** RTM_GETROUTE, RTM_GETNEXTHOP, … share `struct rtmsg`: 12 bytes. */
+const RTMSG_LENGTH = 12;
+const RTNH_LENGTH = 8;
+
+export type RouteType =
+  | "unicast"
+  | "local"
+  | "broadcast"
+  | "blackhole"
+  | "unreachable"
+  | "prohibit"
+  | "throw"
+  | "other";
+
+const ROUTE_TYPES: readonly RouteType[] = [
+  "other",
+  "unicast",
+  "local",
+  "broadcast",
+  "other",
+  "other",
+  "blackhole",
+  "unreachable",
+  "prohibit",
+  "throw",
+];
+
+/** `struct rtnexthop` or the inline equivalent: ifindex 0 when the kernel named no interface. */
+export interface RawNextHop {
+  readonly ifindex: number;
+  readonly gateway: Address | undefined;
+  /** RTNH_F_* */
+  readonly flags: number;
+}
+
+/** A route message as decoded, before links and nexthop objects are looked up. */
+export interface RawRoute {
+  readonly family: 4 | 6;
+  readonly table: number;
+  readonly prefix: Prefix;
+  readonly tos: number;
+  /** RTPROT_* */
+  readonly protocol: number;
+  readonly scope: number;
+  readonly type: RouteType;
+  /** RTM_F_* and RTNH_F_* of the route itself. */
+  readonly flags: number;
+  readonly metric: number;
+  readonly prefsrc: Address | undefined;
+  /** RTA_NH_ID, 0 when absent. */
+  readonly nexthopId: number;
+  readonly nextHops: readonly RawNextHop[];
+}
+
+function gatewayOf(attributes: Attributes): Address | undefined {
+  const gateway = attributes.bytes(RTA_GATEWAY);
+  if (gateway !== undefined && (gateway.length === 4 || gateway.length === 16))
+    return addressFromBytes(gateway);
+  const via = attributes.bytes(RTA_VIA);
+  if (via === undefined || (via.length !== 6 && via.length !== 18)) return undefined;
+  return addressFromBytes(via.subarray(2));
+}
+
+function decodeMultipath(bytes: Uint8Array): Decoded<RawNextHop[]> {
+  const out: RawNextHop[] = [];
+  const v = view(bytes);
+  let i = 0;
+  while (i + RTNH_LENGTH <= bytes.length) {
+    const length = v.getUint16(i, HOST_LITTLE_ENDIAN);
+    if (length < RTNH_LENGTH || i + length > bytes.length)
+      return malformed("RTA_MULTIPATH", `rtnexthop of length ${length} at byte ${i} of ${bytes.length}`);
+    const attributes = Attributes.decode(bytes.subarray(i, i + length), RTNH_LENGTH, "RTA_MULTIPATH");
+    if (!attributes.ok) return attributes;
+    out.push({
+      ifindex: v.getUint32(i + 4, HOST_LITTLE_ENDIAN),
+      gateway: gatewayOf(attributes.value),
+      flags: bytes[i + 2] ?? 0,
+    });
+    i += align4(length);
+  }
+  return ok(out);
+}
+
+/** The payload of RTM_NEWROUTE or RTM_DELROUTE. A family other than IPv4 and IPv6 yields `undefined`. */
+export function decodeRoute(payload: Uint8Array): Decoded<RawRoute | undefined> {
+  if (payload.length < RTMSG_LENGTH) return malformed("rtmsg", `${payload.length} bytes are too short`);
+  const v = view(payload);
+  const familyNumber = payload[0] ?? 0;
+  if (familyNumber !== AF_INET && familyNumber !== AF_INET6) return ok(undefined);
+  const family = familyNumber === AF_INET ? 4 : 6;
+  const decoded = Attributes.decode(payload, RTMSG_LENGTH, "rtmsg");
+  if (!decoded.ok) return decoded;
+  const a = decoded.value;
+  const size = family === 4 ? 4 : 16;
+  const length = payload[1] ?? 0;
+  const dst = a.bytes(RTA_DST);
+  if (length > size * 8 || (dst === undefined && length > 0) || (dst !== undefined && dst.length !== size))
+    return malformed("RTA_DST", `destination of ${dst?.length ?? 0} bytes with prefix length ${length}`);
+  const flags = v.getUint32(8, HOST_LITTLE_ENDIAN);
+  let nextHops: readonly RawNextHop[] = [];
+  const multipath = a.bytes(RTA_MULTIPATH);
+  const oif = a.u32(RTA_OIF);
+  if (multipath !== undefined) {
+    const hops = decodeMultipath(multipath);
+    if (!hops.ok) return hops;
+    nextHops = hops.value;
+  } else {
+    const gateway = gatewayOf(a);
+    if (oif !== undefined || gateway !== undefined)
+      nextHops = [{ ifindex: oif ?? 0, gateway, flags: flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN) }];
+  }
+  const prefsrc = a.bytes(RTA_PREFSRC);
+  return ok({
+    family,
+    table: a.u32(RTA_TABLE) ?? payload[4] ?? 0,
+    prefix: prefixFromBytes(dst ?? new Uint8Array(size), length),
+    tos: payload[3] ?? 0,
+    protocol: payload[5] ?? 0,
+    scope: payload[6] ?? 0,
+    type: ROUTE_TYPES[payload[7] ?? 0] ?? "other",
+    flags,
+    metric: a.u32(RTA_PRIORITY) ?? 0,
+    prefsrc: prefsrc !== undefined && prefsrc.length === size ? addressFromBytes(prefsrc) : undefined,
+    nexthopId: a.u32(RTA_NH_ID) ?? 0,
+    nextHops,
+  });
+}
+
+interface RtMsg {
+  family: 4 | 6;
+  dstLength: number;
+  table: number;
+  protocol: number;
+  scope: number;
+  type: number;
+  flags: number;
+}
+
+function rtmsg(m: RtMsg): BodyWriter {
+  const b = new Uint8Array(RTMSG_LENGTH);
+  b[0] = m.family === 4 ? AF_INET : AF_INET6;
+  b[1] = m.dstLength;
+  b[4] = m.table < 256 ? m.table : RT_TABLE_UNSPEC;
+  b[5] = m.protocol;
+  b[6] = m.scope;
+  b[7] = m.type;
+  view(b).setUint32(8, m.flags, HOST_LITTLE_ENDIAN);
+  return new BodyWriter().raw(b);
+}
+
+/** The key of a route as the kernel compares it when it deletes. */
+export interface RouteKey {
+  readonly table: number;
+  readonly prefix: Prefix;
+  /** RTPROT_*; part of the key: the kernel deletes only what has it. */
+  readonly protocol: number;
+  readonly metric: number;
+}
+
+/** RTM_NEWROUTE with NLM_F_CREATE|NLM_F_REPLACE: `PREFIX dev IFACE`, scope link, no gateway. */
+export function replaceRoute(route: RouteKey & { readonly ifindex: number }): NetlinkRequest {
+  const family = familyOf(route.prefix);
+  const w = rtmsg({
+    family,
+    dstLength: prefixLength(route.prefix),
+    table: route.table,
+    protocol: route.protocol,
+    // IPv6 knows no scope and the strict kernel wants it to be 0 in dumps only; `ip -6` sends universe.
+    scope: family === 4 ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE,
+    type: RTN_UNICAST,
+    flags: 0,
+  });
+  w.bytes(RTA_DST, addressBytes(prefixAddress(route.prefix)))
+    .u32(RTA_TABLE, route.table)
+    .u32(RTA_OIF, route.ifindex)
+    .u32(RTA_PRIORITY, route.metric);
+  return { type: RTM_NEWROUTE, flags: NLM_F_CREATE | NLM_F_REPLACE, payload: w.finish() };
+}
+
+/** RTM_DELROUTE. The scope is RT_SCOPE_NOWHERE, 'any', as `ip route del` has it. */
+export function deleteRoute(route: RouteKey): NetlinkRequest {
+  const w = rtmsg({
+    family: familyOf(route.prefix),
+    dstLength: prefixLength(route.prefix),
+    table: route.table,
+    protocol: route.protocol,
+    scope: 255,
+    type: RTN_UNICAST,
+    flags: 0,
+  });
+  w.bytes(RTA_DST, addressBytes(prefixAddress(route.prefix)))
+    .u32(RTA_TABLE, route.table)
+    .u32(RTA_PRIORITY, route.metric);
+  return { type: RTM_DELROUTE, flags: 0, payload: w.finish() };
+}
+
+/** RTM_GETROUTE dump of one family, and of one table where the socket has NETLINK_GET_STRICT_CHK. */
+export function dumpRoutes(family: 4 | 6, table: number): NetlinkRequest {
+  const w = rtmsg({ family, dstLength: 0, table, protocol: 0, scope: 0, type: 0, flags: 0 });
+  if (table !== RT_TABLE_UNSPEC) w.u32(RTA_TABLE, table);
+  return { type: RTM_GETROUTE, flags: NLM_F_DUMP, payload: w.finish() };
+}
+
+/** RTM_GETROUTE for one destination with RTM_F_FIB_MATCH. */
+export function lookupRoute(destination: Address): NetlinkRequest {
+  const bytes = addressBytes(destination);
+  const w = rtmsg({
+    family: familyOf(destination),
+    dstLength: bytes.length * 8,
+    table: 0,
+    protocol: 0,
+    scope: 0,
+    type: 0,
+    flags: RTM_F_FIB_MATCH,
+  });
+  w.bytes(RTA_DST, bytes);
+  return { type: RTM_GETROUTE, flags: 0, payload: w.finish() };
+}

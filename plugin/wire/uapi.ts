@@ -1,0 +1,196 @@
+/**
+ * The cross-platform configuration protocol of userspace WireGuard ("UAPI", wireguard.com/xplatform), as wireguard-go
+ * speaks it on its unix socket: lines of `key=value`, keys in lower-case hex, an empty line ends a request and a reply,
+ * and the reply closes with `errno=N`.
+ */
+import {
+  type Endpoint,
+  formatEndpoint,
+  type Prefix,
+  parseAddress,
+  parseEndpoint,
+  parsePrefix,
+  prefixOf,
+} from "../net/address.js";
+import { keyHex, type PrivateKey, type PublicKey, publicKeyFromBytes } from "../net/key.js";
+import { err, ok, type Result } from "../net/result.js";
+import type { WireGuardDeviceState, WireGuardPeerChange, WireGuardPeerState } from "./netlink/wireguard.js";
+
+export interface UapiError {
+  /** 1-based line of the reply; 0 when the reply as a whole is at fault. */
+  readonly line: number;
+  readonly problem: string;
+}
+
+/** A device as UAPI tells it. The private key is there too; only its owner asks for it, to compute the public one. */
+export interface UapiDevice {
+  readonly privateKey: Uint8Array | undefined;
+  readonly listenPort: number;
+  readonly peers: readonly WireGuardPeerState[];
+}
+
+export const UAPI_GET = "get=1\n\n";
+
+/** Whether a reply is whole: it ends with an empty line. */
+export const uapiReplyComplete = (text: string): boolean => text.endsWith("\n\n");
+
+/** `set=1` for the device itself. Port 0 lets wireguard-go choose. */
+export function encodeSetDevice(to: {
+  readonly privateKey?: PrivateKey;
+  readonly listenPort?: number;
+}): string {
+  let text = "set=1\n";
+  if (to.privateKey !== undefined) text += `private_key=${keyHex(to.privateKey)}\n`;
+  if (to.listenPort !== undefined) text += `listen_port=${to.listenPort}\n`;
+  return `${text}\n`;
+}
+
+/** `set=1` that creates or updates one peer; what is undefined is left alone. */
+export function encodeSetPeer(peer: WireGuardPeerChange): string {
+  let text = `set=1\npublic_key=${keyHex(peer.publicKey)}\n`;
+  if (peer.presharedKey !== undefined) text += `preshared_key=${keyHex(peer.presharedKey)}\n`;
+  if (peer.endpoint !== undefined) text += `endpoint=${formatEndpoint(peer.endpoint)}\n`;
+  if (peer.keepalive !== undefined) text += `persistent_keepalive_interval=${peer.keepalive}\n`;
+  if (peer.allowedIps !== undefined) {
+    text += "replace_allowed_ips=true\n";
+    for (const ip of peer.allowedIps) text += `allowed_ip=${ip}\n`;
+  }
+  return `${text}\n`;
+}
+
+export const encodeRemovePeer = (key: PublicKey): string =>
+  `set=1\npublic_key=${keyHex(key)}\nremove=true\n\n`;
+
+const hexKey = (text: string): Uint8Array | undefined =>
+  /^[0-9a-f]{64}$/.test(text) ? new Uint8Array(Buffer.from(text, "hex")) : undefined;
+
+const decimal = (text: string): number | undefined => (/^\d{1,20}$/.test(text) ? Number(text) : undefined);
+
+/** An allowed IP without canonical form is brought to it: wireguard-go masks too. */
+function allowedIp(text: string): Prefix | undefined {
+  const exact = parsePrefix(text);
+  if (exact !== undefined) return exact;
+  const slash = text.indexOf("/");
+  const a = slash < 0 ? undefined : parseAddress(text.slice(0, slash));
+  const length = slash < 0 ? undefined : decimal(text.slice(slash + 1));
+  if (a === undefined || length === undefined || length > (a.includes(":") ? 128 : 32)) return undefined;
+  return prefixOf(a, length);
+}
+
+/** An endpoint may carry a scope (`[fe80::1%eth0]:51820`), which has no place in a configuration of ours: dropped. */
+const endpoint = (text: string): Endpoint | undefined => parseEndpoint(text.replace(/%[^\]]*\]/, "]"));
+
+interface MutablePeer {
+  publicKey: PublicKey;
+  endpoint: Endpoint | undefined;
+  allowedIps: Prefix[];
+  keepalive: number;
+  seconds: number;
+  nanoseconds: number;
+  rxBytes: number;
+  txBytes: number;
+}
+
+const frozen = (p: MutablePeer): WireGuardPeerState => ({
+  publicKey: p.publicKey,
+  endpoint: p.endpoint,
+  allowedIps: p.allowedIps,
+  keepalive: p.keepalive,
+  lastHandshake: p.seconds * 1000 + Math.floor(p.nanoseconds / 1_000_000),
+  rxBytes: p.rxBytes,
+  txBytes: p.txBytes,
+});
+
+/** The errno of a reply to `set=1`: 0 for success. */
+export function decodeSetReply(text: string): Result<number, UapiError> {
+  const m = /^errno=(-?\d{1,10})$/m.exec(text);
+  return m === null ? err({ line: 0, problem: "no errno line in the reply" }) : ok(Math.abs(Number(m[1])));
+}
+
+/** A reply to `get=1`. Unknown keys are passed over, as the protocol asks; a malformed value is an error. */
+export function decodeGetReply(text: string): Result<UapiDevice, UapiError> {
+  let privateKey: Uint8Array | undefined;
+  let listenPort = 0;
+  let errno: number | undefined;
+  const peers: MutablePeer[] = [];
+  const lines = text.split("\n");
+  for (const [index, line] of lines.entries()) {
+    if (line === "") continue;
+    const bad = (problem: string): Result<UapiDevice, UapiError> => err({ line: index + 1, problem });
+    const equals = line.indexOf("=");
+    if (equals < 0) return bad("no '=' in the line");
+    const key = line.slice(0, equals);
+    const value = line.slice(equals + 1);
+    if (key === "private_key") {
+      privateKey = hexKey(value);
+      if (privateKey === undefined) return bad("private_key is not 64 hex digits");
+      continue;
+    }
+    if (key === "public_key") {
+      const bytes = hexKey(value);
+      if (bytes === undefined) return bad("public_key is not 64 hex digits");
+      peers.push({
+        publicKey: publicKeyFromBytes(bytes),
+        endpoint: undefined,
+        allowedIps: [],
+        keepalive: 0,
+        seconds: 0,
+        nanoseconds: 0,
+        rxBytes: 0,
+        txBytes: 0,
+      });
+      continue;
+    }
+    if (key === "errno") {
+      errno = /^-?\d{1,10}$/.test(value) ? Math.abs(Number(value)) : undefined;
+      if (errno === undefined) return bad("errno is no number");
+      continue;
+    }
+    const number = decimal(value);
+    if (key === "listen_port") {
+      if (number === undefined || number > 65535) return bad("listen_port is no port");
+      listenPort = number;
+      continue;
+    }
+    const peer = peers.at(-1);
+    if (peer === undefined) continue;
+    switch (key) {
+      case "endpoint": {
+        const e = endpoint(value);
+        if (e === undefined) return bad(`endpoint ${JSON.stringify(value)} is none`);
+        peer.endpoint = e;
+        break;
+      }
+      case "allowed_ip": {
+        const p = allowedIp(value);
+        if (p === undefined) return bad(`allowed_ip ${JSON.stringify(value)} is no prefix`);
+        peer.allowedIps.push(p);
+        break;
+      }
+      case "persistent_keepalive_interval":
+      case "last_handshake_time_sec":
+      case "last_handshake_time_nsec":
+      case "rx_bytes":
+      case "tx_bytes": {
+        if (number === undefined) return bad(`${key} is no number`);
+        if (key === "persistent_keepalive_interval") peer.keepalive = number;
+        else if (key === "last_handshake_time_sec") peer.seconds = number;
+        else if (key === "last_handshake_time_nsec") peer.nanoseconds = number;
+        else if (key === "rx_bytes") peer.rxBytes = number;
+        else peer.txBytes = number;
+        break;
+      }
+      default:
+    }
+  }
+  if (errno === undefined) return err({ line: 0, problem: "no errno line in the reply" });
+  if (errno !== 0) return err({ line: 0, problem: `wireguard-go answered errno ${errno}` });
+  return ok({ privateKey, listenPort, peers: peers.map(frozen) });
+}
+
+/** {@link UapiDevice} with the public key that its owner derived from the private one. */
+export const withPublicKey = (d: UapiDevice, publicKey: PublicKey | undefined): WireGuardDeviceState => ({
+  publicKey,
+  listenPort: d.listenPort,
+  peers: d.peers,
+});
