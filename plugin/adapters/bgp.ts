@@ -75,6 +75,14 @@ export class BgpConnection {
     );
   }
 
+  /** Cuts the connection without a NOTIFICATION, as when the process dies, and stays stopped. */
+  abort(): void {
+    const { socket } = this;
+    this.socket = undefined;
+    socket?.destroy();
+    this.input({ kind: "stop", reason: "aborted" });
+  }
+
   /** What is announced and withdrawn in one turn of the event loop leaves in as few messages as possible. */
   announce(routes: Iterable<Route>): void {
     this.session.announce(routes);

@@ -22,8 +22,12 @@ export interface SessionConfig {
   readonly families: readonly Family[];
   /** Receive all paths of a prefix (RFC 7911). */
   readonly addPathReceive: boolean;
-  /** Ask for all routes once established, so that a neighbour that sends no End-of-RIB still says when it is done (RFC 7313). */
-  readonly demarcate: boolean;
+  /**
+   * Tell the neighbour that End-of-RIB is wanted, by a graceful restart capability without address families (RFC 4724 §3).
+   * bgpd sends none otherwise, and ignores route refresh requests until it has sent one (bgpd/bgp_packet.c,
+   * bgp_route_refresh_receive). For sessions that receive; nothing is retained when they end.
+   */
+  readonly askEndOfRib: boolean;
   readonly backoff: { readonly minMs: number; readonly maxMs: number };
 }
 
@@ -54,7 +58,7 @@ export const openOf = (c: SessionConfig): Open => ({
     addPath: new Map<Family, AddPathMode>(
       c.addPathReceive ? c.families.map((f): [Family, AddPathMode] => [f, "receive"]) : [],
     ),
-    gracefulRestart: false,
+    gracefulRestart: c.askEndOfRib ? "end-of-rib" : "none",
   },
 });
 

@@ -12,7 +12,6 @@
  */
 import type { Family, Prefix } from "../net/address.js";
 import { unreachable } from "../net/result.js";
-import { concat } from "../wire/bgp/bytes.js";
 import { encodeKeepalive, type Frame, Framer, frame, MESSAGE, type MessageType } from "../wire/bgp/framer.js";
 import {
   administrativeShutdown,
@@ -24,8 +23,9 @@ import {
 } from "../wire/bgp/notification.js";
 import { decodeOpen, encodeOpen } from "../wire/bgp/open.js";
 import { decodeRouteRefresh, encodeRouteRefresh } from "../wire/bgp/route-refresh.js";
-import { decodeUpdate, encodeEndOfRib, encodeReach, encodeWithdrawals } from "../wire/bgp/update.js";
+import { decodeUpdate } from "../wire/bgp/update.js";
 import { type Agreement, checkConfig, negotiate, openOf, type SessionConfig } from "./negotiation.js";
+import { updatesFor } from "./outbound.js";
 import { type BgpProblem, describeProblem } from "./problem.js";
 import { AdjRibIn, AdjRibOut, type Route, type RouteChange } from "./rib.js";
 
@@ -50,7 +50,7 @@ export type SessionOutput =
   /** Adj-RIB-In is empty; one for each `established`. */
   | { readonly kind: "down"; readonly reason: string }
   | { readonly kind: "routes"; readonly changes: readonly RouteChange[] }
-  /** The neighbour has sent all it has for the family. */
+  /** The neighbour has sent all it has for the family: after `established`, and after each refresh that it demarcates. */
   | { readonly kind: "end-of-rib"; readonly family: Family }
   | { readonly kind: "problem"; readonly problem: BgpProblem };
 
@@ -93,8 +93,6 @@ type Event =
 const CONNECT_TIMEOUT_MS = 5_000;
 /** RFC 4271 §8.2.2 suggests 4 minutes for the OPEN; a local daemon that needs longer than this hangs. */
 const OPEN_TIMEOUT_MS = 30_000;
-/** Messages are joined up to about this size, so that a full table does not become one write per message. */
-const CHUNK_BYTES = 65_536;
 
 export class Session {
   readonly ribIn = new AdjRibIn();
@@ -330,11 +328,7 @@ export class Session {
     this.emit({ kind: "established", agreement });
     const missing = this.config.families.filter((f) => !agreement.families.includes(f));
     if (missing.length > 0) this.problem({ kind: "family-missing", families: missing });
-    for (const f of agreement.families) {
-      this.unsentEndOfRib.add(f);
-      if (this.config.demarcate && agreement.routeRefresh && agreement.enhancedRouteRefresh)
-        this.send(encodeRouteRefresh(f, "request"));
-    }
+    for (const f of agreement.families) this.unsentEndOfRib.add(f);
     return {
       name: "Established",
       agreement,
@@ -527,38 +521,10 @@ export class Session {
   /** Queues what Adj-RIB-Out has that the neighbour has not, then End-of-RIB if it is due. */
   private flush(): void {
     const a = this.agreement;
-    if (a === undefined) return;
-    let chunk: Uint8Array[] = [];
-    let size = 0;
-    const add = (messages: readonly Uint8Array[]): void => {
-      for (const m of messages) {
-        chunk.push(m);
-        size += m.length;
-        if (size < CHUNK_BYTES) continue;
-        this.send(concat(chunk));
-        chunk = [];
-        size = 0;
-      }
-    };
-    for (const family of a.families) {
-      if (this.ribOut.pending([family])) {
-        const { withdrawn, reach } = this.ribOut.takeDifference(family);
-        add(encodeWithdrawals(family, withdrawn, a.send));
-        for (const r of reach) {
-          const messages = encodeReach(r, a.send);
-          if (messages.ok) {
-            add(messages.value);
-            continue;
-          }
-          const prefixes = r.nlri.map((n) => n.prefix);
-          for (const p of prefixes) this.ribOut.forgetSent(p);
-          // Better no offer than one that is out of date.
-          add(encodeWithdrawals(family, r.nlri, a.send));
-          this.problem({ kind: "unsendable", prefixes, reason: messages.error });
-        }
-      }
-      if (this.unsentEndOfRib.delete(family)) add([encodeEndOfRib(family)]);
-    }
-    if (chunk.length > 0) this.send(concat(chunk));
+    if (a === undefined || !(this.ribOut.pending(a.families) || this.unsentEndOfRib.size > 0)) return;
+    const { chunks, problems } = updatesFor(this.ribOut, a, this.unsentEndOfRib);
+    this.unsentEndOfRib.clear();
+    for (const bytes of chunks) this.send(bytes);
+    for (const problem of problems) this.problem(problem);
   }
 }

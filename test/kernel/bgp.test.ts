@@ -39,7 +39,7 @@ function dial(
       holdTime: 6,
       families: [4],
       addPathReceive: false,
-      demarcate: false,
+      askEndOfRib: false,
       backoff: { minMs: 100, maxMs: 1000 },
       ...config,
     },
@@ -268,7 +268,7 @@ describe("FRR bgpd", () => {
       ns.sh("mkdir -p /run/frr && chown frr:frr /run/frr");
       for (const d of daemons) ns.sh(`/usr/lib/frr/${d} -d -f ${conf} > ${dir}/${d}.out 2>&1 < /dev/null`);
       await eventually("bgpd", () =>
-        ns.sh("vtysh -c 'show bgp summary' 2>&1 || true").includes("BGP router identifier"),
+        ns.sh("vtysh -c 'show bgp ipv4 unicast json' 2>&1 || true").includes('"routerId": "10.255.0.1"'),
       );
     };
     await start("zebra", "staticd", "bgpd");
@@ -352,7 +352,7 @@ describe("FRR bgpd", () => {
       },
     ]);
     const feed = dial(
-      { ...config, addPathReceive: true, demarcate: true, routerId: address("127.0.0.3") },
+      { ...config, addPathReceive: true, askEndOfRib: true, routerId: address("127.0.0.3") },
       "10.255.0.1",
       "127.0.0.3",
     );
@@ -370,6 +370,21 @@ describe("FRR bgpd", () => {
     offersPeer.connection.withdraw([prefix("10.99.0.0/24")]);
     await eventually("one path", () => rib.pathsOf(prefix("10.99.0.0/24")).length === 1);
     expect(feed.problems).toEqual([]);
+  });
+
+  it("retains nothing of a session that ends without a word, also when End-of-RIB was asked for", async () => {
+    const { accepted } = await frr();
+    const peer = dial({ ...config, askEndOfRib: true }, "10.255.0.1");
+    peer.connection.announce(offers("198.18.0.1"));
+    await up(peer);
+    await eventually("twenty routes", () => accepted("127.0.0.2") === 20);
+    await eventually("end-of-rib", () => peer.complete.length > 0);
+    expect(peer.connection.requestRefresh(4)).toBe(true);
+    await eventually("the end of the refresh", () => peer.complete.length > 1);
+    const held = Date.now();
+    peer.connection.abort();
+    await eventually("the routes gone", () => accepted("127.0.0.2") === 0);
+    expect(Date.now() - held).toBeLessThan(2000);
   });
 
   it("killed: down at once, and everything again when it is back", async () => {

@@ -27,24 +27,6 @@ export async function eventually<T>(
   }
 }
 
-/** Runs `body` with the main thread in the network namespace of process `pid`, and returns to where it was. */
-export function withNetns<T>(path: string, body: () => T): T {
-  const home = openSync("/proc/thread-self/ns/net", "r");
-  const there = openSync(path, "r");
-  try {
-    if (setns(there, CLONE_NEWNET) !== 0) throw new Error(`setns ${path} failed: are we root?`);
-    try {
-      return body();
-    } finally {
-      if (setns(home, CLONE_NEWNET) !== 0)
-        throw new Error("cannot return to the network namespace of the test");
-    }
-  } finally {
-    closeSync(there);
-    closeSync(home);
-  }
-}
-
 export class Namespace {
   private constructor(
     private readonly holder: ChildProcess,

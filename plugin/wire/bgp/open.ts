@@ -1,7 +1,8 @@
 /**
  * OPEN (RFC 4271 §4.2) and its capabilities (RFC 5492): multiprotocol (RFC 4760), route refresh (RFC 2918, RFC 7313),
- * 4-octet AS (RFC 6793), ADD-PATH (RFC 7911). Graceful restart (RFC 4724) is decoded only so that it can be told in a
- * log; it is never sent, because a daemon must drop the offers the moment the session ends.
+ * 4-octet AS (RFC 6793), ADD-PATH (RFC 7911). Graceful restart (RFC 4724) is never asked for, because a daemon must drop the
+ * offers the moment the session ends; of it, only the form without address families can be sent, which retains nothing
+ * and says that End-of-RIB is understood.
  *
  *     version: 1  my AS: 2  hold time: 2  BGP identifier: 4  parameters length: 1  parameters
  */
@@ -22,7 +23,8 @@ export interface Capabilities {
   readonly routeRefresh: boolean;
   readonly enhancedRouteRefresh: boolean;
   readonly addPath: ReadonlyMap<Family, AddPathMode>;
-  readonly gracefulRestart: boolean;
+  /** `end-of-rib` names no address family (RFC 4724 §3): nothing is retained when the session ends. */
+  readonly gracefulRestart: "none" | "end-of-rib" | "forwarding";
 }
 
 export interface Open {
@@ -63,6 +65,7 @@ export function encodeOpen(open: Open): Uint8Array {
       capability(CAPABILITY.MULTIPROTOCOL, concat([u16(afiOf(family)), Uint8Array.of(0, SAFI_UNICAST)])),
     );
   if (c.routeRefresh) list.push(capability(CAPABILITY.ROUTE_REFRESH, none));
+  if (c.gracefulRestart === "end-of-rib") list.push(capability(CAPABILITY.GRACEFUL_RESTART, u16(0)));
   if (c.fourOctetAs) list.push(capability(CAPABILITY.FOUR_OCTET_AS, u32(open.as)));
   if (c.addPath.size > 0) {
     const entries = [...c.addPath].map(([family, mode]) =>
@@ -94,7 +97,7 @@ interface Found {
   routeRefresh: boolean;
   enhancedRouteRefresh: boolean;
   addPath: Map<Family, AddPathMode>;
-  gracefulRestart: boolean;
+  gracefulRestart: Capabilities["gracefulRestart"];
 }
 
 /** One capability. A known one of wrong length is ignored like an unknown one (RFC 5492 §4 leaves it open), except the AS. */
@@ -116,7 +119,7 @@ function decodeCapability(found: Found, code: number, value: Uint8Array): string
       found.enhancedRouteRefresh = true;
       return undefined;
     case CAPABILITY.GRACEFUL_RESTART:
-      found.gracefulRestart = true;
+      found.gracefulRestart = value.length > 2 ? "forwarding" : "end-of-rib";
       return undefined;
     case CAPABILITY.FOUR_OCTET_AS:
       if (value.length !== 4) return `4-octet AS capability with ${value.length} bytes`;
@@ -188,7 +191,7 @@ export function decodeOpen(body: Uint8Array): Result<Open, OpenError> {
     routeRefresh: false,
     enhancedRouteRefresh: false,
     addPath: new Map(),
-    gracefulRestart: false,
+    gracefulRestart: "none",
   };
   const wrong = decodeParameters(found, parameters, extended);
   if (wrong !== undefined) return err(wrong);
