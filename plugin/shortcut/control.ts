@@ -98,8 +98,11 @@ export class ControlLink {
     private readonly crypto: Crypto,
     private readonly randomBytes: (n: number) => Uint8Array,
     private readonly parameters: Pick<Parameters, "retransmit" | "attempts">,
-    /** Answers a believed request; it must be idempotent, since a lost reply brings the request again. */
-    private readonly answer: (now: number, from: Correspondent, body: RequestBody) => ReplyBody,
+    /**
+     * Answers a believed request; it must be idempotent, since a lost reply brings the request again. Undefined is no answer yet: the
+     * request overtook something and will come again.
+     */
+    private readonly answer: (now: number, from: Correspondent, body: RequestBody) => ReplyBody | undefined,
   ) {
     this.cookieSecret = { current: randomBytes(32), previous: randomBytes(32), since: 0 };
   }
@@ -199,6 +202,7 @@ export class ControlLink {
     }
     const correspondent = { address: from.address, publicKey: e.publicKey, bootId: e.bootId };
     const reply = this.answer(now, correspondent, body.value);
+    if (reply === undefined) return;
     const out = {
       requestId: e.requestId,
       reply: true,

@@ -83,7 +83,7 @@ export class Engine {
     }
   }
 
-  private answer(now: number, from: Correspondent, body: RequestBody): ReplyBody {
+  private answer(now: number, from: Correspondent, body: RequestBody): ReplyBody | undefined {
     if (this.spoke !== undefined) return this.spoke.handleRequest(now, from, body);
     if (this.hub !== undefined) return this.hub.handle(now, from, body);
     return { kind: "refused", code: "not-permitted", reason: "this router has no role" };

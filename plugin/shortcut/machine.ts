@@ -695,8 +695,11 @@ export class Shortcut {
     return e.mine === this.epochs.yours && e.yours === this.epochs.mine;
   }
 
-  handleRequest(now: number, from: Correspondent, body: RequestBody): ReplyBody {
+  handleRequest(now: number, from: Correspondent, body: RequestBody): ReplyBody | undefined {
     if (body.kind === "exchange") return this.handleExchange(now, from, body);
+    // it overtook the reply to our exchange
+    if (this.stage === "exchanging" && "epochs" in body && body.epochs.yours === this.epochs.mine)
+      return undefined;
     if (
       this.peer !== undefined &&
       (from.bootId !== this.peer.bootId || from.publicKey !== this.peer.publicKey)

@@ -310,13 +310,13 @@ export class Spoke {
     }
   }
 
-  handleRequest(now: number, from: Correspondent, body: RequestBody): ReplyBody {
+  handleRequest(now: number, from: Correspondent, body: RequestBody): ReplyBody | undefined {
     const reply = this.dispatch(now, from, body);
     this.sweep(now);
     return reply;
   }
 
-  private dispatch(now: number, from: Correspondent, body: RequestBody): ReplyBody {
+  private dispatch(now: number, from: Correspondent, body: RequestBody): ReplyBody | undefined {
     switch (body.kind) {
       case "register":
       case "resolve":

@@ -1,0 +1,514 @@
+/**
+ * A simulated WireGuard network for engines: one hub, many spokes, a routing daemon with a policy and a delay on each, a kernel with
+ * FIB, aliases and peers, and links that lose, delay and duplicate. Virtual time; everything follows from one seed.
+ */
+import {
+  type Address,
+  address,
+  type Endpoint,
+  hostPrefix,
+  type Prefix,
+  prefix,
+} from "../../plugin/net/address.js";
+import { keyBytes, type PublicKey, publicKeyFromBytes } from "../../plugin/net/key.js";
+import { Engine, type EngineConfig } from "../../plugin/shortcut/engine.js";
+import type { Output, Path, PeerWant, RoutingView, Transition } from "../../plugin/shortcut/events.js";
+import { defaultParameters } from "../../plugin/shortcut/parameters.js";
+import { id64FromBytes } from "../../plugin/wire/control/codec.js";
+import { decodeProbe, encodeProbe } from "../../plugin/wire/probe.js";
+
+/** mulberry32: small, fast, and the same everywhere. */
+export function generator(seed: number): () => number {
+  let a = seed >>> 0;
+  return () => {
+    a = (a + 0x6d2b79f5) >>> 0;
+    let t = a;
+    t = Math.imul(t ^ (t >>> 15), t | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  };
+}
+
+const fnv = (seed: number, data: Uint8Array): number => {
+  let h = (0x811c9dc5 ^ seed) >>> 0;
+  for (const b of data) h = Math.imul(h ^ b, 0x01000193) >>> 0;
+  return h;
+};
+
+/** Stands in for HMAC: right length, depends on every byte; the simulation attacks nobody's cryptography. */
+function fakeHmac(key: Uint8Array, data: Uint8Array): Uint8Array {
+  const out = new Uint8Array(32);
+  const k = fnv(1, key);
+  const view = new DataView(out.buffer);
+  const d = fnv(k, data);
+  for (let i = 0; i < 8; i++) view.setUint32(4 * i, Math.imul(d ^ i, 0x9e3779b1) >>> 0);
+  return out;
+}
+
+interface Daemon {
+  sessionUp: boolean;
+  /** Prefixes that policy lets through. */
+  policy: (p: Prefix) => boolean;
+  readonly offers: Map<Prefix, Address>;
+  readonly selected: Map<Prefix, Address>;
+  delay: number;
+  /** A dead daemon follows nothing. */
+  alive: boolean;
+}
+
+export class Router {
+  engine: Engine;
+  readonly daemon: Daemon;
+  readonly aliases = new Map<Address, "overlay" | "direct">();
+  readonly peers = new Map<PublicKey, PeerWant & { since: number }>();
+  readonly overrides = new Set<Prefix>();
+  readonly bytes = new Map<Prefix, number>();
+  readonly rates = new Map<Prefix, number>();
+  readonly transfer = new Map<PublicKey, number>();
+  /** Last time at which the daemon selected something of the peer's owner. */
+  readonly selectedAt = new Map<Address, number>();
+  startedAt = 0;
+  stopped = false;
+  boot = 0;
+
+  constructor(
+    readonly world: World,
+    readonly index: number,
+    readonly address: Address,
+    readonly key: PublicKey,
+    readonly site: Prefix,
+    readonly hub: boolean,
+  ) {
+    this.daemon = {
+      sessionUp: true,
+      policy: () => true,
+      offers: new Map(),
+      selected: new Map(),
+      delay: 1 + Math.floor(world.random() * 70),
+      alive: true,
+    };
+    this.engine = this.makeEngine();
+  }
+
+  get endpoint(): Endpoint {
+    return { address: address(`192.0.${this.index >> 8}.${this.index & 255}`), port: 51821 };
+  }
+
+  makeEngine(): Engine {
+    const w = this.world;
+    this.startedAt = w.now;
+    this.boot++;
+    const config: EngineConfig = {
+      self: { address: this.address, publicKey: this.key, bootId: id64FromBytes(w.bytes(8)) },
+      role: this.hub
+        ? { kind: "hub", maxSpokes: 10_000 }
+        : {
+            kind: "spoke",
+            hubs: [w.hubAddress],
+            trigger: { rate: 1e6, duration: 2000, hysteresis: 0.2, capacity: 1000 },
+            publicEndpoints: [],
+            maxShortcuts: 20,
+          },
+      controlPort: 4243,
+      listenPort: 51821,
+      overlayMtu: 1420,
+      aliasPools: { 4: prefix("198.18.0.0/16"), 6: undefined },
+      parameters: defaultParameters,
+    };
+    const routing: RoutingView = {
+      underneath: (p) => {
+        const owner = w.ownerOf.get(p);
+        return owner !== undefined && w.routed.has(p)
+          ? { prefix: p, nextHop: owner.address }
+          : { refusal: `no route for ${p}` };
+      },
+    };
+    const crypto = {
+      shared: (theirs: PublicKey) =>
+        fakeHmac(new Uint8Array(1), Buffer.from([this.key, theirs].sort().join(""))),
+      hmac: fakeHmac,
+    };
+    return new Engine(config, { crypto, randomBytes: (n) => w.bytes(n), routing }, w.now);
+  }
+
+  /** What the FIB does with a prefix: the override, else what the daemon installed. */
+  path(p: Prefix): Path {
+    return this.overrides.has(p) ? "overlay" : this.daemonPath(p);
+  }
+
+  daemonPath(p: Prefix): Path {
+    const alias = this.daemon.selected.get(p);
+    if (alias !== undefined) return this.fibAlias.get(alias) ?? "none";
+    return this.world.routed.has(p) ? "overlay" : "none";
+  }
+  /** The alias as the daemon last resolved it: a dead daemon keeps the old. */
+  readonly fibAlias = new Map<Address, "overlay" | "direct">();
+
+  ownerOfPeer(key: PublicKey): Router | undefined {
+    return this.world.byKey.get(key);
+  }
+
+  report(p: Prefix): void {
+    const selected = this.daemon.sessionUp && this.daemon.selected.has(p);
+    this.world.input(this, {
+      kind: "route-state",
+      state: {
+        prefix: p,
+        selected,
+        reason: selected ? "" : "rejected by import filter",
+        path: this.path(p),
+        daemonPath: this.daemonPath(p),
+      },
+    });
+  }
+
+  /** The daemon reconsiders an offer after its delay. */
+  reconsider(p: Prefix): void {
+    const w = this.world;
+    const boot = this.boot;
+    w.at(w.now + this.daemon.delay * w.random(), () => {
+      if (!this.daemon.alive || boot !== this.boot) return;
+      const alias = this.daemon.offers.get(p);
+      if (alias !== undefined && this.daemon.sessionUp && this.daemon.policy(p)) {
+        this.daemon.selected.set(p, alias);
+        const to = this.aliases.get(alias);
+        if (to !== undefined) this.fibAlias.set(alias, to);
+      } else this.daemon.selected.delete(p);
+      this.report(p);
+    });
+  }
+
+  apply(o: Output): void {
+    const w = this.world;
+    switch (o.kind) {
+      case "send":
+        w.datagram(this, o.to, o.payload);
+        return;
+      case "probe":
+        w.probe(this, o.publicKey, encodeProbe(o.probe));
+        return;
+      case "alias": {
+        if (o.to === "absent") this.aliases.delete(o.alias);
+        else this.aliases.set(o.alias, o.to);
+        const boot = this.boot;
+        w.at(w.now + this.daemon.delay * w.random(), () => {
+          if (!this.daemon.alive || boot !== this.boot) return;
+          const to = this.aliases.get(o.alias);
+          if (to === undefined) return;
+          this.fibAlias.set(o.alias, to);
+          for (const [p, a] of this.daemon.selected) if (a === o.alias) this.report(p);
+        });
+        return;
+      }
+      case "offer":
+        this.daemon.offers.set(o.prefix, o.alias);
+        this.reconsider(o.prefix);
+        return;
+      case "withdraw":
+        this.daemon.offers.delete(o.prefix);
+        this.reconsider(o.prefix);
+        return;
+      case "peer": {
+        const before = this.peers.get(o.want.publicKey);
+        const endpoint = o.want.endpoint ?? before?.endpoint;
+        this.peers.set(o.want.publicKey, { ...o.want, endpoint, since: before?.since ?? w.now });
+        w.at(w.now + 2, () =>
+          w.input(this, { kind: "peer-applied", publicKey: o.want.publicKey, error: undefined }),
+        );
+        return;
+      }
+      case "unpeer":
+        this.peers.delete(o.publicKey);
+        this.transfer.delete(o.publicKey);
+        for (const other of w.routers) if (other.peers.has(this.key)) w.check(other);
+        return;
+      case "override":
+        if (o.want) this.overrides.add(o.prefix);
+        else this.overrides.delete(o.prefix);
+        w.at(w.now + 1, () => this.report(o.prefix));
+        return;
+      case "explain":
+        w.at(w.now + 5, () =>
+          w.input(this, { kind: "explained", prefix: o.prefix, reason: "rejected by import filter" }),
+        );
+        return;
+      case "transition":
+        w.transitions.push({ at: w.now, router: this.address, ...o.transition });
+        w.counts.set(o.transition.stage, (w.counts.get(o.transition.stage) ?? 0) + 1);
+        return;
+      case "stopped":
+        this.stopped = true;
+        return;
+      case "milestone":
+      case "problem":
+        return;
+    }
+  }
+
+  /** kill -9 and a restart that removes what was left, as main.ts does it. */
+  crash(): void {
+    this.daemon.offers.clear();
+    for (const p of [...this.daemon.selected.keys()]) {
+      if (this.daemon.alive) this.daemon.selected.delete(p);
+    }
+    this.engine = this.makeEngine();
+    this.aliases.clear();
+    this.fibAlias.clear();
+    this.overrides.clear();
+    this.peers.clear();
+    this.transfer.clear();
+  }
+}
+
+interface Event {
+  readonly at: number;
+  readonly order: number;
+  readonly run: () => void;
+}
+
+export interface WorldOptions {
+  readonly seed: number;
+  readonly spokes: number;
+  /** Share of control datagrams and of probes that are lost, and of datagrams that arrive twice. */
+  readonly loss: number;
+}
+
+export class World {
+  now = 1_000_000;
+  readonly random: () => number;
+  readonly hubAddress = address("10.255.0.1");
+  readonly routers: Router[] = [];
+  readonly byAddress = new Map<Address, Router>();
+  readonly byKey = new Map<PublicKey, Router>();
+  readonly ownerOf = new Map<Prefix, Router>();
+  /** Prefixes that the hub routes at this moment. */
+  readonly routed = new Set<Prefix>();
+  readonly broken = new Set<string>();
+  readonly transitions: (Transition & { at: number; router: Address })[] = [];
+  readonly counts = new Map<string, number>();
+  private queue: Event[] = [];
+  private order = 0;
+  /** Called after every step. */
+  check: (router: Router) => void = () => {};
+
+  constructor(readonly options: WorldOptions) {
+    this.random = generator(options.seed);
+    for (let i = 0; i <= options.spokes; i++) {
+      const hub = i === 0;
+      const n = i + 1;
+      const a = address(`10.255.${n >> 8}.${n & 255}`);
+      const site = prefix(`10.${i >> 8}.${i & 255}.0/24`);
+      const router = new Router(this, n, a, publicKeyFromBytes(this.bytes(32)), site, hub);
+      this.routers.push(router);
+      this.byAddress.set(a, router);
+      this.byKey.set(router.key, router);
+      if (!hub) {
+        this.ownerOf.set(site, router);
+        this.routed.add(site);
+      }
+    }
+    for (const r of this.routers) {
+      this.start(r);
+      this.tick(r);
+    }
+  }
+
+  get hub(): Router {
+    const h = this.routers[0];
+    if (h === undefined) throw new Error("no hub");
+    return h;
+  }
+  get spokes(): Router[] {
+    return this.routers.slice(1);
+  }
+
+  bytes(n: number): Uint8Array {
+    const out = new Uint8Array(n);
+    for (let i = 0; i < n; i++) out[i] = Math.floor(this.random() * 256);
+    return out;
+  }
+
+  /** What a driver tells a fresh engine. */
+  start(r: Router): void {
+    if (r.hub) {
+      this.tellFib();
+      const peers = this.spokes.map((s) => ({
+        publicKey: s.key,
+        allowedIps: [hostPrefix(s.address), s.site],
+        endpoint: s.endpoint,
+      }));
+      this.input(r, { kind: "overlay-peers", peers });
+      return;
+    }
+    this.input(r, { kind: "offers-session", established: true, reason: "" });
+    this.input(r, { kind: "direct-usable", usable: true, reason: "" });
+    const overlayHub = {
+      publicKey: this.hub.key,
+      allowedIps: [prefix("0.0.0.0/0")],
+      endpoint: this.hub.endpoint,
+    };
+    this.input(r, { kind: "overlay-peers", peers: [overlayHub] });
+  }
+
+  tellFib(): void {
+    const routes = [...this.routed].map((p) => [p, { overlay: true }] as const);
+    this.input(this.hub, { kind: "fib", routes });
+  }
+
+  /** The hub's routing changes, and a moment later every spoke's. */
+  setRouted(p: Prefix, routed: boolean): void {
+    if (routed) this.routed.add(p);
+    else this.routed.delete(p);
+    this.tellFib();
+    for (const r of this.spokes) {
+      if (!routed && r.daemon.alive) r.daemon.selected.delete(p);
+      this.input(r, { kind: "underneath-changed", prefixes: [p] });
+      if (r.daemon.alive && r.daemon.offers.has(p)) r.reconsider(p);
+      r.report(p);
+    }
+  }
+
+  at(time: number, run: () => void): void {
+    const e = { at: time, order: this.order++, run };
+    const q = this.queue;
+    q.push(e);
+    let i = q.length - 1;
+    while (i > 0) {
+      const parent = (i - 1) >> 1;
+      const p = q[parent];
+      if (p === undefined || !before(e, p)) break;
+      q[i] = p;
+      q[parent] = e;
+      i = parent;
+    }
+  }
+
+  private pop(): Event | undefined {
+    const q = this.queue;
+    const top = q[0];
+    const last = q.pop();
+    if (top === undefined || last === undefined || top === last) return top;
+    q[0] = last;
+    for (let i = 0; ; ) {
+      let child = 2 * i + 1;
+      const left = q[child];
+      const right = q[child + 1];
+      if (left === undefined) break;
+      let c = left;
+      if (right !== undefined && before(right, left)) {
+        child++;
+        c = right;
+      }
+      if (!before(c, last)) break;
+      q[i] = c;
+      q[child] = last;
+      i = child;
+    }
+    return top;
+  }
+
+  run(until: number): void {
+    for (;;) {
+      const next = this.queue[0];
+      if (next === undefined || next.at > until) break;
+      this.pop();
+      this.now = Math.max(this.now, next.at);
+      next.run();
+    }
+    this.now = until;
+  }
+
+  input(r: Router, input: Parameters<Engine["handleInput"]>[1]): void {
+    r.engine.handleInput(this.now, input);
+    this.settle(r);
+  }
+
+  private settle(r: Router): void {
+    for (;;) {
+      const o = r.engine.pollOutput();
+      if (o === undefined) break;
+      r.apply(o);
+    }
+    this.arm(r);
+    this.check(r);
+  }
+
+  private readonly armed = new Map<Router, number>();
+  private arm(r: Router): void {
+    const at = r.engine.pollTimeout();
+    if (at === undefined) return;
+    const due = Math.max(at, this.now);
+    const before = this.armed.get(r);
+    if (before !== undefined && before <= due) return;
+    this.armed.set(r, due);
+    this.at(due, () => {
+      if (this.armed.get(r) !== due) return;
+      this.armed.delete(r);
+      r.engine.handleTimeout(this.now);
+      this.settle(r);
+    });
+  }
+
+  linkKey(a: Router, b: Router): string {
+    return a.index < b.index ? `${a.index}-${b.index}` : `${b.index}-${a.index}`;
+  }
+
+  datagram(from: Router, to: Endpoint, payload: Uint8Array): void {
+    const target = this.byAddress.get(to.address);
+    if (target === undefined) return;
+    const copies = this.random() < this.options.loss ? 0 : this.random() < this.options.loss ? 2 : 1;
+    for (let i = 0; i < copies; i++) {
+      this.at(this.now + 5 + this.random() * 60, () =>
+        this.input(target, { kind: "datagram", from: { address: from.address, port: 4243 }, payload }),
+      );
+    }
+  }
+
+  /** WireGuard: both ends must have the other as a peer, and the underlay must carry it. */
+  probe(from: Router, to: PublicKey, payload: Uint8Array): void {
+    const target = this.byKey.get(to);
+    if (target === undefined || this.broken.has(this.linkKey(from, target))) return;
+    if (this.random() < this.options.loss / 4) return;
+    const there = from.peers.get(to);
+    const back = target.peers.get(from.key);
+    if (there === undefined || back === undefined) return;
+    const probe = decodeProbe(payload);
+    if (!probe.ok) throw new Error(probe.error);
+    this.at(this.now + 3 + this.random() * 20, () => {
+      if (target.peers.get(from.key) === undefined) return;
+      this.input(target, { kind: "probe", owner: from.address, probe: probe.value });
+    });
+  }
+
+  /** Once a second every router reads its counters and its peers. */
+  private tick(r: Router): void {
+    const step = () => {
+      for (const [p, rate] of r.rates) {
+        const owner = this.ownerOf.get(p);
+        if (owner === undefined || !this.routed.has(p)) continue;
+        if (r.path(p) === "direct") r.transfer.set(owner.key, (r.transfer.get(owner.key) ?? 0) + rate / 8);
+        else r.bytes.set(p, (r.bytes.get(p) ?? 0) + rate / 8);
+      }
+      const samples = [...r.bytes].map(([destination, bytes]) => ({ destination, bytes }));
+      this.input(r, { kind: "traffic", samples });
+      const peers = [...r.peers.values()].map((p) => {
+        const other = this.byKey.get(p.publicKey);
+        const up = other?.peers.has(r.key) ?? false;
+        return {
+          publicKey: p.publicKey,
+          endpoint: up && other !== undefined ? other.endpoint : p.endpoint,
+          lastHandshake: up ? this.now : 0,
+          rxBytes: up ? 100 : 0,
+          txBytes: r.transfer.get(p.publicKey) ?? 0,
+        };
+      });
+      this.input(r, { kind: "peers", readAt: this.now, peers });
+      this.at(this.now + 1000, step);
+    };
+    this.at(this.now + this.random() * 1000, step);
+  }
+}
+
+const before = (a: Event, b: Event): boolean => a.at < b.at || (a.at === b.at && a.order < b.order);
+
+export const hexKey = (k: PublicKey): string => Buffer.from(keyBytes(k)).toString("hex").slice(0, 8);
