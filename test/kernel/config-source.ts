@@ -9,7 +9,7 @@ export const ALIAS4 = "198.18.0.1";
 export const ALIAS6 = "fd53:4843:5554::1";
 export const FAR4 = "10.3.0.0/24";
 export const FAR6 = "2001:db8:3::/64";
-export const DIRECT = "direct0";
+export const DIRECT = "shortcut0";
 
 interface Session {
   /** Where the daemon under test listens: 127.0.0.1 for BIRD, its overlay address for FRR. */
@@ -78,7 +78,8 @@ export class Source {
 
 export const startOffers = (node: Node, s: Session, marked = true): Promise<Source> =>
   Source.start(node, "offers", offersConfig(s, marked));
-export const startFeed = (node: Node, s: Session): Promise<Source> => Source.start(node, "feed", feedConfig(s));
+export const startFeed = (node: Node, s: Session): Promise<Source> =>
+  Source.start(node, "feed", feedConfig(s));
 
 /** The direct interface, with the addresses that the real one has. */
 export async function addDirect(node: Node): Promise<void> {
