@@ -117,6 +117,10 @@ class Fault extends Error {
   }
 }
 
+/** `key:` with nothing behind it is as good as no key. */
+const isAbsent = (node: YamlNode | null | undefined): node is null | undefined =>
+  node === null || node === undefined || (isScalar(node) && node.value === null);
+
 type Fields = Map<string, { key: YamlNode; value: YamlNode | null }>;
 
 function fields(
@@ -124,7 +128,7 @@ function fields(
   path: string,
   allowed: readonly string[] | undefined,
 ): Fields {
-  if (node === null || node === undefined) return new Map();
+  if (isAbsent(node)) return new Map();
   if (!isMap<YamlNode, YamlNode | null>(node)) throw new Fault(node, path, "must be a mapping");
   const out: Fields = new Map();
   for (const { key, value } of node.items) {
@@ -148,7 +152,7 @@ function text(node: YamlNode | null | undefined, path: string): string {
 }
 
 function list(node: YamlNode | null | undefined, path: string): YamlNode[] {
-  if (node === null || node === undefined) return [];
+  if (isAbsent(node)) return [];
   if (!isSeq<YamlNode>(node)) throw new Fault(node, path, "must be a list");
   return node.items;
 }
