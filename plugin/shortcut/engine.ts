@@ -85,6 +85,8 @@ export class Engine {
 
   private answer(now: number, from: Correspondent, body: RequestBody): ReplyBody | undefined {
     if (this.spoke !== undefined) return this.spoke.handleRequest(now, from, body);
+    if (this.hub !== undefined && this.stopping)
+      return { kind: "refused", code: "busy", reason: "this hub is stopping" };
     if (this.hub !== undefined) return this.hub.handle(now, from, body);
     return { kind: "refused", code: "not-permitted", reason: "this router has no role" };
   }
@@ -144,7 +146,8 @@ export class Engine {
   }
 
   pollTimeout(): number | undefined {
-    const times = [this.control.pollTimeout(), this.spoke?.pollTimeout(), this.hub?.pollTimeout()];
+    const hub = this.stopping ? undefined : this.hub?.pollTimeout();
+    const times = [this.control.pollTimeout(), this.spoke?.pollTimeout(), hub];
     let at: number | undefined;
     for (const t of times) if (t !== undefined && (at === undefined || t < at)) at = t;
     return at;

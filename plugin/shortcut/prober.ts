@@ -116,7 +116,8 @@ export class Prober {
   verdict(now: number, mine: Id64): Verdict {
     if (this.remoteDown) return "lost";
     if (this.lastHearYou === undefined) return "waiting";
-    if (now - this.lastHearYou >= this.detection) return "lost";
+    // the same sum as failureAt(), or rounding would leave a timer that never fires
+    if (now >= this.lastHearYou + this.detection) return "lost";
     if (this.accepted !== mine) return "unaccepted";
     return this.heardFullHere && this.heardFullThere ? "proven" : "waiting";
   }

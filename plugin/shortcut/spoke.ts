@@ -6,7 +6,7 @@
 import { type Address, contains, type Endpoint, hostPrefix, overlaps, type Prefix } from "../net/address.js";
 import type { PublicKey } from "../net/key.js";
 import type { ReplyBody, RequestBody } from "../wire/control/message.js";
-import type { Correspondent } from "./control.js";
+import type { Correspondent, Outcome } from "./control.js";
 import { generationOf } from "./digest.js";
 import type { Input, PeerStatus, RouteState, ShortcutStatus } from "./events.js";
 import { HubLink, type HubLinkHost, type HubStatus } from "./hublink.js";
@@ -134,20 +134,24 @@ export class Spoke {
       return;
     }
     const collected: Prefix[] = [];
-    const next = (t: number, page: number): void => {
-      this.host.request(t, hub.address, ask(page), (u, o) => {
-        if (o.kind === "timeout")
-          return done(u, { refusal: `hub ${hub.address} did not answer the resolution` });
-        if (o.body.kind === "refused") return done(u, { refusal: `hub: ${o.body.reason}` });
-        if (o.body.kind !== "resolved") return done(u, { refusal: `hub answered ${o.body.kind}` });
+    const collect = (t: number, page: number, o: Outcome): void => {
+      if (o.kind === "timeout") done(t, { refusal: `hub ${hub.address} did not answer the resolution` });
+      else if (o.body.kind === "refused") done(t, { refusal: `hub: ${o.body.reason}` });
+      else if (o.body.kind !== "resolved") done(t, { refusal: `hub answered ${o.body.kind}` });
+      else {
         collected.push(...o.body.prefixes);
-        if (page + 1 < o.body.pages && page < 64) return next(u, page + 1);
-        const attested = { prefixes: collected, generation: o.body.generation, owner: o.body.owner };
-        if (generationOf(collected) !== attested.generation)
-          return done(u, { refusal: "the hub's routes changed while they were asked for" });
-        this.owners.set(o.body.owner, { ...attested, expires: u + o.body.lifetime * 1000 });
-        done(u, attested);
-      });
+        if (page + 1 < o.body.pages && page < 64) next(t, page + 1);
+        else if (generationOf(collected) !== o.body.generation)
+          done(t, { refusal: "the hub's routes changed while they were asked for" });
+        else {
+          const attested = { prefixes: collected, generation: o.body.generation, owner: o.body.owner };
+          this.owners.set(o.body.owner, { ...attested, expires: t + o.body.lifetime * 1000 });
+          done(t, attested);
+        }
+      }
+    };
+    const next = (t: number, page: number): void => {
+      this.host.request(t, hub.address, ask(page), (u, o) => collect(u, page, o));
     };
     next(now, 0);
   }

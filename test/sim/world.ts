@@ -288,6 +288,7 @@ export class World {
   readonly counts = new Map<string, number>();
   private queue: Event[] = [];
   private order = 0;
+  private sameInstant = 0;
   /** Called after every step. */
   check: (router: Router) => void = () => {};
 
@@ -412,6 +413,9 @@ export class World {
       const next = this.queue[0];
       if (next === undefined || next.at > until) break;
       this.pop();
+      if (next.at > this.now) this.sameInstant = 0;
+      else if (++this.sameInstant > 200_000)
+        throw new Error(`time stands still at ${this.now}: a timer is never handled`);
       this.now = Math.max(this.now, next.at);
       next.run();
     }
