@@ -226,12 +226,12 @@ export class FibMirror {
       existing[at] = r;
       return;
     }
-    if (r.family === 6 && isIpv6Ecmp(r)) at = existing.findIndex(isIpv6Ecmp);
-    else if (r.family === 6)
-      at = existing.findIndex(
-        (x) => !isIpv6Ecmp(x) && (sameHops(x.nextHops, r.nextHops) || (flags & NLM_F_REPLACE) !== 0),
-      );
-    else if ((flags & NLM_F_REPLACE) !== 0 && existing.length > 0) at = 0;
+    const replaces = (flags & NLM_F_REPLACE) !== 0;
+    if (r.family === 4) at = replaces && existing.length > 0 ? 0 : -1;
+    else if (isIpv6Ecmp(r)) at = existing.findIndex(isIpv6Ecmp);
+    else if (replaces) at = existing.findIndex((x) => !isIpv6Ecmp(x));
+    // fib6_add_rt2node: with nothing of its own kind to replace, the first one has to go.
+    if (at < 0 && replaces && existing.length > 0) at = 0;
     if (!this.isKept(r)) {
       if (at >= 0) existing.splice(at, 1);
       return;
@@ -247,7 +247,11 @@ export class FibMirror {
     const slot = this.slots.get(keyOf(r));
     if (slot === undefined) return;
     const exact = slot.routes.findIndex(
-      (x) => x.protocol === r.protocol && x.nexthopId === r.nexthopId && sameHops(x.nextHops, r.nextHops),
+      (x) =>
+        x.protocol === r.protocol &&
+        x.nexthopId === r.nexthopId &&
+        // The hops of an object may have changed since.
+        (r.nexthopId !== 0 || sameHops(x.nextHops, r.nextHops)),
     );
     if (exact >= 0) {
       slot.routes.splice(exact, 1);
@@ -260,11 +264,7 @@ export class FibMirror {
       const left = x.nextHops.filter((h) => !r.nextHops.some((g) => sameHop(g, h)));
       if (left.length === 0) slot.routes.splice(at, 1);
       else slot.routes[at] = { ...x, nextHops: left };
-      return;
     }
-    // The hops may have changed without a word (a nexthop object, a dead hop): then protocol and type must do.
-    const likely = slot.routes.findIndex((x) => x.protocol === r.protocol && x.type === r.type);
-    if (likely >= 0) slot.routes.splice(likely, 1);
   }
 
   private slotsOfNexthop(id: number): Set<string> {
@@ -336,7 +336,9 @@ export class FibMirror {
       );
       if (lost.length > 0) events.push(...this.objectsGone(lost.map((o) => o.id)));
     }
-    if (isDown) events.push(...this.killHops(next.ifindex, () => true));
+    // An unregistered device takes multipath routes along as a whole; one that is down leaves them their other hops.
+    if (gone) events.push(...this.drop((r) => r.nextHops.some((h) => h.ifindex === next.ifindex)));
+    else if (isDown) events.push(...this.killHops(next.ifindex, () => true));
     else if (before === undefined || before.carrier !== next.carrier || before.up !== next.up)
       events.push(...this.reviveHops(next.ifindex, next.carrier));
     else if (before.name !== next.name) events.push(...this.refresh(this.slots.keys()));
