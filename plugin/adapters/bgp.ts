@@ -1,7 +1,7 @@
 /**
  * A BGP session over TCP: the thin driver of `bgp/session.ts`. It dials from a given loopback address to the daemon,
  * moves bytes, keeps one timer, and hands on what the session reports. Socket errors become inputs of the session and
- * exceptions of a callback become problems, so nothing is thrown into the event loop.
+ * exceptions are reported, so nothing is thrown into the event loop.
  */
 import { connect, type Socket } from "node:net";
 import { performance } from "node:perf_hooks";
@@ -28,8 +28,8 @@ export interface BgpConnectionOptions {
   /** The daemon has sent all it has for the family. */
   readonly onEndOfRib?: (family: Family) => void;
   readonly onProblem?: (problem: BgpProblem, text: string) => void;
-  /** An exception of one of the callbacks above: a bug of the caller's. */
-  readonly onCallbackError?: (error: unknown) => void;
+  /** An exception of one of the callbacks above, or of the session (which then loses its connection): a bug. */
+  readonly onInternalError?: (error: unknown) => void;
   /** Monotonic milliseconds. */
   readonly now?: () => number;
 }
@@ -111,16 +111,29 @@ export class BgpConnection {
   }
 
   private input(input: SessionInput): void {
-    this.session.handleInput(this.now(), input);
+    this.guard(() => this.session.handleInput(this.now(), input));
     this.pump();
+  }
+
+  private guard(body: () => void): void {
+    try {
+      body();
+    } catch (error) {
+      this.socket?.destroy();
+      this.call(() => {
+        throw error;
+      });
+    }
   }
 
   private pump(): void {
     // A callback may announce: its changes are picked up by the loop that called it.
     if (this.pumping) return;
     this.pumping = true;
-    for (let out = this.session.pollOutput(); out !== undefined; out = this.session.pollOutput())
-      this.perform(out);
+    this.guard(() => {
+      for (let out = this.session.pollOutput(); out !== undefined; out = this.session.pollOutput())
+        this.perform(out);
+    });
     this.pumping = false;
     this.setTimer();
   }
@@ -161,7 +174,11 @@ export class BgpConnection {
     try {
       callback();
     } catch (error) {
-      this.options.onCallbackError?.(error);
+      try {
+        this.options.onInternalError?.(error);
+      } catch {
+        // There is nobody left to tell.
+      }
     }
   }
 

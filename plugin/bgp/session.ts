@@ -27,32 +27,10 @@ import { decodeUpdate } from "../wire/bgp/update.js";
 import { type Agreement, checkConfig, negotiate, openOf, type SessionConfig } from "./negotiation.js";
 import { updatesFor } from "./outbound.js";
 import { type BgpProblem, describeProblem } from "./problem.js";
-import { AdjRibIn, AdjRibOut, type Route, type RouteChange } from "./rib.js";
+import { AdjRibIn, AdjRibOut, type Route } from "./rib.js";
+import type { SessionInput, SessionOutput } from "./session-io.js";
 
-export type SessionInput =
-  | { readonly kind: "start" }
-  /** Sends Cease / Administrative Shutdown with the reason (RFC 9003). */
-  | { readonly kind: "stop"; readonly reason: string }
-  | { readonly kind: "connected" }
-  /** The connection could not be made, or has ended. Not for one that an output `close` ended. */
-  | { readonly kind: "closed"; readonly reason: string }
-  | { readonly kind: "bytes"; readonly bytes: Uint8Array }
-  /** A deadline of {@link Session.pollTimeout} has passed. Harmless when early. */
-  | { readonly kind: "timeout" };
-
-export type SessionOutput =
-  /** Make a connection; an older one is gone or has been ordered closed. */
-  | { readonly kind: "connect" }
-  | { readonly kind: "send"; readonly bytes: Uint8Array }
-  /** Close once what was sent before has left. */
-  | { readonly kind: "close" }
-  | { readonly kind: "established"; readonly agreement: Agreement }
-  /** Adj-RIB-In is empty; one for each `established`. */
-  | { readonly kind: "down"; readonly reason: string }
-  | { readonly kind: "routes"; readonly changes: readonly RouteChange[] }
-  /** The neighbour has sent all it has for the family: after `established`, and after each refresh that it demarcates. */
-  | { readonly kind: "end-of-rib"; readonly family: Family }
-  | { readonly kind: "problem"; readonly problem: BgpProblem };
+export type { SessionInput, SessionOutput } from "./session-io.js";
 
 export type StateName = "Idle" | "Connect" | "OpenSent" | "OpenConfirm" | "Established";
 

@@ -58,7 +58,7 @@ function dial(
     onRoutes: (c) => changes.push(...c),
     onEndOfRib: (f) => complete.push(f),
     onProblem: (_, text) => problems.push(text),
-    onCallbackError: (e) => problems.push(String(e)),
+    onInternalError: (e) => problems.push(String(e)),
   });
   cleanups.push(() => connection.stop());
   connection.start();
@@ -189,6 +189,24 @@ describe("BIRD 2", () => {
       "re-announced",
       () => (birdc("show route protocol shortcut").match(/10\.20\./g)?.length ?? 0) === 20,
     );
+  });
+
+  it("takes 100,000 routes and their withdrawal", async () => {
+    const { birdc } = await bird();
+    const peer = dial({ ...config, holdTime: 9 }, "127.0.0.1");
+    await up(peer);
+    const attributes = pathAttributes({ nextHop: address("198.18.0.1"), localPref: 100 });
+    const many = Array.from({ length: 100_000 }, (_, i) =>
+      prefix(`11.${i >> 16}.${(i >> 8) & 255}.${i & 255}/32`),
+    );
+    const count = (): number =>
+      Number(/(\d+) imported/.exec(birdc("show protocols all shortcut"))?.[1] ?? -1);
+    peer.connection.announce(many.map((p) => ({ prefix: p, attributes })));
+    await eventually("all of them", () => count() === 100_000);
+    peer.connection.withdraw(many);
+    await eventually("none of them", () => count() === 0);
+    expect(peer.problems).toEqual([]);
+    expect(isUp(peer)).toBe(true);
   });
 
   it("tells a wrong AS apart, in both directions", async () => {

@@ -37,11 +37,11 @@ export class Namespace {
   /** A namespace with `lo` up, a private /run and /proc, and nothing else. */
   static async create(): Promise<Namespace> {
     const script =
-      "mount --make-rprivate / && mount -t tmpfs tmpfs /run && ip link set lo up && echo ready && exec sleep infinity";
+      "mount --make-rprivate / && mount -t tmpfs tmpfs /run && ip link set lo up && echo ready && exec cat";
     const holder = spawn(
       "unshare",
       ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script],
-      { stdio: ["ignore", "pipe", "pipe"] },
+      { stdio: ["pipe", "pipe", "pipe"] },
     );
     let said = "";
     let complained = "";
@@ -118,7 +118,9 @@ export class Namespace {
     const gone = new Promise<void>((resolve) => {
       this.holder.once("exit", () => resolve());
     });
-    this.holder.kill("SIGKILL");
+    const force = setTimeout(() => this.holder.kill("SIGKILL"), 5_000);
+    this.holder.stdin?.end();
     await gone;
+    clearTimeout(force);
   }
 }
