@@ -1,0 +1,180 @@
+import { execFileSync } from "node:child_process";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { type TrafficSpec, trafficAdapter } from "../../plugin/adapters/traffic.js";
+import type { TrafficPort } from "../../plugin/driver/ports.js";
+import { eventually, Namespace } from "./namespace.js";
+
+const spec: TrafficSpec = {
+  table: "shortcutd",
+  overlay: "wg0",
+  controlPort: 5180,
+  mask4: 24,
+  mask6: 64,
+  timeoutSeconds: 60,
+};
+
+/** A router between a LAN host and the far end of an 'overlay' (a veth named wg0). */
+let router: Namespace;
+let host: Namespace;
+let far: Namespace;
+let leave: (() => void) | undefined;
+let port: TrafficPort;
+
+/** A cable from `dev` of one to eth0 of the other. The pid of the other is the host's: so only the network is entered. */
+function connect(from: Namespace, dev: string, to: Namespace): void {
+  const link = ["ip", "link", "add", dev, "type", "veth", "peer", "name", "eth0", "netns", String(to.pid)];
+  execFileSync("nsenter", ["-t", String(from.pid), "-n", "--", ...link]);
+}
+
+beforeEach(async () => {
+  [router, host, far] = await Promise.all([Namespace.create(), Namespace.create(), Namespace.create()]);
+  connect(router, "lan", host);
+  connect(router, "wg0", far);
+  router.sh(`
+    ip addr add 10.1.0.1/24 dev lan; ip addr add 2001:db8:1::1/64 dev lan nodad
+    ip addr add 10.255.0.1/24 dev wg0; ip addr add 2001:db8:ff::1/64 dev wg0 nodad
+    ip link set lan up; ip link set wg0 up
+    sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+    ip route add 10.3.0.0/16 via 10.255.0.3; ip -6 route add 2001:db8:3::/48 via 2001:db8:ff::3`);
+  host.sh(`
+    ip addr add 10.1.0.2/24 dev eth0; ip addr add 2001:db8:1::2/64 dev eth0 nodad; ip link set eth0 up
+    ip route add default via 10.1.0.1; ip -6 route add default via 2001:db8:1::1`);
+  far.sh(`
+    ip addr add 10.255.0.3/24 dev eth0; ip addr add 2001:db8:ff::3/64 dev eth0 nodad; ip link set eth0 up
+    ip addr add 10.3.1.1/32 dev lo; ip addr add 10.3.2.1/32 dev lo; ip -6 addr add 2001:db8:3:1::1/128 dev lo
+    ip route add default via 10.255.0.1; ip -6 route add default via 2001:db8:ff::1`);
+  leave = router.enterNetwork();
+  port = trafficAdapter();
+});
+
+afterEach(async () => {
+  leave?.();
+  await Promise.all([router.destroy(), host.destroy(), far.destroy()]);
+});
+
+const ping = (from: Namespace, to: string, count = 3): string =>
+  from.sh(`ping -q -c ${count} -i 0.05 -s 1000 -W 2 ${to}`);
+
+/** IPv6 takes a moment to come up: every path of these tests is tried before anything is counted. */
+const reachable = (): Promise<true> =>
+  eventually("the far end", () => {
+    try {
+      ping(host, "2001:db8:3:1::1", 1);
+      ping(host, "10.3.1.1", 1);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+
+/** Sends one datagram and reports how many of them `watcher` saw arrive. */
+async function arrives(
+  from: Namespace,
+  at: Namespace,
+  to: string,
+  dport: number,
+  sport: number,
+): Promise<boolean> {
+  const listener = at.start(
+    "sh",
+    "-c",
+    `rm -f /run/got; timeout 2 tcpdump -n -l -i any -c 1 udp and dst port ${dport} >/run/got 2>/run/log`,
+  );
+  const ended = new Promise<number | null>((resolve) => listener.once("exit", resolve));
+  await eventually("tcpdump to listen", () =>
+    at.sh("cat /run/log 2>/dev/null || true").includes("listening"),
+  );
+  from.sh(`python3 -c "
+import socket
+s=socket.socket(socket.AF_INET6 if ':' in '${to}' else socket.AF_INET,socket.SOCK_DGRAM)
+s.bind(('',${sport})); s.sendto(b'x'*10,('${to}',${dport}))"`);
+  await ended;
+  return at.sh("cat /run/got").trim() !== "";
+}
+
+describe("counters", () => {
+  test("count what leaves by the overlay, masked, in both families; and nothing else", async () => {
+    await reachable();
+    await port.setUp(spec);
+    expect(await port.read()).toEqual([]);
+    ping(host, "10.3.1.1");
+    ping(host, "10.3.1.1");
+    ping(host, "10.3.2.1");
+    ping(host, "2001:db8:3:1::1");
+    // By the other interface, and link-local or multicast by the overlay: not counted.
+    ping(router, "10.1.0.2");
+    router.sh("ping -q -c 1 -W 1 ff02::1%wg0 || true; ping -q -c 1 -W 1 -I wg0 224.0.0.1 || true");
+    const samples = [...(await port.read())].sort((a, b) => (a.destination < b.destination ? -1 : 1));
+    const seen = samples.filter((s) => !s.destination.startsWith("2001:db8:ff:"));
+    expect(seen).toEqual(
+      [
+        { destination: "2001:db8:3:1::/64", packets: 3, bytes: 3 * 1048 },
+        { destination: "10.3.1.0/24", packets: 6, bytes: 6 * 1028 },
+        { destination: "10.3.2.0/24", packets: 3, bytes: 3 * 1028 },
+      ].sort((a, b) => (a.destination < b.destination ? -1 : 1)),
+    );
+  });
+
+  test("control traffic is not counted, in either direction of the port", async () => {
+    await port.setUp(spec);
+    expect(await arrives(router, far, "10.3.1.1", spec.controlPort, 6000)).toBe(true);
+    expect(await arrives(router, far, "10.3.1.1", 6001, spec.controlPort)).toBe(true);
+    expect(await port.read()).toEqual([]);
+    expect(await arrives(router, far, "10.3.1.1", 6001, 6002)).toBe(true);
+    expect((await port.read()).map((s) => s.destination)).toEqual(["10.3.1.0/24"]);
+  });
+
+  test("setting up again replaces a leftover; tearing down leaves no table", async () => {
+    router.sh("nft add table inet other");
+    await port.setUp(spec);
+    ping(host, "10.3.1.1");
+    await trafficAdapter().setUp({ ...spec, mask4: 32 });
+    expect(await port.read()).toEqual([]);
+    await port.tearDown();
+    await port.tearDown();
+    expect(router.sh("nft list tables").trim()).toBe("table inet other");
+    expect(await port.read()).toEqual([]);
+  });
+
+  test("a flushed ruleset is an error with a remedy", async () => {
+    await port.setUp(spec);
+    router.sh("nft flush ruleset");
+    await expect(port.read()).rejects.toThrow(/table inet shortcutd: is gone/);
+    await port.tearDown();
+  });
+
+  test("nonsense is refused before nft sees it", async () => {
+    await expect(port.setUp({ ...spec, overlay: 'x" drop; #' })).rejects.toThrow(/no interface name/);
+    await expect(port.setUp({ ...spec, table: "a b" })).rejects.toThrow(/no table name/);
+    await expect(port.setUp({ ...spec, mask4: 33 })).rejects.toThrow(/out of range/);
+  });
+
+  test("20,000 elements are all read", async () => {
+    await port.setUp({ ...spec, mask4: 32 });
+    router.sh(`{ echo "add element inet shortcutd dst4 {"
+      i=0; while [ $i -lt 20000 ]; do echo "100.$((i>>16)).$((i>>8&255)).$((i&255)),"; i=$((i+1)); done; echo "}"; } | nft -f -`);
+    const from = performance.now();
+    const samples = await port.read();
+    const took = performance.now() - from;
+    expect(new Set(samples.map((s) => s.destination)).size).toBe(20_000);
+    const before = performance.now();
+    router.run("nft", "-j", "list", "set", "inet", "shortcutd", "dst4");
+    console.log(
+      `20,000 elements: netlink ${took.toFixed(0)} ms, nft -j ${(performance.now() - before).toFixed(0)} ms`,
+    );
+  });
+});
+
+describe("forged control packets", () => {
+  test("from the LAN by the overlay are dropped; other traffic and the router's own pass", async () => {
+    await reachable();
+    await port.setUp(spec);
+    expect(await arrives(host, far, "2001:db8:3:1::1", 6003, 6004)).toBe(true);
+    expect(await arrives(host, far, "10.3.1.1", spec.controlPort, spec.controlPort)).toBe(false);
+    expect(await arrives(host, far, "2001:db8:3:1::1", spec.controlPort, 6000)).toBe(false);
+    expect(await arrives(host, far, "10.3.1.1", 6003, 6004)).toBe(true);
+    expect(await arrives(router, far, "10.3.1.1", spec.controlPort, 6005)).toBe(true);
+    // What came by the overlay is the other spokes', authorised to be there.
+    expect(await arrives(far, host, "10.1.0.2", spec.controlPort, 6006)).toBe(true);
+  });
+});
