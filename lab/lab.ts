@@ -163,7 +163,7 @@ export async function startLab(file: string, options: LabOptions = {}): Promise<
       node: (name) => {
         const node = byName.get(name);
         if (node === undefined)
-          throw new LabError(`no node ${name}; nodes are ${[...byName.keys()].join(", ")}`);
+          throw new LabError(`no node ${name}; nodes are ${ordered.map((n) => n.name).join(", ")}`);
         return node;
       },
       stop: async () => {

@@ -76,7 +76,7 @@ export function initScript(node: TopologyNode, keep: boolean): string {
     );
     if (readOnly) lines.push(`mount -o remount,bind,ro ${to}`);
   }
-  // With SIGCHLD ignored the kernel reaps what is left to PID 1: a daemon that died must not linger as a zombie.
+  // (bash, because dash cannot ignore SIGCHLD.) With it ignored the kernel reaps what is left to PID 1: a daemon that died must not linger as a zombie.
   lines.push(
     "echo ready",
     "trap '' CHLD",
@@ -131,7 +131,7 @@ export class Node {
   static async start(spec: TopologyNode, keep: boolean): Promise<Node> {
     const flags = ["--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"];
     // A session of its own: Ctrl-C reaches the runner, and the runner decides.
-    const child = spawn("unshare", [...flags, "sh", "-c", initScript(spec, keep)], {
+    const child = spawn("unshare", [...flags, "bash", "-c", initScript(spec, keep)], {
       detached: true,
       stdio: [keep ? "ignore" : "pipe", "pipe", "pipe"],
       env: { ...baseEnvironment(), ...spec.env },
