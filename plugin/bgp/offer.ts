@@ -47,6 +47,8 @@ export interface OfferSpec {
   readonly largeCommunities: readonly LargeCommunity[];
   /** Adds NO_ADVERTISE: the offer is a new prefix, which no neighbour may hear. */
   readonly noAdvertise: boolean;
+  /** The daemon shows offers to no neighbour whatever their type (BIRD's table between RIB and kernel). */
+  readonly anyType?: boolean;
 }
 
 export interface OfferRefusal {
@@ -105,7 +107,7 @@ function asPathOf(
 export function offerAttributes(spec: OfferSpec): Result<PathAttributes, OfferRefusal> {
   const path = spec.underneath ?? pathAttributes({ nextHop: spec.alias });
   const by = learnedBy(path);
-  const refused = refusal(by, spec.session);
+  const refused = spec.anyType === true ? undefined : refusal(by, spec.session);
   if (refused !== undefined) return err(refused);
   const internal = spec.session.localAs === spec.session.remoteAs;
   return ok({
