@@ -67,10 +67,15 @@ describe("bird-config on BIRD", () => {
     expect(await fib(a, FAR4, BOARD)).toBe("");
     offers = await startOffers(a, { target: "127.0.0.1" });
     await until("the blackboard shows what was selected", 5_000, async () => {
-      return (await fib(a, FAR4, BOARD)).includes("proto bird") && (await fib(a, FAR6, BOARD)).includes("proto bird");
+      return (
+        (await fib(a, FAR4, BOARD)).includes("proto bird") &&
+        (await fib(a, FAR6, BOARD)).includes("proto bird")
+      );
     });
     await fibFollows(a, "wg0");
-    expect(await a.must(["birdc", "show", "route", "table", "fib4", "primary", FAR4])).toContain("[shortcut ");
+    expect(await a.must(["birdc", "show", "route", "table", "fib4", "primary", FAR4])).toContain(
+      "[shortcut ",
+    );
     // master4, and so everything that is announced from it, knows nothing of offers.
     expect(await a.must(["birdc", "show", "route", "table", "master4", "all"])).not.toContain("[shortcut ");
     const host = await lab.node("host-a").exec(["ping", "-n", "-c", "1", "-W", "2", "10.3.0.10"]);
@@ -94,7 +99,9 @@ describe("bird-config on BIRD", () => {
     await fibFollows(a, DIRECT);
     await a.must(["ip", "link", "set", DIRECT, "down"]);
     await fibFollows(a, "wg0");
-    expect(await a.must(["birdc", "show", "route", "table", "fib4", "primary", FAR4])).toContain("[shortcut ");
+    expect(await a.must(["birdc", "show", "route", "table", "fib4", "primary", FAR4])).toContain(
+      "[shortcut ",
+    );
     await a.must(["ip", "link", "set", DIRECT, "up"]);
     await pointAliases(a, DIRECT, BOARD);
     await fibFollows(a, DIRECT);
@@ -108,7 +115,9 @@ describe("bird-config on BIRD", () => {
     expect(shipped.split("\n").filter((l) => l === line)).toHaveLength(1);
     a.writeFile(file, shipped.replace(line, "  10.3.0.0/24+,"));
     expect(await a.must(["birdc", "configure"])).toContain("Reconfigured");
-    await until("the hub's route is in the FIB", 5_000, async () => (await fib(a, FAR4)).includes("via 10.255.0.2"));
+    await until("the hub's route is in the FIB", 5_000, async () =>
+      (await fib(a, FAR4)).includes("via 10.255.0.2"),
+    );
     await until("the blackboard is clear", 5_000, async () => (await fib(a, FAR4, BOARD)) === "");
     // The other prefix is still eligible.
     expect(await fib(a, FAR6)).toContain(`dev ${DIRECT}`);

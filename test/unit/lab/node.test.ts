@@ -15,7 +15,7 @@ const node = {
 describe("initScript", () => {
   it("is valid shell, with names and paths quoted", () => {
     const script = initScript(node, false);
-    execFileSync("sh", ["-n", "-c", script]);
+    execFileSync("bash", ["-n", "-c", script]);
     expect(script).toContain("mount --bind '/tmp/it'\\''s' '/run/x y'");
     expect(script).toContain("echo '2' > '/proc/sys/net/ipv4/conf/all/rp_filter'");
   });
