@@ -324,6 +324,18 @@ describe("AS4_PATH (RFC 6793 §4.2.3)", () => {
     expect(mergeAs4Path([seq(1, 23456, 23456)], [seq(70000, 70001)])).toEqual([seq(1, 70000, 70001)]);
     expect(mergeAs4Path([seq(1), seq(23456)], [seq(70000)])).toEqual([seq(1, 70000)]);
   });
+  it("is ignored, with AS4_AGGREGATOR, when an old speaker aggregated since", () => {
+    const u = updateBody(
+      "",
+      `40 01 01 00  40 02 06 02 02 fde9 5ba0  40 03 04 c0000201  c0 07 06 fde9 c0000209
+       c0 11 0a 02 02 0000fde9 fa56ea00  c0 12 08 fa56ea00 c0000209`,
+      "08 0a",
+    );
+    expect(decodeUpdate(u, context({ fourOctetAs: false }))).toMatchObject({
+      kind: "ok",
+      update: { reach: [{ attributes: { asPath: [{ ases: [65001, 23456] }], aggregator: { as: 65001 } } }] },
+    });
+  });
   it("is ignored when it is the longer one", () => {
     expect(mergeAs4Path([seq(1)], [seq(70000, 70001)])).toEqual([seq(1)]);
   });

@@ -48,6 +48,15 @@ describe("Adj-RIB-Out", () => {
     });
   });
 
+  it("tells again what is announced unchanged before the refresh was answered", () => {
+    const rib = new AdjRibOut();
+    rib.announce({ prefix: p, attributes: A });
+    rib.takeDifference(4);
+    rib.tellAgain(4);
+    rib.announce({ prefix: p, attributes: A });
+    expect(rib.takeDifference(4).reach).toHaveLength(1);
+  });
+
   it("has all to send after the session went, and withdraws nothing then", () => {
     const rib = new AdjRibOut();
     rib.announce({ prefix: p, attributes: A });
