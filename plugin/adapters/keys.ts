@@ -4,7 +4,7 @@
  * Nothing here ever puts key material into an error.
  */
 import { createPrivateKey, createPublicKey, diffieHellman, type KeyObject, randomBytes } from "node:crypto";
-import { type FileHandle, open } from "node:fs/promises";
+import { type FileHandle, link, open, unlink } from "node:fs/promises";
 import { PortError } from "../driver/ports.js";
 import {
   keyBytes,
@@ -73,6 +73,25 @@ async function readKeyFile(file: FileHandle, path: string): Promise<PrivateKey> 
   return key;
 }
 
+/** The file appears complete or not at all, and never over another one: link(2) is exclusive. */
+async function createKeyFile(path: string): Promise<PrivateKey> {
+  const key = generatePrivateKey();
+  const draft = `${path}.${randomBytes(6).toString("hex")}`;
+  try {
+    const file = await open(draft, "wx", 0o600);
+    try {
+      await file.writeFile(`${key}\n`);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await link(draft, path);
+  } finally {
+    await unlink(draft).catch(() => undefined);
+  }
+  return key;
+}
+
 /**
  * The key in `path`; made on first use (mode 0600, never over an existing file).
  * @throws PortError when the file is readable by group or others, malformed, or cannot be read or written.
@@ -98,15 +117,7 @@ export async function loadOrCreatePrivateKey(path: string): Promise<{ key: Priva
         );
     }
     try {
-      const file = await open(path, "wx", 0o600);
-      try {
-        const key = generatePrivateKey();
-        await file.writeFile(`${key}\n`);
-        await file.sync();
-        return { key, created: true };
-      } finally {
-        await file.close();
-      }
+      return { key: await createKeyFile(path), created: true };
     } catch (e) {
       // Another process made it in between: read that one.
       if (codeOf(e) === "EEXIST") continue;
