@@ -76,7 +76,8 @@ export function initScript(node: TopologyNode, keep: boolean): string {
     );
     if (readOnly) lines.push(`mount -o remount,bind,ro ${to}`);
   }
-  // (bash, because dash cannot ignore SIGCHLD.) With it ignored the kernel reaps what is left to PID 1: a daemon that died must not linger as a zombie.
+  // With SIGCHLD ignored the kernel reaps what is left to PID 1: a daemon that died must not linger as a zombie.
+  // (This is why it is bash: dash cannot ignore SIGCHLD.)
   lines.push(
     "echo ready",
     "trap '' CHLD",
