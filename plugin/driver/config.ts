@@ -139,11 +139,9 @@ const whole = (least: number, most: number) =>
     .min(least, { error: `must be a whole number from ${least} to ${most}` })
     .max(most, { error: `must be a whole number from ${least} to ${most}` });
 
-const interfaceName = z
-  .string({ error: "must be an interface name" })
-  .regex(/^[^\s/]{1,15}$/, {
-    error: "must be an interface name of 1 to 15 characters without blanks and slashes",
-  });
+const interfaceName = z.string({ error: "must be an interface name" }).regex(/^[^\s/]{1,15}$/, {
+  error: "must be an interface name of 1 to 15 characters without blanks and slashes",
+});
 
 const absolutePath = z
   .string({ error: "must be a path" })

@@ -3,8 +3,10 @@
  * them with sockets; tests implement them in memory. Values are decoded and canonical; errors are `PortError`s that
  * name the place and the remedy. Events arrive through callbacks that never throw.
  */
-import type { Address, Endpoint, Prefix } from "../net/address.js";
+import type { AdjRibIn } from "../bgp/rib.js";
+import type { Address, Endpoint, Family, Prefix } from "../net/address.js";
 import type { PrivateKey, PublicKey } from "../net/key.js";
+import type { PathAttributes } from "../wire/bgp/attributes.js";
 import type { KernelLink, KernelRoute, NextHop, RouteEvent } from "../wire/netlink/fib.js";
 
 /** A failure outside: what was attempted, what came back, and what an operator can do about it. */
@@ -185,4 +187,64 @@ export interface DaemonExpectation {
   readonly offersSource: Address;
   readonly feedSource: Address;
   readonly localAs: number;
+}
+
+// ---------------------------------------------------------------------------------------------- time, host, BGP
+
+/** Time as the driver needs it. */
+export interface Clock {
+  /** Monotonic milliseconds: what the engine runs on. */
+  now(): number;
+  /** Milliseconds since the epoch: for people. */
+  wall(): number;
+  /** Calls back after `ms`; the result cancels. */
+  after(ms: number, run: () => void): () => void;
+  /** Calls back when what has arrived on sockets was read: a timer that is late must not take lag for loss. */
+  afterReading(run: () => void): void;
+}
+
+export interface HostPort {
+  /** The rp_filter in force on an interface: the larger of `all` and its own (Documentation/networking/ip-sysctl.rst). */
+  reversePathFilter(dev: string): number | undefined;
+  ipv6Enabled(dev: string): boolean;
+}
+
+/** A BGP session with the daemon. */
+export interface SpeakerPort {
+  start(): void;
+  stop(): Promise<void>;
+  announce(routes: readonly { readonly prefix: Prefix; readonly attributes: PathAttributes }[]): void;
+  withdraw(prefixes: readonly Prefix[]): void;
+}
+
+export interface SpeakerEvents {
+  onState(state: { readonly established: boolean; readonly reason: string }): void;
+  onRoutes(prefixes: readonly Prefix[]): void;
+  onEndOfRib(family: Family): void;
+  onProblem(text: string): void;
+}
+
+export interface BgpPort {
+  /** `rib` is filled with what the daemon sends. */
+  open(
+    spec: {
+      readonly name: string;
+      readonly localAddress: Address;
+      readonly remoteAddress: Address;
+      readonly port: number;
+      readonly localAs: number;
+      readonly remoteAs: number;
+      readonly routerId: Address;
+      readonly holdTime: number;
+      readonly receives: boolean;
+    },
+    events: SpeakerEvents,
+  ): { readonly speaker: SpeakerPort; readonly rib: AdjRibIn };
+}
+
+/** Structured log lines; `fields` identify the shortcut. Never a line per packet or per route. */
+export interface LogPort {
+  info(message: string, fields?: Readonly<Record<string, unknown>>): void;
+  warn(message: string, fields?: Readonly<Record<string, unknown>>): void;
+  error(message: string, fields?: Readonly<Record<string, unknown>>): void;
 }

@@ -19,6 +19,8 @@ export interface RouteState {
   readonly path: Path;
   /** The same without overrides of our own: where the daemon's own route points. */
   readonly daemonPath: Path;
+  /** The offer does harm while it stands, such as taking the hub route out of the FIB: it goes at once. */
+  readonly harmful: boolean;
 }
 
 /** What the daemon itself has for a destination, without any offer. */

@@ -605,6 +605,10 @@ export class Shortcut {
       this.flippedShown = true;
       this.milestone("flipped", s.prefix);
     }
+    if (s.harmful && this.offers.has(s.prefix)) {
+      this.turnBack(now, { reason: s.reason, failure: true, tell: true });
+      return;
+    }
     this.checkReturned(now);
     this.consider(now);
   }

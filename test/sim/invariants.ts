@@ -9,15 +9,15 @@ const DRAIN_BOUND = p.overrideAfter * 2 + p.remoteHold + 2 * p.drain + 200;
 /** After a restart of the other end, until probes notice: detection, a delayed FIB, and the flight of a packet. */
 const RESTART_GRACE = p.probeInterval * p.probeMultiplier + 500;
 
-const fail = (name: string, r: Router, text: string): never => {
+function fail(name: string, r: Router, text: string): never {
   throw new Error(`invariant ${name} at ${r.address}, t=${r.world.now.toFixed(0)}: ${text}`);
-};
+}
 
 export function checkRouter(world: World, r: Router): void {
   if (r.hub) return;
   for (const [key, peer] of r.peers) {
     const owner = world.byKey.get(key);
-    if (owner === undefined) return fail("attested", r, "peer with an unknown key");
+    if (owner === undefined) fail("attested", r, "peer with an unknown key");
     if (owner.hub) continue;
     subordination(world, r, owner, peer.since);
     attested(world, r, owner, peer.allowedIps);
@@ -54,15 +54,15 @@ function noBlackHole(world: World, r: Router): void {
   for (const prefix of r.daemon.selected.keys()) {
     if (r.path(prefix) !== "direct") continue;
     const owner = world.ownerOf.get(prefix);
-    if (owner === undefined) return fail("no black hole", r, `${prefix} goes direct and nobody owns it`);
+    if (owner === undefined) fail("no black hole", r, `${prefix} goes direct and nobody owns it`);
     const there = r.peers.get(owner.key);
     const back = owner.peers.get(r.key);
     if (there === undefined && world.now - r.startedAt > RESTART_GRACE)
-      return fail("no black hole", r, `${prefix} goes direct without a peer`);
+      fail("no black hole", r, `${prefix} goes direct without a peer`);
     if (there !== undefined && !there.allowedIps.some((a) => contains(a, prefix)))
-      return fail("no black hole", r, `${prefix} goes direct, AllowedIPs do not hold it`);
+      fail("no black hole", r, `${prefix} goes direct, AllowedIPs do not hold it`);
     const accepted = back?.allowedIps.some((a) => contains(a, r.site)) ?? false;
     if (!accepted && world.now - owner.startedAt > RESTART_GRACE)
-      return fail("no black hole", r, `${prefix} goes direct, ${owner.address} does not accept ${r.site}`);
+      fail("no black hole", r, `${prefix} goes direct, ${owner.address} does not accept ${r.site}`);
   }
 }

@@ -158,6 +158,7 @@ export class Router {
         reason: selected ? "" : "rejected by import filter",
         path: this.path(p),
         daemonPath: this.daemonPath(p),
+        harmful: false,
       },
     });
   }

@@ -1,0 +1,78 @@
+#!/usr/bin/env node
+/** shortcutctl: asks a running shortcutd over its status socket. */
+import { Command } from "commander";
+import { askStatus } from "./adapters/statussocket.js";
+import { renderExplanation, renderStatus } from "./status/render.js";
+import type { Request, Response } from "./status/report.js";
+
+interface Options {
+  readonly socket: string;
+  readonly json?: boolean;
+}
+
+/** The server is of the same build; its answer's shape is taken as it is, its `ok` is looked at. */
+async function ask(
+  options: Options,
+  request: Request,
+  render: (r: Extract<Response, { ok: true }>) => string,
+): Promise<void> {
+  try {
+    const response = (await askStatus(options.socket, request)) as Response;
+    if (!response.ok) throw new Error(response.error);
+    process.stdout.write(
+      `${options.json === true ? JSON.stringify(response, undefined, 2) : render(response)}\n`,
+    );
+  } catch (e) {
+    process.stderr.write(`shortcutctl: ${e instanceof Error ? e.message : String(e)}\n`);
+    process.exitCode = 1;
+  }
+}
+
+const program = new Command("shortcutctl")
+  .description("Shows and steers a running shortcutd.")
+  .option("-s, --socket <path>", "status socket", "/run/shortcutd/control.sock")
+  .option("--json", "print the answer as JSON")
+  .showHelpAfterError();
+
+const options = (): Options => program.opts<{ socket: string; json?: boolean }>();
+
+program
+  .command("status")
+  .description("hubs, shortcuts and counted destinations, each with its stage and why not further")
+  .option("--json", "print the answer as JSON")
+  .action((o: { json?: boolean }) =>
+    ask({ ...options(), ...o }, { command: "status" }, (r) => ("status" in r ? renderStatus(r.status) : "")),
+  );
+
+program
+  .command("explain <destination>")
+  .description("at which step an address or prefix is, since when, and why not further")
+  .option("--json", "print the answer as JSON")
+  .action((query: string, o: { json?: boolean }) =>
+    ask({ ...options(), ...o }, { command: "explain", query }, (r) =>
+      "explanation" in r ? renderExplanation(r.explanation) : "",
+    ),
+  );
+
+program
+  .command("timeline")
+  .description("what happened, newest last")
+  .option("--json", "print the answer as JSON")
+  .action((o: { json?: boolean }) =>
+    ask({ ...options(), ...o }, { command: "timeline", since: 0 }, (r) =>
+      "timeline" in r
+        ? r.timeline
+            .map((e) => `${new Date(e.at).toISOString()}  ${e.owner}  ${e.event}  ${e.detail}`.trimEnd())
+            .join("\n")
+        : "",
+    ),
+  );
+
+program
+  .command("purge <owner>")
+  .description(
+    'send the traffic of one owner (overlay address), or of "all", by the hub again and start over',
+  )
+  .action((owner: string) => ask(options(), { command: "purge", owner }, (r) => ("done" in r ? r.done : "")));
+
+await program.parseAsync();

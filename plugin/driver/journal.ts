@@ -1,0 +1,66 @@
+/**
+ * What happened, for people: one log line per transition with the shortcut's identity, and a bounded history for
+ * `shortcutctl timeline`. The same problem is said once a minute.
+ */
+import type { Address } from "../net/address.js";
+import type { Milestone, Stage, Transition } from "../shortcut/events.js";
+import type { Clock, LogPort, PortError } from "./ports.js";
+
+export interface JournalEntry {
+  /** Milliseconds since the epoch. */
+  readonly at: number;
+  readonly owner: Address;
+  readonly event: Stage | Milestone;
+  readonly detail: string;
+}
+
+const HISTORY = 1_000;
+const REPEAT = 60_000;
+
+export class Journal {
+  private readonly entries: JournalEntry[] = [];
+  private readonly problems = new Map<string, number>();
+
+  constructor(
+    private readonly clock: Clock,
+    private readonly log: LogPort,
+  ) {}
+
+  private keep(owner: Address, event: Stage | Milestone, detail: string): void {
+    this.entries.push({ at: this.clock.wall(), owner, event, detail });
+    if (this.entries.length > HISTORY) this.entries.splice(0, this.entries.length - HISTORY);
+  }
+
+  transition(t: Transition): void {
+    this.keep(t.owner, t.stage, t.reason);
+    this.log.info(`shortcut ${t.stage}`, {
+      owner: t.owner,
+      from: t.previous,
+      reason: t.reason,
+      prefixes: t.prefixes,
+    });
+  }
+
+  milestone(owner: Address, milestone: Milestone, detail: string): void {
+    this.keep(owner, milestone, detail);
+    this.log.info(`shortcut ${milestone}`, { owner, detail });
+  }
+
+  problem(place: string, problem: string): void {
+    const key = `${place} ${problem}`;
+    const now = this.clock.now();
+    const before = this.problems.get(key);
+    if (before !== undefined && now - before < REPEAT) return;
+    if (this.problems.size > HISTORY) this.problems.clear();
+    this.problems.set(key, now);
+    this.log.warn(problem, { place });
+  }
+
+  probeProblem(e: PortError): void {
+    this.problem(e.place, e.message);
+  }
+
+  since(at: number): readonly JournalEntry[] {
+    return this.entries.filter((e) => e.at >= at);
+  }
+}

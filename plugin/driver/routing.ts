@@ -1,0 +1,91 @@
+/**
+ * What the daemon itself routes: the feed's Adj-RIB-In beside the FIB. Answers what lies underneath an offer, and writes
+ * the offer's attributes after it.
+ */
+import { type OfferSpec, offerAttributes } from "../bgp/offer.js";
+import type { AdjRibIn, Path as BgpPath } from "../bgp/rib.js";
+import { type Address, contains, familyOf, type Prefix } from "../net/address.js";
+import { err, ok, type Result } from "../net/result.js";
+import type { RoutingView, Underneath } from "../shortcut/events.js";
+import type { PathAttributes } from "../wire/bgp/attributes.js";
+import type { LargeCommunity } from "../wire/bgp/community.js";
+import type { FibView } from "./fibview.js";
+
+/** Function 1 of shortcutd's own large communities, value 1: "shortcut offer" (doc/communities.md). */
+export const OFFER_FUNCTION = 1;
+export const OFFER_VALUE = 1;
+
+export interface RoutingOptions {
+  readonly fib: FibView;
+  readonly feed: AdjRibIn;
+  readonly pools: { readonly 4: Prefix; readonly 6: Prefix | undefined };
+  readonly session: { readonly localAs: number; readonly remoteAs: number };
+  /** BIRD shows offers to nobody, so their session's type does not matter. */
+  readonly anyType: boolean;
+  readonly offerCommunity: LargeCommunity;
+}
+
+/** RFC 4271 §9.1.2.2 as far as a feed shows it: which of several paths the daemon most likely uses. */
+function preferred(paths: readonly BgpPath[]): BgpPath | undefined {
+  const length = (p: BgpPath) =>
+    p.attributes.asPath.reduce((n, s) => n + (s.type === "set" ? 1 : s.ases.length), 0);
+  return [...paths].sort(
+    (a, b) =>
+      (b.attributes.localPref ?? 100) - (a.attributes.localPref ?? 100) ||
+      length(a) - length(b) ||
+      (a.attributes.med ?? 0) - (b.attributes.med ?? 0) ||
+      a.pathId - b.pathId,
+  )[0];
+}
+
+export class Routing implements RoutingView {
+  /** Set when the feed has sent everything once. */
+  feedComplete = false;
+
+  constructor(private readonly options: RoutingOptions) {}
+
+  private isAlias(a: Address): boolean {
+    const pool = this.options.pools[familyOf(a)];
+    return pool !== undefined && contains(pool, a);
+  }
+
+  private pathUnderneath(prefix: Prefix): { readonly prefix: Prefix; readonly path: BgpPath } | undefined {
+    const match = this.options.feed.longestMatch(prefix);
+    if (match === undefined) return undefined;
+    const path = preferred(match.paths.filter((p) => !this.isAlias(p.attributes.nextHop)));
+    return path === undefined ? undefined : { prefix: match.prefix, path };
+  }
+
+  underneath(prefix: Prefix): Underneath | { readonly refusal: string } {
+    const { fib } = this.options;
+    const under = this.pathUnderneath(prefix);
+    if (under === undefined) return { refusal: `no route underneath: the feed has none for ${prefix}` };
+    const nextHop = under.path.attributes.nextHop;
+    const byNextHop = fib.pathOf(fib.lookup(nextHop));
+    if (byNextHop !== "overlay")
+      return {
+        refusal: `the route underneath ${prefix} has next hop ${nextHop}, which does not leave by ${fib.overlay}`,
+      };
+    if (fib.pathOf(fib.daemonBest(prefix)) === "other")
+      return { refusal: `the daemon routes ${prefix} by another interface than ${fib.overlay}` };
+    const attributes = this.attributes(prefix, nextHop);
+    if (!attributes.ok) return { refusal: attributes.error };
+    return { prefix: under.prefix, nextHop };
+  }
+
+  /** The attributes of an offer for `prefix` with this alias, copied from what lies underneath now. */
+  attributes(prefix: Prefix, alias: Address): Result<PathAttributes, string> {
+    const under = this.pathUnderneath(prefix);
+    if (under === undefined) return err(`no route underneath ${prefix}`);
+    const spec: OfferSpec = {
+      underneath: under.path.attributes,
+      session: this.options.session,
+      alias,
+      largeCommunities: [this.options.offerCommunity],
+      noAdvertise: under.prefix !== prefix,
+      anyType: this.options.anyType,
+    };
+    const made = offerAttributes(spec);
+    return made.ok ? ok(made.value) : err(made.error.reason);
+  }
+}

@@ -1,0 +1,229 @@
+#!/usr/bin/env node
+/**
+ * shortcutd: the command. It alone reads arguments, environment and files; it puts adapters behind the driver's ports and ends with
+ * a code that says what went wrong: 0 stopped in order, 1 failed, 2 bad configuration, 3 the daemon lacks what bird-config/ or frr-config/ provide.
+ */
+import { createHmac, randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { Command } from "commander";
+import { birdClient } from "./adapters/bird.js";
+import { nodeClock } from "./adapters/clock.js";
+import { datagramAdapter } from "./adapters/datagram.js";
+import { frrClient } from "./adapters/frr.js";
+import { hostAdapter } from "./adapters/host.js";
+import { loadOrCreatePrivateKey, publicKeyOf, sharedSecret } from "./adapters/keys.js";
+import { logAdapter } from "./adapters/log.js";
+import { routeAdapter } from "./adapters/routes.js";
+import { bgpAdapter } from "./adapters/speaker.js";
+import { serveStatus } from "./adapters/statussocket.js";
+import { trafficAdapter } from "./adapters/traffic.js";
+import { wireguardAdapter } from "./adapters/wireguard.js";
+import { type Config, formatConfigError, parseConfig } from "./driver/config.js";
+import { Driver, type Router } from "./driver/driver.js";
+import { type DaemonPort, type LogPort, PortError, type RoutePort } from "./driver/ports.js";
+import { type Address, familyOf, prefixAddress } from "./net/address.js";
+import type { PrivateKey } from "./net/key.js";
+import { answer, decodeRequest, type Response } from "./status/report.js";
+import { id64FromBytes } from "./wire/control/codec.js";
+
+const EXIT = { failed: 1, config: 2, daemon: 3 } as const;
+
+class Fatal extends Error {
+  constructor(
+    readonly code: number,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+function readConfig(file: string): Config {
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch (e) {
+    throw new Fatal(EXIT.config, `${file}: ${e instanceof Error ? e.message : String(e)}`);
+  }
+  const parsed = parseConfig(text);
+  if (parsed.ok) return parsed.value;
+  throw new Fatal(EXIT.config, parsed.error.map((e) => formatConfigError(file, e)).join("\n"));
+}
+
+function daemonOf(config: Config): DaemonPort | undefined {
+  const d = config.daemon;
+  if (d === undefined) return undefined;
+  return d.kind === "bird" ? birdClient({ socket: d.socket }) : frrClient({ directory: d.socket });
+}
+
+/** Everything that the daemon's configuration lacks, or nothing. */
+async function checkDaemon(config: Config, daemon: DaemonPort, log: (line: string) => void): Promise<void> {
+  const d = config.daemon;
+  if (d === undefined) return;
+  const { version, findings } = await daemon.check({
+    overlay: config.overlay,
+    blackboardTable: d.table,
+    aliasPool4: config.aliases[4],
+    aliasPool6: config.aliases[6],
+    offersSource: d.offers,
+    feedSource: d.feed,
+    localAs: d.as,
+  });
+  const errors = findings.filter((f) => f.severity === "error");
+  for (const f of findings) log(`${d.kind} ${version}: ${f.severity}: ${f.problem}\n  remedy: ${f.remedy}`);
+  if (errors.length > 0)
+    throw new Fatal(
+      EXIT.daemon,
+      `${d.kind} ${version} lacks ${errors.length} thing(s) that shortcutd needs; nothing was changed`,
+    );
+}
+
+async function overlayOf(
+  config: Config,
+  routes: RoutePort,
+): Promise<{ addresses: Address[]; self: Address; mtu: number }> {
+  const link = (await routes.links()).find((l) => l.name === config.overlay);
+  const remedy = "bring the overlay up first (wg-quick up, systemd-networkd, …), or correct `overlay`";
+  if (link === undefined) throw new PortError(`interface ${config.overlay}`, "does not exist", remedy);
+  const addresses = (await routes.addresses(config.overlay))
+    .map(prefixAddress)
+    .filter((a) => !/^fe[89ab]/.test(a));
+  const wanted = familyOf(config.hubs[0] ?? addresses[0] ?? config.address ?? ("0.0.0.0" as Address));
+  const self = config.address ?? addresses.find((a) => familyOf(a) === wanted);
+  if (self === undefined || !addresses.includes(self))
+    throw new PortError(
+      `interface ${config.overlay}`,
+      `has no address ${config.address ?? `of IPv${wanted}`}`,
+      remedy,
+    );
+  return { addresses, self, mtu: link.mtu };
+}
+
+function routerOf(overlay: Awaited<ReturnType<typeof overlayOf>>, privateKey: PrivateKey): Router {
+  return {
+    self: {
+      address: overlay.self,
+      publicKey: publicKeyOf(privateKey),
+      bootId: id64FromBytes(randomBytes(8)),
+    },
+    privateKey,
+    overlayAddresses: overlay.addresses,
+    overlayMtu: overlay.mtu,
+    crypto: {
+      shared: (theirs) => sharedSecret(privateKey, theirs),
+      hmac: (key, data) => createHmac("sha256", key).update(data).digest(),
+    },
+    randomBytes,
+  };
+}
+
+async function run(config: Config, log: LogPort): Promise<void> {
+  const clock = nodeClock();
+  const routes = routeAdapter({
+    onError: (e) => log.warn(e.message),
+    onOverrun: () => log.warn("netlink overrun: reading the tables again"),
+  });
+  let driver: Driver | undefined;
+  const starting: Response = { ok: false, error: "shortcutd is starting" };
+  const status = await serveStatus(config.control.socket, (line) => {
+    const request = decodeRequest(line);
+    if ("error" in request) return JSON.stringify({ ok: false, error: request.error });
+    return JSON.stringify(driver === undefined ? starting : answer(driver, clock.now(), request));
+  });
+  const daemon = daemonOf(config);
+  try {
+    if (daemon !== undefined) await checkDaemon(config, daemon, (line) => log.warn(line));
+    const overlay = await overlayOf(config, routes);
+    const { key, created } = await loadOrCreatePrivateKey(config.direct.key);
+    if (created) log.info("generated a private key", { file: config.direct.key });
+    driver = new Driver(config, routerOf(overlay, key), {
+      clock,
+      host: hostAdapter(),
+      routes,
+      wireguard: wireguardAdapter(),
+      traffic: trafficAdapter(),
+      datagrams: datagramAdapter(),
+      bgp: bgpAdapter(Math.random),
+      daemon,
+      log,
+    });
+    const stopped = stopSignal();
+    await driver.start();
+    await stopped;
+    log.info("stopping");
+    await driver.stop();
+    log.info("stopped");
+  } finally {
+    await daemon?.close();
+    await status.close();
+  }
+}
+
+/** Resolves at the first SIGTERM or SIGINT; the second ends the process at once. */
+function stopSignal(): Promise<void> {
+  return new Promise((resolve) => {
+    let asked = false;
+    const onSignal = () => {
+      if (asked) process.exit(EXIT.failed);
+      asked = true;
+      resolve();
+    };
+    process.on("SIGTERM", onSignal);
+    process.on("SIGINT", onSignal);
+  });
+}
+
+async function guarded(task: () => Promise<void>, report: (line: string) => void): Promise<void> {
+  try {
+    await task();
+    process.exitCode = 0;
+  } catch (e) {
+    report(
+      e instanceof Fatal || e instanceof PortError
+        ? e.message
+        : e instanceof Error
+          ? (e.stack ?? e.message)
+          : String(e),
+    );
+    process.exitCode = e instanceof Fatal ? e.code : EXIT.failed;
+  }
+}
+
+const toStderr = (line: string): void => void process.stderr.write(`shortcutd: ${line}\n`);
+
+const program = new Command("shortcutd")
+  .description("Direct spoke-to-spoke WireGuard paths that BIRD or FRR decides on.")
+  .showHelpAfterError();
+
+program
+  .command("run")
+  .description("run in the foreground until SIGTERM or SIGINT")
+  .requiredOption("-c, --config <file>", "configuration file")
+  .action((options: { config: string }) =>
+    guarded(async () => {
+      const config = readConfig(options.config);
+      const log = logAdapter(config.logLevel, process.env["JOURNAL_STREAM"] !== undefined);
+      await run(config, log);
+    }, toStderr).then(() => process.exit()),
+  );
+
+program
+  .command("check")
+  .description("validate a configuration file, and with --daemon what the routing daemon has")
+  .requiredOption("-c, --config <file>", "configuration file")
+  .option("--daemon", "ask the running BIRD or FRR too")
+  .action((options: { config: string; daemon?: boolean }) =>
+    guarded(async () => {
+      const config = readConfig(options.config);
+      process.stdout.write(`${options.config}: valid, ${config.role} on ${config.overlay}\n`);
+      const daemon = options.daemon === true ? daemonOf(config) : undefined;
+      if (daemon === undefined) return;
+      try {
+        await checkDaemon(config, daemon, (line) => void process.stdout.write(`${line}\n`));
+        process.stdout.write(`${daemon.kind}: has what shortcutd needs\n`);
+      } finally {
+        await daemon.close();
+      }
+    }, toStderr),
+  );
+
+await program.parseAsync();

@@ -1,0 +1,89 @@
+/** Status as text for a terminal. */
+import Table from "cli-table3";
+import type { Endpoint } from "../net/address.js";
+import { formatEndpoint } from "../net/address.js";
+import type { Explanation, StatusReport } from "./report.js";
+
+export function duration(ms: number): string {
+  const s = ms / 1000;
+  if (s < 60) return `${s.toFixed(1)} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min ${Math.floor(s % 60)} s`;
+  return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+}
+
+const rate = (bps: number | undefined): string =>
+  bps === undefined ? "" : `${(bps / 1e6).toFixed(1)} Mbit/s`;
+const endpoint = (e: Endpoint | undefined): string => (e === undefined ? "unknown" : formatEndpoint(e));
+const table = (head: string[], rows: string[][]): string => {
+  const t = new Table({ head, style: { head: [], border: [] }, wordWrap: true });
+  t.push(...rows);
+  return t.toString();
+};
+
+export function renderStatus(s: StatusReport): string {
+  const out = [
+    `${s.role} ${s.address}, overlay ${s.overlay}, direct interface ${s.direct}, key ${s.publicKey}`,
+  ];
+  if (s.daemon !== undefined) out.push(`${s.daemon.kind}: ${s.daemon.session}`);
+  for (const h of s.hubs)
+    out.push(
+      h.registered
+        ? `hub ${h.address}: registered for ${duration(h.since)}, sees this router at ${endpoint(h.reflexive)}`
+        : `hub ${h.address}: ${h.problem}`,
+    );
+  if (s.shortcuts.length > 0)
+    out.push(
+      table(
+        ["owner", "stage", "since", "prefixes", "endpoint", "rtt", "rate", "reason"],
+        s.shortcuts.map((x) => [
+          x.owner,
+          x.stage,
+          duration(x.age),
+          x.prefixes
+            .map((p) => `${p.prefix} ${p.selected ? "selected" : "not selected"}, ${p.path}`)
+            .join("\n"),
+          endpoint(x.endpoint),
+          x.roundTrip === undefined ? "" : `${x.roundTrip.toFixed(1)} ms`,
+          rate(x.bitsPerSecond),
+          x.reason,
+        ]),
+      ),
+    );
+  if (s.destinations.length > 0)
+    out.push(
+      table(
+        ["destination", "by the hub", "owner", "stage", "why not further"],
+        s.destinations.map((d) => [d.destination, rate(d.bitsPerSecond), d.owner ?? "", d.stage, d.reason]),
+      ),
+    );
+  if (s.registrations.length > 0)
+    out.push(
+      table(
+        ["spoke", "last heard", "direct endpoint", "prefixes"],
+        s.registrations.map((r) => [
+          r.address,
+          `${duration(r.age)} ago`,
+          endpoint(r.endpoint),
+          r.prefixes.join("\n"),
+        ]),
+      ),
+    );
+  if (s.role === "spoke" && s.shortcuts.length === 0 && s.destinations.length === 0)
+    out.push("no traffic by the overlay has been counted yet");
+  return out.join("\n");
+}
+
+export function renderExplanation(e: Explanation): string {
+  const out = [`${e.query}: ${e.stage}${e.age === undefined ? "" : ` for ${duration(e.age)}`}`];
+  if (e.reason !== "") out.push(`  why: ${e.reason}`);
+  out.push(`  traffic: ${e.rate}`, `  underneath: ${e.underneath}`);
+  if (e.owner !== undefined) out.push(`  owner: ${e.owner}`);
+  for (const p of e.shortcut?.prefixes ?? [])
+    out.push(
+      `  offer ${p.prefix} alias ${p.alias ?? "none"}: ${p.selected ? "selected" : `not selected: ${p.reason}`}; FIB: ${p.path}`,
+    );
+  if (e.shortcut?.endpoint !== undefined) out.push(`  endpoint: ${formatEndpoint(e.shortcut.endpoint)}`);
+  if (e.shortcut?.retryIn !== undefined)
+    out.push(`  next try in ${duration(Math.max(0, e.shortcut.retryIn))}`);
+  return out.join("\n");
+}
