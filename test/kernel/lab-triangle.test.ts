@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { startFlows } from "../../lab/flows.js";
-import { startLab, until } from "../../lab/lab.js";
+import { type Node, startLab, until } from "../../lab/lab.js";
 import { address } from "../../plugin/net/address.js";
 import { converged } from "./config-source.js";
 import { buildLab } from "./lab-build.js";
@@ -54,6 +54,11 @@ describe("lab/triangle.clab.yml", () => {
       const b = lab.node("b");
       const byHub = (): number => Number(b.readFile("/sys/class/net/wg0/statistics/tx_packets"));
       const before = byHub();
+      // What really arrives, by the kernel's count: a busy machine may lose packets of its own.
+      const hosts = [lab.node("host-c"), lab.node("host-a")] as const;
+      const counter = "add table ip n; add chain ip n i { type filter hook input priority 0; }";
+      for (const host of hosts)
+        await host.must(["nft", `${counter}; add rule ip n i udp dport 7000 counter`]);
       let lines = 0;
       const seen = { t0: 0, sent0: 0, t1: 0, sent1: 0 };
       const flows = await startFlows(
@@ -82,13 +87,21 @@ describe("lab/triangle.clab.yml", () => {
       await b.must(["nft", "insert rule ip t f accept"]);
       await more(0, 1_000);
       const [there, back] = await flows.stop();
-      const dropped = Number(
-        /counter packets (\d+)/.exec(await b.must(["nft", "list", "table", "ip", "t"]))?.[1],
-      );
+      const counted = async (node: Node, table: string): Promise<number> =>
+        Number(/counter packets (\d+)/.exec(await node.must(["nft", "list", "table", "ip", table]))?.[1]);
+      for (const [direction, host] of [
+        [there, hosts[0]],
+        [back, hosts[1]],
+      ] as const) {
+        expect(direction.received + direction.duplicated + direction.kernelDrops).toBe(
+          await counted(host, "n"),
+        );
+        expect(direction.lost).toBe(direction.sent - direction.received);
+      }
+      const dropped = await counted(b, "t");
       expect(dropped).toBeGreaterThan(100);
-      expect(there.kernelDrops + back.kernelDrops).toBe(0);
-      expect(there.lost).toBe(dropped);
-      expect(back).toMatchObject({ lost: 0, duplicated: 0, received: back.sent });
+      expect(there.lost).toBeGreaterThanOrEqual(dropped);
+      expect(there.longestSilence).toBeGreaterThan(100);
       expect(byHub() - before).toBeGreaterThanOrEqual(there.received + back.received);
       const rate = ((seen.sent1 - seen.sent0) * 1000) / (seen.t1 - seen.t0);
       expect(rate).toBeGreaterThan(1_900);
