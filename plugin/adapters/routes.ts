@@ -10,8 +10,8 @@ import {
   type RoutePort,
 } from "../driver/ports.js";
 import type { Address, Prefix } from "../net/address.js";
-import { EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH, ENOENT, ESRCH } from "../wire/netlink/errno.js";
-import { dumpAddresses, dumpLinks } from "../wire/netlink/link.js";
+import { EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH, ENODEV, ENOENT, ESRCH } from "../wire/netlink/errno.js";
+import { dumpAddresses, dumpLinks, getLinkByIndex } from "../wire/netlink/link.js";
 import type { NetlinkMessage, NetlinkRequest } from "../wire/netlink/message.js";
 import { FibMirror } from "../wire/netlink/mirror.js";
 import { dumpNexthops } from "../wire/netlink/nexthop.js";
@@ -205,6 +205,21 @@ async function readTable(table: number, options: RouteAdapterOptions): Promise<K
   }
 }
 
+/** Answers into a resolver. An interface that went meanwhile stays unnamed. */
+async function load(
+  resolver: RouteResolver,
+  what: { request: NetlinkRequest; place: string },
+): Promise<void> {
+  try {
+    await netlinkDump(NETLINK_ROUTE, what.request, what.place, (m) => {
+      const loaded = resolver.load(m);
+      if (!loaded.ok) throw new PortError(what.place, `${loaded.error.at}: ${loaded.error.problem}`);
+    });
+  } catch (e) {
+    if (!(e instanceof NetlinkError && e.errno === ENODEV)) throw e;
+  }
+}
+
 /** No route, or one that refuses: IPv4 tells `unreachable`, `prohibit` and `blackhole` by an errno only. */
 const NO_ROUTE: ReadonlySet<number> = new Set([ENETUNREACH, EHOSTUNREACH, EACCES]);
 
@@ -225,12 +240,11 @@ async function fibLookup(destination: Address): Promise<KernelRoute | undefined>
     const route = decodeRoute(m.payload);
     if (!route.ok) throw new PortError(place, `${route.error.at}: ${route.error.problem}`);
     if (route.value === undefined) continue;
-    const context = route.value.nexthopId === 0 ? contextDumps().slice(0, 1) : contextDumps();
-    for (const dump of context)
-      await dumpInto(dump.request, dump.place, (n) => {
-        const loaded = resolver.load(n);
-        if (!loaded.ok) throw new PortError(dump.place, `${loaded.error.at}: ${loaded.error.problem}`);
-      });
+    // Asking for one interface beats listing those of a router with thousands of them.
+    if (route.value.nexthopId !== 0) for (const dump of contextDumps()) await load(resolver, dump);
+    else
+      for (const { ifindex } of route.value.nextHops)
+        await load(resolver, { request: getLinkByIndex(ifindex), place: `netlink RTM_GETLINK ${ifindex}` });
     return resolver.resolve(route.value);
   }
   return undefined;

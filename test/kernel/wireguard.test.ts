@@ -223,6 +223,16 @@ describe("clear errors, and nothing half-made", () => {
     await expect(port.ensure(spec("../x"))).rejects.toThrow(/is no interface name/);
   });
 
+  test("an MTU below 1280 costs the IPv6 address, a larger one brings it back", async () => {
+    const wanted = spec("wga", { mtu: 1200, addresses: [prefix("10.255.0.1/32"), prefix("fe80::1/128")] });
+    await port.ensure(wanted);
+    expect(skipped).toEqual(["fe80::1"]);
+    await port.ensure({ ...wanted, mtu: 1280 });
+    const addresses = ns.sh("ip -o addr show dev wga");
+    expect(addresses).toContain("10.255.0.1/32");
+    expect(addresses).toContain("fe80::1/64");
+  });
+
   test("IPv6 off: the IPv4 address is set, the others are reported", async () => {
     ns.sh("sysctl -qw net.ipv6.conf.default.disable_ipv6=1");
     await port.ensure(spec("wga", { addresses: [prefix("10.255.0.1/32"), prefix("fe80::1/128")] }));

@@ -123,6 +123,12 @@ export const getLink = (name: string): NetlinkRequest => ({
   payload: ifinfomsg(0, 0, 0).string(IFLA_IFNAME, name).finish(),
 });
 
+export const getLinkByIndex = (ifindex: number): NetlinkRequest => ({
+  type: RTM_GETLINK,
+  flags: 0,
+  payload: ifinfomsg(ifindex, 0, 0).finish(),
+});
+
 /** RTM_NEWLINK of a kind without further parameters: `ip link add NAME type KIND`. */
 export const createLink = (name: string, kind: string): NetlinkRequest => ({
   type: RTM_NEWLINK,
