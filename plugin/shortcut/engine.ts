@@ -111,6 +111,10 @@ export class Engine {
         this.hub?.updateDirect(input.readAt, input.peers);
         this.spoke?.handleInput(now, input);
         break;
+      case "peer-applied":
+        this.hub?.peerApplied(input.publicKey, input.error);
+        this.spoke?.handleInput(now, input);
+        break;
       case "stop":
         this.stopping = true;
         this.spoke?.handleInput(now, input);

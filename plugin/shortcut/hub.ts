@@ -26,6 +26,8 @@ interface Registration {
   readonly publicKey: PublicKey;
   readonly bootId: Id64;
   seen: number;
+  /** The rendezvous peer exists: an initiation that came earlier would be dropped, and repeated only after five seconds. */
+  applied: boolean;
   /** Owners that this spoke resolved: it is told when their prefixes change. */
   readonly resolved: Map<Address, Id64>;
 }
@@ -81,7 +83,7 @@ export class Hub {
     }
   }
 
-  handle(now: number, from: Correspondent, body: RequestBody): ReplyBody {
+  handle(now: number, from: Correspondent, body: RequestBody): ReplyBody | undefined {
     if (body.kind === "register") return this.register(now, from);
     const spoke = this.spokes.get(from.address);
     if (spoke === undefined || spoke.publicKey !== from.publicKey || spoke.bootId !== from.bootId)
@@ -138,7 +140,7 @@ export class Hub {
     };
   }
 
-  private register(now: number, from: Correspondent): ReplyBody {
+  private register(now: number, from: Correspondent): ReplyBody | undefined {
     for (const other of this.spokes.values()) {
       if (other.publicKey === from.publicKey && other.address !== from.address)
         return { kind: "refused", code: "key-in-use", reason: `${other.address} registered this key` };
@@ -151,8 +153,13 @@ export class Hub {
     if (before !== undefined && before.publicKey !== from.publicKey) this.forget(before);
     if (before?.publicKey !== from.publicKey || before.bootId !== from.bootId) {
       const { address, publicKey, bootId } = from;
-      this.spokes.set(address, { address, publicKey, bootId, seen: now, resolved: new Map() });
+      const applied = before?.publicKey === publicKey && before.applied;
+      this.spokes.set(address, { address, publicKey, bootId, seen: now, applied, resolved: new Map() });
     } else before.seen = now;
+    if (this.spokes.get(from.address)?.applied === true) {
+      const lifetime = Math.round((this.host.parameters.hubKeepalive * 3) / 1000);
+      return { kind: "registered", listenPort: this.host.listenPort(), lifetime };
+    }
     this.host.emit({
       kind: "peer",
       owner: from.address,
@@ -163,8 +170,11 @@ export class Hub {
         keepalive: 0,
       },
     });
-    const lifetime = Math.round((this.host.parameters.hubKeepalive * 3) / 1000);
-    return { kind: "registered", listenPort: this.host.listenPort(), lifetime };
+    return undefined; // the spoke asks again, and by then the peer is there
+  }
+
+  peerApplied(publicKey: PublicKey, error: string | undefined): void {
+    for (const s of this.spokes.values()) if (s.publicKey === publicKey) s.applied = error === undefined;
   }
 
   private forget(spoke: Registration): void {

@@ -130,6 +130,7 @@ export class Shortcut {
   private readonly overridden = new Set<Prefix>();
   private readonly requests = new Map<string, Id64>();
   private endpointInUse: Endpoint | undefined;
+  private offeredCandidates: readonly Endpoint[] = [];
 
   constructor(
     private readonly host: Host,
@@ -198,9 +199,11 @@ export class Shortcut {
   }
 
   private exchangeBody(): ExchangeBody {
+    // one list an attempt: the roles follow from what both ends know
+    if (this.offeredCandidates.length === 0) this.offeredCandidates = this.host.candidates().slice(0, 8);
     return {
       epochs: { ...this.epochs },
-      candidates: this.host.candidates().slice(0, 8),
+      candidates: this.offeredCandidates,
       mtu: this.host.overlayMtu,
     };
   }
@@ -329,7 +332,11 @@ export class Shortcut {
 
   // ------------------------------------------------------------------------------------------ the tunnel
 
+  /** The lower overlay address starts the handshake, unless only one end can be reached: then the other starts. */
   private get role(): "initiator" | "responder" {
+    const here = this.offeredCandidates.length > 0;
+    const there = (this.peer?.candidates.length ?? 0) > 0;
+    if (here !== there) return there ? "initiator" : "responder";
     return compareAddresses(this.host.self.address, this.owner) < 0 ? "initiator" : "responder";
   }
 
@@ -339,6 +346,11 @@ export class Shortcut {
     if (peer === undefined) return;
     if (!usable.usable) {
       this.turnBack(now, { reason: usable.reason, failure: true, tell: true });
+      return;
+    }
+    if (this.offeredCandidates.length === 0 && peer.candidates.length === 0) {
+      const reason = "neither end knows its public endpoint yet: no hub has heard the direct interfaces";
+      this.turnBack(now, { reason, failure: false, tell: true });
       return;
     }
     this.enter(now, "connecting", "both daemons selected");
@@ -576,6 +588,7 @@ export class Shortcut {
     this.rate = undefined;
     this.ending = undefined;
     this.endpointInUse = undefined;
+    this.offeredCandidates = [];
     this.epochs = { mine: this.host.nextEpoch(), yours: 0 };
   }
 
