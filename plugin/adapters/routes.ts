@@ -2,6 +2,7 @@
  * {@link RoutePort} over rtnetlink. A watch is a subscription and a {@link FibMirror}: subscribe, discard what came
  * before, dump, then apply what arrived during the dump. An overrun repeats that from the start.
  */
+import { readFileSync } from "node:fs";
 import {
   type KernelLink,
   type KernelRoute,
@@ -88,6 +89,15 @@ const contextDumps = (): readonly { request: NetlinkRequest; place: string }[] =
   { request: dumpNexthops(), place: "netlink RTM_GETNEXTHOP" },
 ];
 
+/** The kernel sends RTM_NEWROUTE for the routes of a changed nexthop object (its default). */
+function repeatsRoutes(): boolean {
+  try {
+    return readFileSync("/proc/sys/net/ipv4/nexthop_compat_mode", "utf8").trim() !== "0";
+  } catch {
+    return true;
+  }
+}
+
 class Watch {
   private readonly mirror: FibMirror;
   private readonly subscription;
@@ -120,6 +130,7 @@ class Watch {
       return;
     }
     for (const event of events.value) this.onEvent(event);
+    if (this.mirror.takeObjectReplaced() && !repeatsRoutes()) this.repair();
   }
 
   private repair(): void {

@@ -260,6 +260,23 @@ describe("watch", () => {
     expect(of("10.1.0.0/16")).toBe("10 10.254.0.2 vf0");
   });
 
+  test("a changed nexthop object may bring a route into what is kept", async () => {
+    ns.sh(`
+      ip nexthop add id 5 via 10.255.0.2 dev ve0
+      ip route add 10.1.0.0/16 nhid 5`);
+    for (const compat of [1, 0]) {
+      ns.sh(
+        `sysctl -qw net.ipv4.nexthop_compat_mode=${compat}; ip nexthop replace id 5 via 10.255.0.2 dev ve0`,
+      );
+      const seen = await believe([MAIN], (r) => r.nextHops.some((h) => h.dev === "vf0"));
+      expect(seen.routes.has("254 10.1.0.0/16 0")).toBe(false);
+      ns.sh("ip nexthop replace id 5 via 10.254.0.2 dev vf0");
+      await eventually("the route by vf0", () => seen.routes.has("254 10.1.0.0/16 0"));
+      ns.sh("ip nexthop replace id 5 via 10.255.0.2 dev ve0");
+      await eventually("the route to leave", () => !seen.routes.has("254 10.1.0.0/16 0"));
+    }
+  });
+
   for (const [how, command] of [
     ["down", "ip link set ve0 down"],
     ["deleted", "ip link del ve0"],

@@ -28,7 +28,7 @@ import {
   RTM_NEWLINK,
 } from "./link.js";
 import { type NetlinkMessage, NLM_F_APPEND, NLM_F_REPLACE } from "./message.js";
-import { decodeNexthop, RTM_DELNEXTHOP, RTM_NEWNEXTHOP } from "./nexthop.js";
+import { decodeNexthop, type NexthopObject, RTM_DELNEXTHOP, RTM_NEWNEXTHOP } from "./nexthop.js";
 import { kernelLink, RouteResolver } from "./resolver.js";
 import {
   decodeRoute,
@@ -63,6 +63,13 @@ const identical = (a: RawRoute, b: RawRoute): boolean =>
   a.prefsrc === b.prefsrc &&
   sameHops(a.nextHops, b.nextHops);
 
+const sameObject = (a: NexthopObject, b: NexthopObject): boolean => {
+  if (a.kind === "hop" && b.kind === "hop") return sameHop(a, b);
+  if (a.kind === "group" && b.kind === "group")
+    return a.members.length === b.members.length && a.members.every((m) => b.members.includes(m));
+  return a.kind === b.kind;
+};
+
 /** rt6_qualify_for_ecmp: siblings of one IPv6 multipath route are those with a gateway of their own. */
 const isIpv6Ecmp = (r: RawRoute): boolean =>
   r.nexthopId === 0 && r.nextHops.length > 0 && r.nextHops.every((h) => h.gateway !== undefined);
@@ -86,6 +93,7 @@ const sameRoute = (a: KernelRoute, b: KernelRoute): boolean =>
 export class FibMirror {
   private slots = new Map<string, Slot>();
   private readonly resolver = new RouteResolver();
+  private objectReplaced = false;
   /** IPv4 addresses by interface: the last one that goes takes the interface's routes with it. */
   private addresses = new Map<number, Set<Address>>();
   /** Slots by nexthop object and by interface, so that an event costs what it touches. */
@@ -163,6 +171,8 @@ export class FibMirror {
         const object = decodeNexthop(m.payload);
         if (!object.ok) return object;
         if (m.type === RTM_NEWNEXTHOP) {
+          const before = this.resolver.objects.get(object.value.id);
+          if (before !== undefined && !sameObject(before, object.value)) this.objectReplaced = true;
           this.resolver.objects.set(object.value.id, object.value);
           return ok(this.refresh(this.slotsOfNexthop(object.value.id)));
         }
@@ -180,6 +190,17 @@ export class FibMirror {
       default:
         return ok([]);
     }
+  }
+
+  /**
+   * Whether a nexthop object changed since the last call. Routes that `keep` refused are not held, so one that it would accept
+   * *now* is not known; unless the kernel repeats routes of changed objects (net.ipv4.nexthop_compat_mode), only a
+   * dump finds them.
+   */
+  takeObjectReplaced(): boolean {
+    const was = this.objectReplaced;
+    this.objectReplaced = false;
+    return was;
   }
 
   /** The routes as last reported. */
