@@ -126,7 +126,7 @@ export async function startWireGuardGo(go: WireGuardGo, name: string): Promise<v
   });
   // By default it puts itself into the background: its first process ends with 0 once the interface is there.
   child.once("exit", (code, signal) => {
-    if (code !== 0) failure = `ended with ${signal ?? `exit code ${code}`}`;
+    if (code !== 0) failure = `${program} ended with ${signal ?? `exit code ${code}`}`;
   });
   child.unref();
   const deadline = performance.now() + START_DEADLINE_MS;
