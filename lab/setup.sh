@@ -79,15 +79,8 @@ if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modu
     say "npm ci"
     log=$(mktemp)
     if ! npm ci --no-audit --no-fund > "$log" 2>&1; then
-        # A lock file written against a registry that carries no packages of other platforms lacks those, all of them
-        # optional, and npm ci refuses it as a whole. npm install takes the same versions from it, and passes over them.
-        if grep -q 'Missing: .* from lock file' "$log"; then
-            say "npm install (package-lock.json lacks optional packages of other platforms)"
-            npm install --no-save --no-audit --no-fund > "$log" 2>&1 || { tail -n 20 "$log" >&2; die "npm install failed"; }
-        else
-            tail -n 20 "$log" >&2
-            die "npm ci failed"
-        fi
+        tail -n 20 "$log" >&2
+        die "npm ci failed"
     fi
     rm -f "$log"
     touch node_modules/.package-lock.json
