@@ -82,13 +82,13 @@ function openDescriptor(dev: string, ifindex: number, at: Endpoint, place: strin
 /** @throws PortError when the UDP port is taken on this router, by IPv4 or IPv6. */
 export function requireFreePort(port: number, place: string): void {
   for (const address of ["0.0.0.0", "::"] as const) {
-    const any = parseAddress(address);
-    if (any === undefined) continue;
-    const fd = socket(any === "::" ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    const wildcard = parseAddress(address);
+    if (wildcard === undefined) continue;
+    const fd = socket(wildcard === "::" ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     // Without IPv6 in the kernel there is nothing to collide with.
     if (fd < 0) continue;
-    if (any === "::") setsockoptInt(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
-    const bound = bind(fd, encodeSockaddr({ address: any, port }));
+    if (wildcard === "::") setsockoptInt(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    const bound = bind(fd, encodeSockaddr({ address: wildcard, port }));
     close(fd);
     if (bound === -EADDRINUSE)
       throw new PortError(

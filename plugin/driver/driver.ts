@@ -308,7 +308,7 @@ export class Driver {
   private async ensureDirect(): Promise<void> {
     const { config, ports, router } = this;
     const own = router.overlayAddresses.map(hostPrefix);
-    const linkLocal = `${linkLocalOf(router.self.publicKey)}/64` as Prefix;
+    const linkLocal = hostPrefix(linkLocalOf(router.self.publicKey));
     const made = await ports.wireguard.ensure({
       name: config.direct.interface,
       privateKey: router.privateKey,
