@@ -98,6 +98,8 @@ interface Return {
   /** A failure lengthens the pause before the next try. */
   readonly failure: boolean;
   readonly tell: boolean;
+  /** The direct path itself failed: until the pause is over the other end is held back too, unless it restarts. */
+  readonly hold?: boolean;
 }
 
 export class Shortcut {
@@ -131,6 +133,8 @@ export class Shortcut {
   private readonly requests = new Map<string, Id64>();
   private endpointInUse: Endpoint | undefined;
   private offeredCandidates: readonly Endpoint[] = [];
+  /** The boot of the other end with which the direct path failed, during the pause after it. */
+  private held: Id64 | undefined;
 
   constructor(
     private readonly host: Host,
@@ -194,7 +198,11 @@ export class Shortcut {
           this.adopt(outcome.from, b);
           this.announce(t);
         }
-      } else this.fail(t, refusalText(outcome.body));
+      } else {
+        // an end that is busy will not be for long, and two that call each other busy must not wait ever longer
+        const busyThere = outcome.body.kind === "refused" && outcome.body.code === "busy";
+        this.fail(t, refusalText(outcome.body), !busyThere);
+      }
     });
   }
 
@@ -443,8 +451,8 @@ export class Shortcut {
     if (this.stage !== "direct") return;
     switch (verdict) {
       case "lost":
-        this.milestone("path-failed", prober.describe(this.host.selfGeneration() ?? ZERO_ID));
-        this.turnBack(now, { reason: "the direct path failed", failure: true, tell: true });
+        this.milestone("path-failed", prober.describeLoss(now));
+        this.turnBack(now, { reason: "the direct path failed", failure: true, tell: true, hold: true });
         return;
       case "unaccepted":
         this.turnBack(now, {
@@ -558,15 +566,17 @@ export class Shortcut {
   private rest(now: number): void {
     const p = this.host.parameters;
     const reason = this.ending?.reason ?? this.reason;
+    const held = this.ending?.hold === true ? this.peer?.bootId : undefined;
     this.reset();
+    this.held = held;
     this.enter(now, "backoff", reason);
     const pause = Math.min(p.backoffMax, p.backoff * 2 ** Math.max(0, this.failures - 1));
     this.deadline = now + pause * (0.75 + this.host.random() * 0.5);
   }
 
   /** Before any offer was made. */
-  private fail(now: number, reason: string): void {
-    this.turnBack(now, { reason, failure: true, tell: this.peer !== undefined });
+  private fail(now: number, reason: string, failure = true): void {
+    this.turnBack(now, { reason, failure, tell: this.peer !== undefined });
   }
 
   private reset(): void {
@@ -766,7 +776,7 @@ export class Shortcut {
         }
         return this.stageNow() === "offered" || this.stageNow() === "resolving" ? reply() : busy(this.reason);
       case "backoff":
-        if (this.failures > 0 && this.deadline !== undefined && now < this.deadline)
+        if (this.held === from.bootId && this.deadline !== undefined && now < this.deadline)
           return busy(`holding back after: ${this.reason}`);
         this.origin = "remote";
         this.adopt(from, b);
@@ -867,7 +877,7 @@ export class Shortcut {
         const reason = this.handshakeSeen
           ? (prober?.describe(generation) ?? "no probe")
           : `no WireGuard handshake with ${this.endpointInUse?.address ?? "an unknown endpoint"}`;
-        this.turnBack(now, { reason, failure: true, tell: true });
+        this.turnBack(now, { reason, failure: true, tell: true, hold: true });
         return;
       }
       case "returning":

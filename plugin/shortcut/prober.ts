@@ -122,6 +122,15 @@ export class Prober {
     return this.heardFullHere && this.heardFullThere ? "proven" : "waiting";
   }
 
+  /** In words, why the verdict is `lost`. */
+  describeLoss(now: number): string {
+    if (this.remoteDown) return "the owner says that it goes back";
+    const silence = (since: number | undefined) => `${Math.round(now - (since ?? now))} ms`;
+    return this.hears(now)
+      ? `the owner has not heard our probes for ${silence(this.lastHearYou)}`
+      : `no probe arrived for ${silence(this.lastHeard)}`;
+  }
+
   /** In words, for `explain`, while not proven. */
   describe(mine: Id64): string {
     if (this.lastHeard === undefined) return "no probe arrived by the direct path";

@@ -430,8 +430,10 @@ export class Spoke {
   }
 
   /** The machine whose owner has this destination, for `explain`. */
-  shortcutFor(destination: Prefix): ShortcutStatus | undefined {
+  shortcutFor(now: number, destination: Prefix): ShortcutStatus | undefined {
+    const owner = this.ownerOf(now, destination)?.owner;
     for (const m of this.machines.values()) {
+      if (m.owner === owner) return m.status();
       if (m.prefixes.some((p) => overlaps(p, destination)) || hostPrefix(m.owner) === destination)
         return m.status();
     }

@@ -75,7 +75,7 @@ export function statusReport(driver: Driver, now: number): StatusReport {
     hubs: (engine.spoke?.hubs() ?? []).map((h) => ({ ...h, since: now - h.since })),
     shortcuts,
     destinations: (engine.spoke?.destinations(now) ?? []).map((d) => {
-      const shortcut = shortcuts.find((s) => covers(s, d.rate.destination));
+      const shortcut = shortcuts.find((s) => s.owner === d.owner || covers(s, d.rate.destination));
       return {
         destination: d.rate.destination,
         owner: shortcut?.owner ?? d.owner,
@@ -106,7 +106,7 @@ export function explain(driver: Driver, now: number, query: string): Explanation
       : "refusal" in under
         ? under.refusal
         : `${under.prefix} by next hop ${under.nextHop}`;
-  const found = spoke?.shortcutFor(destination);
+  const found = spoke?.shortcutFor(now, destination);
   const shortcut = found === undefined ? undefined : aged(now, found);
   const counted = spoke?.destinations(now).find((d) => overlaps(d.rate.destination, destination));
   const rate =
