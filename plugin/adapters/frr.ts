@@ -1,0 +1,241 @@
+/**
+ * FRR as a DaemonPort: bgpd and zebra over their vty sockets, one kept connection each, in enable mode as vtysh uses them.
+ * `vtysh` itself is spawned only where a socket cannot be used (another path, another group). Only `show` commands are sent. What the
+ * answers mean is decided by the pure modules `frr-audit.ts` and `frr-explain.ts`.
+ */
+import { execFile } from "node:child_process";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { type DaemonExpectation, type DaemonPort, PortError } from "../driver/ports.js";
+import { type Address, address, familyOf, type Prefix } from "../net/address.js";
+import { err, ok, type Result } from "../net/result.js";
+import {
+  decodeBgpRoute,
+  decodeFilteredRoutes,
+  decodeNeighbor,
+  decodeZebraRoutes,
+  parseFrrVersion,
+} from "../wire/frr/json.js";
+import { parseRunningConfig } from "../wire/frr/running-config.js";
+import { CMD_SUCCESS, describeVtyError, encodeCommand, VtyDecoder, type VtyReply } from "../wire/frr/vty.js";
+import { auditFrr } from "./frr-audit.js";
+import { explainFrr } from "./frr-explain.js";
+import { CommandConnection, type CommandProtocol } from "./vty.js";
+
+export interface FrrOptions {
+  /** Directory of the vty sockets: `/run/frr`. */
+  readonly directory: string;
+  /** Where the offers session dials from; what `check` is told replaces it. 127.0.0.2 unless given. */
+  readonly offersSource?: Address;
+  /** Our AS on the offers session, where it is not the daemon's (eBGP); checked only when given. */
+  readonly offersAs?: number;
+  /** Milliseconds for one command; 2000 unless given. */
+  readonly timeoutMs?: number;
+  /** How vtysh is called; `["vtysh"]` unless given. */
+  readonly vtysh?: readonly [string, ...string[]];
+}
+
+const protocol: CommandProtocol<VtyReply> = {
+  decoder: () => {
+    const decoder = new VtyDecoder();
+    return {
+      push: (bytes) => {
+        const r = decoder.push(bytes);
+        return r.ok ? ok(r.value) : err(describeVtyError(r.error));
+      },
+    };
+  },
+  encode: encodeCommand,
+  greeting: false,
+  opening: ["enable"],
+};
+
+/** Daemons that may redistribute, beside bgpd. */
+const REDISTRIBUTING = ["ospfd", "ospf6d", "isisd", "ripd", "ripngd", "eigrpd", "babeld"] as const;
+type Daemon = "bgpd" | "zebra" | (typeof REDISTRIBUTING)[number];
+
+const remedy =
+  (daemon: Daemon) =>
+  (code: string): string => {
+    switch (code) {
+      case "ENOENT":
+        return `is FRR running with ${daemon}=yes in /etc/frr/daemons, and is this the directory of its sockets? \`daemon-socket\` in the configuration names another`;
+      case "ECONNREFUSED":
+        return `${daemon} is not running: systemctl restart frr`;
+      case "EACCES":
+      case "EPERM":
+        return "shortcutd may not open it: run it as root, or in group frrvty";
+      case "ETIMEDOUT":
+        return `${daemon} is busy or stopped: does \`vtysh -d ${daemon} -c 'show version'\` answer?`;
+      case "ECONNRESET":
+      case "EPIPE":
+        return `${daemon} ended or was restarted`;
+      case "EPROTO":
+        return `is this ${daemon}'s vty socket?`;
+      default:
+        return "";
+    }
+  };
+
+/** Where the socket is of no use but vtysh may be. */
+const FALLBACK = new Set(["ENOENT", "EACCES", "EPERM"]);
+const VTYSH_OUTPUT = 32 << 20;
+
+class FrrDaemon {
+  private readonly connection: CommandConnection<VtyReply>;
+  readonly place: string;
+
+  constructor(
+    private readonly daemon: Daemon,
+    private readonly options: FrrOptions,
+  ) {
+    const path = join(options.directory, `${daemon}.vty`);
+    this.place = `FRR vty socket ${path}`;
+    this.connection = new CommandConnection({
+      path,
+      place: this.place,
+      protocol,
+      timeoutMs: this.timeoutMs,
+      remedy: remedy(daemon),
+    });
+  }
+
+  private get timeoutMs(): number {
+    return this.options.timeoutMs ?? 2_000;
+  }
+
+  /** The text of the reply. @throws PortError, also when the daemon does not know the command. */
+  async ask(command: string): Promise<string> {
+    const reply = await this.connection.ask(command).catch((e: unknown) => {
+      if (e instanceof PortError && e.code !== undefined && FALLBACK.has(e.code))
+        return this.viaVtysh(command, e);
+      throw e;
+    });
+    // A look-up that finds nothing is a warning with valid JSON.
+    if (reply.status === CMD_SUCCESS || reply.text.trimStart().startsWith("{")) return reply.text;
+    throw new PortError(
+      this.place,
+      `'${command}' failed with status ${reply.status}: ${reply.text.trim().slice(0, 200)}`,
+      "FRR 8.4 and later are supported",
+      "EPROTO",
+    );
+  }
+
+  /** @throws PortError when the reply is not what it should be. */
+  async decoded<T>(command: string, decode: (text: string) => Result<T, string>): Promise<T> {
+    const r = decode(await this.ask(command));
+    if (r.ok) return r.value;
+    throw new PortError(
+      this.place,
+      `'${command}' answered what is not understood: ${r.error}`,
+      "FRR 8.4 and later are supported",
+      "EPROTO",
+    );
+  }
+
+  private viaVtysh(command: string, cause: PortError): Promise<VtyReply> {
+    const [program, ...prefix] = this.options.vtysh ?? ["vtysh"];
+    return new Promise((resolve, reject) => {
+      execFile(
+        program,
+        [...prefix, "-d", this.daemon, "-c", command],
+        { encoding: "utf8", timeout: this.timeoutMs, maxBuffer: VTYSH_OUTPUT },
+        (error, stdout, stderr) => {
+          if (error === null) return resolve({ text: stdout, status: CMD_SUCCESS });
+          const said = stderr.trim() || error.message;
+          reject(
+            new PortError(
+              this.place,
+              `${cause.problem}; vtysh does not help: ${said.slice(0, 200)}`,
+              cause.remedy,
+              cause.code,
+            ),
+          );
+        },
+      );
+    });
+  }
+
+  close(): Promise<void> {
+    return this.connection.close();
+  }
+}
+
+/** FRR over its vty sockets, which are opened when first needed. */
+export function frrClient(options: FrrOptions): DaemonPort {
+  const bgpd = new FrrDaemon("bgpd", options);
+  const zebra = new FrrDaemon("zebra", options);
+  let source = options.offersSource ?? address("127.0.0.2");
+
+  /** Running configurations of the other daemons, for what they redistribute; one that does not answer redistributes nothing. */
+  const others = async (): Promise<string[]> => {
+    const texts: string[] = [];
+    for (const name of REDISTRIBUTING) {
+      if (!existsSync(join(options.directory, `${name}.vty`))) continue;
+      const daemon = new FrrDaemon(name, options);
+      texts.push(await daemon.ask("show running-config").catch(() => ""));
+      await daemon.close();
+    }
+    return texts;
+  };
+
+  const explain = async (prefix: Prefix, alias: Address) => {
+    const family = familyOf(prefix);
+    const [ip, bgp] = family === 4 ? ["ip", "ipv4"] : ["ipv6", "ipv6"];
+    const paths = await bgpd.decoded(`show bgp ${bgp} unicast ${prefix} json`, decodeBgpRoute);
+    if (paths.some((p) => p.nextHop === alias)) {
+      const routes = await zebra.decoded(`show ${ip} route ${prefix} json`, (text) =>
+        decodeZebraRoutes(text, prefix),
+      );
+      return explainFrr({ kind: "received", alias, paths, routes });
+    }
+    const neighbor = await bgpd.decoded(`show bgp neighbors ${source} json`, (text) =>
+      decodeNeighbor(text, source),
+    );
+    const filtered =
+      neighbor?.state === "Established"
+        ? // without soft-reconfiguration inbound this is an error in words, and nothing is known
+          await bgpd
+            .decoded(`show bgp ${bgp} unicast neighbors ${source} filtered-routes json`, decodeFilteredRoutes)
+            .catch((e: unknown) => {
+              if (e instanceof PortError && e.code === "EPROTO") return undefined;
+              throw e;
+            })
+        : undefined;
+    return explainFrr({
+      kind: "absent",
+      family,
+      source,
+      neighbor,
+      filtered: filtered === undefined ? "unknown" : filtered.has(prefix) ? "yes" : "no",
+    });
+  };
+
+  return {
+    kind: "frr",
+    check: async (expect: DaemonExpectation) => {
+      source = expect.offersSource;
+      const [version, running, , elsewhere] = await Promise.all([
+        bgpd.ask("show version"),
+        bgpd.ask("show running-config"),
+        zebra.ask("show version"),
+        others(),
+      ]);
+      return {
+        version: parseFrrVersion(version) ?? "unknown",
+        findings: auditFrr(
+          {
+            config: parseRunningConfig(running),
+            elsewhere: elsewhere.flatMap((text) => parseRunningConfig(text).redistributions),
+          },
+          expect,
+          options.offersAs,
+        ),
+      };
+    },
+    explain,
+    close: async () => {
+      await Promise.all([bgpd.close(), zebra.close()]);
+    },
+  };
+}

@@ -1,0 +1,212 @@
+/**
+ * What BIRD's `show` commands print, as values. The text is meant for people and differs a little between versions, so a
+ * parser takes what it knows and skips lines that it does not; what is absent is undefined, never a guess. Read from the
+ * output of 2.0.12 (sources: `nest/proto.c`, `nest/rt-show.c`, `proto/{bgp,pipe,static}`).
+ */
+import { type Prefix, parsePrefix } from "../../net/address.js";
+import type { BirdReply } from "./reply.js";
+
+/** Columns of `Route change stats`; undefined where BIRD prints `---`. */
+export interface UpdateCounts {
+  readonly received: number;
+  readonly rejected: number;
+  readonly filtered: number;
+  readonly ignored: number;
+  readonly accepted: number;
+}
+
+export interface BirdChannel {
+  /** `ipv4`, `ipv6`; `main` for a pipe. */
+  readonly name: string;
+  readonly table: string | undefined;
+  readonly peerTable: string | undefined;
+  /** Of a pipe: towards `table`. `ACCEPT`, `REJECT`, `(unnamed)` or a name. */
+  readonly importFilter: string | undefined;
+  readonly exportFilter: string | undefined;
+  readonly igpTable: string | undefined;
+  readonly importUpdates: UpdateCounts | undefined;
+}
+
+export interface BirdProtocol {
+  readonly name: string;
+  /** `BGP`, `Pipe`, `Kernel`, `Static`. */
+  readonly type: string;
+  /** `---` when there is more than one, or none. */
+  readonly table: string;
+  /** `up`, `start`, `down`, `stop`. */
+  readonly state: string;
+  /** `Established`, `Passive`, the last error; empty for most. */
+  readonly info: string;
+  /** Of `show protocols all`: `Neighbor address`, `Neighbor AS`, `Session`; also `Last error`. */
+  readonly fields: ReadonlyMap<string, string>;
+  readonly channels: readonly BirdChannel[];
+}
+
+export interface BirdRoute {
+  readonly table: string;
+  readonly prefix: Prefix;
+  /** `unicast`, `unreachable`, `blackhole`, `prohibit`. */
+  readonly type: string;
+  readonly protocol: string;
+  readonly primary: boolean;
+  /** Primary, and the kernel refused it. */
+  readonly syncError: boolean;
+  readonly preference: number;
+  /** `via 10.255.0.2 on wg0`, `dev wg0`. */
+  readonly nextHops: readonly string[];
+  /** `BGP.next_hop`, `BGP.local_pref`. */
+  readonly attributes: ReadonlyMap<string, string>;
+}
+
+export interface StaticRoute {
+  readonly prefix: Prefix;
+  /** `via 10.255.0.3`; or `unreachable`, `blackhole`. */
+  readonly targets: readonly string[];
+  /** Not in its table: no target can be reached. */
+  readonly dormant: boolean;
+}
+
+/** `2.0.12` of `show status`; undefined when there is none. */
+export function parseVersion(reply: BirdReply): string | undefined {
+  const line = reply.lines.find((l) => l.code === 1000);
+  return line === undefined ? undefined : /^BIRD (\S+)/.exec(line.text)?.[1];
+}
+
+interface OpenChannel {
+  name: string;
+  fields: Map<string, string>;
+}
+
+/** `show protocols` and `show protocols all`. */
+export function parseProtocols(reply: BirdReply): BirdProtocol[] {
+  const out: BirdProtocol[] = [];
+  let fields = new Map<string, string>();
+  let channels: BirdChannel[] = [];
+  let channel: OpenChannel | undefined;
+  const endChannel = (): void => {
+    if (channel !== undefined) channels.push(channelOf(channel));
+    channel = undefined;
+  };
+  for (const { code, text } of reply.lines) {
+    if (code === 1002) {
+      const m = /^(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s+(\d\S*(?: \d\d:\d\d:\S+)?)?\s*(.*?)\s*$/.exec(text);
+      if (m === null) continue;
+      endChannel();
+      fields = new Map();
+      channels = [];
+      const [, name = "", type = "", table = "", state = "", , info = ""] = m;
+      out.push({ name, type, table, state, info, fields, channels });
+    } else if (code === 1006) {
+      const opening = /^ {2}Channel (\S+)/.exec(text);
+      if (opening !== null) {
+        endChannel();
+        channel = { name: opening[1] ?? "", fields: new Map() };
+        continue;
+      }
+      const m = /^\s*([^:]+):\s+(.*?)\s*$/.exec(text);
+      if (m === null) continue;
+      (channel?.fields ?? fields).set((m[1] ?? "").trim(), m[2] ?? "");
+    }
+  }
+  endChannel();
+  return out;
+}
+
+function channelOf({ name, fields }: OpenChannel): BirdChannel {
+  const igp = [...fields].find(([key]) => /^IGP IPv[46] table$/.test(key));
+  return {
+    name,
+    table: fields.get("Table"),
+    peerTable: fields.get("Peer table"),
+    importFilter: fields.get("Input filter") ?? fields.get("Import filter"),
+    exportFilter: fields.get("Output filter") ?? fields.get("Export filter"),
+    igpTable: igp?.[1],
+    importUpdates: countsOf(fields.get("Import updates")),
+  };
+}
+
+function countsOf(text: string | undefined): UpdateCounts | undefined {
+  const m = /^(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+(\d+)$/.exec(text ?? "");
+  if (m === null) return undefined;
+  const [received = 0, rejected = 0, filtered = 0, ignored = 0, accepted = 0] = m.slice(1).map(Number);
+  return { received, rejected, filtered, ignored, accepted };
+}
+
+/** `show symbols table`: names of routing tables. */
+export function parseTables(reply: BirdReply): Set<string> {
+  const out = new Set<string>();
+  for (const { code, text } of reply.lines) {
+    const m = code === 1010 ? /^(\S+)\s+routing table\s*$/.exec(text) : null;
+    if (m?.[1] !== undefined) out.add(m[1]);
+  }
+  return out;
+}
+
+interface OpenRoute extends BirdRoute {
+  readonly nextHops: string[];
+  readonly attributes: Map<string, string>;
+}
+
+/** `show route ... [all]`, all routes of each network. */
+export function parseRoutes(reply: BirdReply): BirdRoute[] {
+  const out: BirdRoute[] = [];
+  let table = "";
+  let prefix: Prefix | undefined;
+  let route: OpenRoute | undefined;
+  for (const { code, text } of reply.lines) {
+    if (code === 1007) {
+      const heading = /^Table (\S+):$/.exec(text);
+      if (heading !== null) {
+        table = heading[1] ?? "";
+        prefix = undefined;
+        route = undefined;
+        continue;
+      }
+      const m = /^(\S*)\s+(\S+) \[(\S+) [^\]]*\](?: ([*!]))? \((\d+)/.exec(text);
+      if (m !== null) {
+        if (m[1] !== "") prefix = parsePrefix(m[1] ?? "");
+        route = undefined;
+        if (prefix === undefined) continue;
+        route = {
+          table,
+          prefix,
+          type: m[2] ?? "",
+          protocol: m[3] ?? "",
+          primary: m[4] !== undefined,
+          syncError: m[4] === "!",
+          preference: Number(m[5]),
+          nextHops: [],
+          attributes: new Map(),
+        };
+        out.push(route);
+      } else if (text.startsWith("\t")) route?.nextHops.push(text.trim());
+    } else if (code === 1008 || code === 1012) {
+      const m = /^\t([^:\s]+):\s?(.*?)\s*$/.exec(text);
+      if (m !== null) route?.attributes.set(m[1] ?? "", m[2] ?? "");
+    }
+  }
+  return out;
+}
+
+/** `show static NAME`. */
+export function parseStatics(reply: BirdReply): StaticRoute[] {
+  const out: { prefix: Prefix; targets: string[]; dormant: boolean }[] = [];
+  for (const { code, text } of reply.lines) {
+    if (code !== 1009) continue;
+    if (/^\s/.test(text)) {
+      out.at(-1)?.targets.push(text.trim());
+      continue;
+    }
+    const [first = "", ...rest] = text.trim().split(/\s+/);
+    const prefix = parsePrefix(first);
+    const target = rest.filter((word) => !word.startsWith("(")).join(" ");
+    if (prefix !== undefined)
+      out.push({ prefix, targets: target === "" ? [] : [target], dormant: rest.includes("(dormant)") });
+  }
+  return out;
+}
+
+/** The number that `eval NAME` prints; undefined when it is none, or the name unknown. */
+export function parseNumber(reply: BirdReply): number | undefined {
+  return reply.last.code === 23 && /^\d+$/.test(reply.last.text.trim()) ? Number(reply.last.text) : undefined;
+}

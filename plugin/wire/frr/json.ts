@@ -1,0 +1,184 @@
+/**
+ * The JSON of `show ... json` in bgpd and zebra, as far as it is needed. FRR's JSON is no stable interface: unknown members are
+ * ignored, optional ones may be absent, and what is there must have the right type. Recorded from 8.4.4 (sources:
+ * `bgpd/bgp_route.c` route_vty_out_detail, `bgpd/bgp_vty.c` bgp_show_peer, `zebra/zebra_vty.c` vty_show_ip_route).
+ */
+import { z } from "zod";
+import { type Address, type Prefix, parseAddress, parsePrefix } from "../../net/address.js";
+import { err, ok, type Result } from "../../net/result.js";
+
+export interface BgpPath {
+  /** Undefined for a path without a usable next hop. */
+  readonly nextHop: Address | undefined;
+  /** Every next hop is accessible. */
+  readonly accessible: boolean;
+  readonly valid: boolean;
+  readonly weight: number;
+  readonly localPref: number | undefined;
+  readonly best: boolean;
+  readonly multipath: boolean;
+  /** Why the best path is the best: `Weight`, `Local Pref`, `First path received`. */
+  readonly selectionReason: string | undefined;
+  /** The neighbour; 0.0.0.0 for bgpd's own routes. */
+  readonly peer: string;
+}
+
+export interface BgpNeighbor {
+  /** `Established`, `Active`, `Idle`. */
+  readonly state: string;
+  readonly lastReset: string | undefined;
+  readonly peerGroup: string | undefined;
+  readonly routeMapIn: { readonly 4: string | undefined; readonly 6: string | undefined };
+}
+
+export interface ZebraRoute {
+  /** `bgp`, `ospf`, `static`, `connected`, `kernel`. */
+  readonly protocol: string;
+  readonly selected: boolean;
+  readonly installed: boolean;
+  readonly distance: number;
+  readonly metric: number;
+  readonly nextHops: readonly {
+    readonly gateway: Address | undefined;
+    readonly dev: string | undefined;
+    /** In the FIB; of a recursive next hop only what it resolves to is. */
+    readonly fib: boolean;
+  }[];
+}
+
+const nextHop = z.object({
+  ip: z.string().optional(),
+  afi: z.string().optional(),
+  scope: z.string().optional(),
+  accessible: z.boolean().optional(),
+  used: z.boolean().optional(),
+});
+
+const path = z.object({
+  valid: z.boolean().optional(),
+  weight: z.number().optional(),
+  locPrf: z.number().optional(),
+  multipath: z.boolean().optional(),
+  bestpath: z.object({ overall: z.boolean().optional(), selectionReason: z.string().optional() }).optional(),
+  nexthops: z.array(nextHop).optional(),
+  peer: z.object({ peerId: z.string().optional() }).optional(),
+});
+const bgpRoute = z.object({ paths: z.array(path).optional() });
+
+const family = z.object({ routeMapForIncomingAdvertisements: z.string().optional() }).optional();
+const neighbor = z.object({
+  bgpState: z.string(),
+  peerGroup: z.string().optional(),
+  lastResetDueTo: z.string().optional(),
+  addressFamilyInfo: z.object({ ipv4Unicast: family, ipv6Unicast: family }).optional(),
+});
+
+const receivedRoutes = z.object({
+  receivedRoutes: z.record(z.string(), z.unknown()).optional(),
+});
+
+const zebraRoute = z.object({
+  protocol: z.string(),
+  selected: z.boolean().optional(),
+  installed: z.boolean().optional(),
+  distance: z.number().optional(),
+  metric: z.number().optional(),
+  nexthops: z
+    .array(
+      z.object({
+        ip: z.string().optional(),
+        interfaceName: z.string().optional(),
+        fib: z.boolean().optional(),
+      }),
+    )
+    .optional(),
+});
+const zebraRoutes = z.record(z.string(), z.array(zebraRoute));
+
+function decode<T>(text: string, what: string, schema: z.ZodType<T>): Result<T, string> {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return err(`${what}: no JSON: ${JSON.stringify(text.slice(0, 120))}`);
+  }
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return ok(parsed.data);
+  const issue = parsed.error.issues[0];
+  return err(`${what}: ${issue?.path.join(".") ?? ""}: ${issue?.message ?? "of another shape"}`);
+}
+
+/** `show bgp ipv4 unicast PREFIX json`: every path; none when bgpd does not know the prefix. */
+export function decodeBgpRoute(text: string): Result<readonly BgpPath[], string> {
+  const r = decode(text, "show bgp PREFIX json", bgpRoute);
+  if (!r.ok) return r;
+  return ok(
+    (r.value.paths ?? []).map((p) => {
+      const hops = p.nexthops ?? [];
+      // IPv6 paths may carry a link-local next hop beside the global one: `used` says which counts.
+      const named = hops.find((h) => h.scope === "global") ?? hops.find((h) => h.used === true) ?? hops[0];
+      return {
+        nextHop: parseAddress(named?.ip ?? ""),
+        accessible: hops.length > 0 && hops.every((h) => h.accessible === true),
+        valid: p.valid ?? false,
+        weight: p.weight ?? 0,
+        localPref: p.locPrf,
+        best: p.bestpath?.overall ?? false,
+        multipath: p.multipath ?? false,
+        selectionReason: p.bestpath?.selectionReason,
+        peer: p.peer?.peerId ?? "0.0.0.0",
+      };
+    }),
+  );
+}
+
+/** `show bgp neighbors ADDRESS json`; undefined when bgpd has no such neighbour (a dynamic one exists only while it is connected). */
+export function decodeNeighbor(text: string, address: Address): Result<BgpNeighbor | undefined, string> {
+  const what = "show bgp neighbors json";
+  const all = decode(text, what, z.record(z.string(), z.unknown()));
+  if (!all.ok) return all;
+  const entry = all.value[address];
+  if (entry === undefined) return ok(undefined);
+  const r = neighbor.safeParse(entry);
+  if (!r.success) return err(`${what}: ${r.error.issues[0]?.message ?? "of another shape"}`);
+  const { bgpState, lastResetDueTo, peerGroup, addressFamilyInfo } = r.data;
+  return ok({
+    state: bgpState,
+    lastReset: lastResetDueTo,
+    peerGroup,
+    routeMapIn: {
+      4: addressFamilyInfo?.ipv4Unicast?.routeMapForIncomingAdvertisements,
+      6: addressFamilyInfo?.ipv6Unicast?.routeMapForIncomingAdvertisements,
+    },
+  });
+}
+
+/** `show bgp ... neighbors ADDRESS filtered-routes json`: prefixes that the import policy refused. */
+export function decodeFilteredRoutes(text: string): Result<ReadonlySet<Prefix>, string> {
+  const r = decode(text, "filtered-routes json", receivedRoutes);
+  if (!r.ok) return r;
+  return ok(new Set(Object.keys(r.value.receivedRoutes ?? {}).flatMap((p) => parsePrefix(p) ?? [])));
+}
+
+/** zebra's `show ip route PREFIX json`: what each protocol has for exactly this prefix. */
+export function decodeZebraRoutes(text: string, prefix: Prefix): Result<readonly ZebraRoute[], string> {
+  const r = decode(text, "show ip route PREFIX json", zebraRoutes);
+  if (!r.ok) return r;
+  return ok(
+    (r.value[prefix] ?? []).map((route) => ({
+      protocol: route.protocol,
+      selected: route.selected ?? false,
+      installed: route.installed ?? false,
+      distance: route.distance ?? 0,
+      metric: route.metric ?? 0,
+      nextHops: (route.nexthops ?? []).map((h) => ({
+        gateway: parseAddress(h.ip ?? ""),
+        dev: h.interfaceName,
+        fib: h.fib ?? false,
+      })),
+    })),
+  );
+}
+
+/** `8.4.4` of `show version`; undefined when it is no FRR. */
+export const parseFrrVersion = (text: string): string | undefined => /^FRRouting (\S+)/m.exec(text)?.[1];
