@@ -620,6 +620,8 @@ export class Shortcut {
     if (s.daemonPath !== "direct") this.override(s.prefix, false);
     const offer = this.offers.get(s.prefix) ?? this.leaving.get(s.prefix);
     if (offer === undefined) return;
+    if (offer.selected && !s.selected && this.offers.has(s.prefix))
+      this.host.emit({ kind: "explain", prefix: offer.prefix, alias: offer.alias });
     offer.selected = s.selected;
     offer.path = s.path;
     if (s.reason !== "") offer.reason = s.reason;
