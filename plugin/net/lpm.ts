@@ -55,10 +55,10 @@ class Trie<T> {
     this.entries[s] = [p, value];
   }
 
-  get(p: Prefix): T | undefined {
+  entry(p: Prefix): [Prefix, T] | undefined {
     const n = this.node(addressBytes(prefixAddress(p)), prefixLength(p), false);
     const s = n < 0 ? -1 : (this.slot[n] ?? -1);
-    return s < 0 ? undefined : this.entries[s]?.[1];
+    return s < 0 ? undefined : this.entries[s];
   }
 
   delete(p: Prefix): boolean {
@@ -82,6 +82,17 @@ class Trie<T> {
     }
     return best < 0 ? undefined : this.entries[best];
   }
+
+  *inside(p: Prefix): IterableIterator<readonly [Prefix, T]> {
+    const top = this.node(addressBytes(prefixAddress(p)), prefixLength(p), false);
+    const stack = top < 0 ? [] : [top];
+    for (let n = stack.pop(); n !== undefined; n = stack.pop()) {
+      const entry = this.entries[this.slot[n] ?? -1];
+      if (entry !== undefined) yield entry;
+      for (const next of [this.child[2 * n + 1] ?? 0, this.child[2 * n] ?? 0])
+        if (next !== 0) stack.push(next);
+    }
+  }
 }
 
 /** A map from prefixes to values with longest-prefix match over IPv4 and IPv6. */
@@ -94,14 +105,14 @@ export class PrefixMap<T> {
   }
   set(p: Prefix, value: T): void {
     const t = this.tries[familyOf(p)];
-    if (t.get(p) === undefined) this.count++;
+    if (t.entry(p) === undefined) this.count++;
     t.set(p, value);
   }
   get(p: Prefix): T | undefined {
-    return this.tries[familyOf(p)].get(p);
+    return this.tries[familyOf(p)].entry(p)?.[1];
   }
   has(p: Prefix): boolean {
-    return this.get(p) !== undefined;
+    return this.tries[familyOf(p)].entry(p) !== undefined;
   }
   delete(p: Prefix): boolean {
     const gone = this.tries[familyOf(p)].delete(p);
@@ -117,6 +128,10 @@ export class PrefixMap<T> {
       isPrefix ? prefixLength(of as Prefix) : bytes.length * 8,
     );
     return hit === undefined ? undefined : { prefix: hit[0], value: hit[1] };
+  }
+  /** The entries that lie inside a prefix (the prefix itself included), in order of address, shorter first. */
+  inside(p: Prefix): IterableIterator<readonly [Prefix, T]> {
+    return this.tries[familyOf(p)].inside(p);
   }
   *[Symbol.iterator](): IterableIterator<readonly [Prefix, T]> {
     for (const family of [4, 6] as const)
