@@ -6,16 +6,17 @@
  */
 import {
   type Address,
-  comparePrefixes,
-  contains,
-  difference,
-  familyOf,
+  addressBytes,
+  compareAddresses,
   hostPrefix,
-  overlaps,
   type Prefix,
+  prefixAddress,
+  prefixFromBytes,
   prefixLength,
 } from "../net/address.js";
 import { PrefixMap } from "../net/lpm.js";
+import type { Id64 } from "../wire/control/message.js";
+import { generationOf } from "./digest.js";
 
 /** One AllowedIPs entry of the overlay interface; `peer` is any stable identity of the WireGuard peer. */
 export interface AllowedIp {
@@ -34,65 +35,70 @@ export type OwnerAnswer =
   | { readonly kind: "none"; readonly reason: string }
   | { readonly kind: "ambiguous"; readonly reason: string };
 
-const siblingMerge = (sorted: Prefix[]): Prefix[] => {
-  const out: Prefix[] = [];
-  for (const p of sorted) if (!out.some((o) => contains(o, p))) out.push(p);
-  return out.sort(comparePrefixes);
-};
+/** A prefix at which the outcome of the two look-ups may change, and that outcome: a peer, or none. */
+interface Change {
+  readonly prefix: Prefix;
+  readonly bytes: Uint8Array;
+  readonly length: number;
+  readonly peer: string | undefined;
+  /** What speaks otherwise inside: disjoint, in order. */
+  readonly exceptions: Change[];
+}
 
 export class Attestation {
-  private readonly fib = new PrefixMap<boolean>();
   private readonly allowed = new PrefixMap<string>();
   private readonly byPeer = new Map<string, Prefix[]>();
-  private readonly peerPrefixes: { readonly prefix: Prefix; readonly peer: string }[] = [];
+  private readonly peers = new PrefixMap<string>();
+  private readonly generations = new Map<Address, Id64>();
 
   constructor(tables: HubTables) {
-    for (const [prefix, route] of tables.fib) this.fib.set(prefix, route.overlay);
     for (const a of tables.allowedIps) this.allowed.set(a.prefix, a.peer);
-    this.build();
+    this.build(relevant(tables.fib));
   }
 
   /**
-   * Every (FIB entry by the overlay) x (AllowedIPs entry) pair that overlaps contributes its more specific side, minus more specific
-   * FIB entries that leave elsewhere and more specific AllowedIPs of other peers. Host routes of the overlay itself are left to
-   * {@link overlayOwner}: an owner's own overlay address always belongs to it.
+   * Every prefix of either table is a place where the outcome of the two look-ups may change. One whose outcome is that of the nearest prefix around it
+   * changes nothing; every other owns its addresses except those of the changes inside it. What comes out is disjoint.
    */
-  private build(): void {
-    const raw = new Map<string, Set<Prefix>>();
-    const fibEntries = [...this.fib];
-    const allowedEntries = [...this.allowed];
-    const fibElsewhere = fibEntries.filter(([, overlay]) => !overlay).map(([p]) => p);
-    const add = (peer: string, p: Prefix) => {
-      let set = raw.get(peer);
-      if (set === undefined) {
-        set = new Set();
-        raw.set(peer, set);
+  private build(fib: PrefixMap<boolean>): void {
+    const prefixes = new Set<Prefix>();
+    for (const [p] of fib) prefixes.add(p);
+    for (const [p] of this.allowed) prefixes.add(p);
+    const changes: Change[] = [];
+    for (const prefix of prefixes) {
+      const overlay = fib.longestMatch(prefix)?.value ?? false;
+      const peer = overlay ? this.allowed.longestMatch(prefix)?.value : undefined;
+      const bytes = addressBytes(prefixAddress(prefix));
+      changes.push({ prefix, bytes, length: prefixLength(prefix), peer, exceptions: [] });
+    }
+    changes.sort(inOrder);
+    const around: Change[] = [];
+    const roots: Change[] = [];
+    for (const c of changes) {
+      let outer = around.at(-1);
+      while (outer !== undefined && !holds(outer, c)) {
+        around.pop();
+        outer = around.at(-1);
       }
-      set.add(p);
+      if (outer?.peer === c.peer) continue;
+      if (outer === undefined) roots.push(c);
+      else outer.exceptions.push(c);
+      around.push(c);
+    }
+    const visit = (c: Change): void => {
+      if (c.peer !== undefined) {
+        const list = this.byPeer.get(c.peer) ?? [];
+        this.byPeer.set(c.peer, list);
+        for (const p of without(c)) {
+          list.push(p);
+          this.peers.set(p, c.peer);
+        }
+      }
+      for (const e of c.exceptions) visit(e);
     };
-    for (const [route, overlay] of fibEntries) {
-      if (!overlay) continue;
-      const candidates = allowedEntries.filter(
-        ([a]) => familyOf(a) === familyOf(route) && overlaps(a, route),
-      );
-      for (const [a, peer] of candidates) {
-        const common = prefixLength(a) > prefixLength(route) ? a : route;
-        // a longer FIB entry inside `common` speaks for itself, in its own turn
-        const others = candidates.filter(([b, q]) => q !== peer && contains(a, b) && b !== a).map(([b]) => b);
-        const elsewhere = fibElsewhere.filter(
-          (p) => contains(common, p) && prefixLength(p) > prefixLength(route),
-        );
-        if (this.allowed.longestMatch(common)?.value !== peer && prefixLength(a) <= prefixLength(route))
-          continue;
-        if (this.fib.longestMatch(common)?.value !== true) continue;
-        for (const p of difference(common, [...others, ...elsewhere])) add(peer, p);
-      }
-    }
-    for (const [peer, set] of raw) {
-      const list = siblingMerge([...set].sort((x, y) => prefixLength(x) - prefixLength(y)));
-      this.byPeer.set(peer, list);
-      for (const prefix of list) this.peerPrefixes.push({ prefix, peer });
-    }
+    for (const c of roots) visit(c);
+    for (const list of this.byPeer.values())
+      list.sort((a, b) => compareAddresses(prefixAddress(a), prefixAddress(b)));
   }
 
   /** The WireGuard peer to which the overlay sends packets for this address, whatever the FIB says. */
@@ -107,12 +113,25 @@ export class Attestation {
     return (this.byPeer.get(peer) ?? []).filter((p) => p !== hostPrefix(owner));
   }
 
+  /** {@link generationOf} the site prefixes, made once. */
+  generationOf(owner: Address): Id64 {
+    let g = this.generations.get(owner);
+    if (g === undefined) {
+      g = generationOf(this.prefixesOf(owner));
+      this.generations.set(owner, g);
+    }
+    return g;
+  }
+
   /**
-   * Who owns a destination, which may be a counted (masked) prefix: the registered spoke to whose peer all of it goes.
-   * `registered` are the overlay addresses of the spokes that speak shortcutd.
+   * Who owns a destination, which may be a counted (masked) prefix: the registered spoke to whose peer all of it goes
+   * that goes to any spoke. `registered` are the overlay addresses of the spokes that speak shortcutd.
    */
   resolve(destination: Prefix, registered: readonly Address[]): OwnerAnswer {
-    const hits = new Set(this.peerPrefixes.filter((e) => overlaps(e.prefix, destination)).map((e) => e.peer));
+    const around = this.peers.longestMatch(destination);
+    const hits = new Set<string>();
+    if (around !== undefined) hits.add(around.value);
+    else for (const [, peer] of this.peers.inside(destination)) hits.add(peer);
     const [peer] = hits;
     if (peer === undefined)
       return { kind: "none", reason: `the hub does not route ${destination} to a spoke` };
@@ -124,4 +143,63 @@ export class Attestation {
       return { kind: "none", reason: `the spoke behind ${destination} does not run shortcutd` };
     return { kind: "owner", owner, prefixes: this.prefixesOf(owner) };
   }
+}
+
+/** The FIB without routes that leave elsewhere and are inside no route by the overlay: a full table costs little. */
+function relevant(fib: HubTables["fib"]): PrefixMap<boolean> {
+  const out = new PrefixMap<boolean>();
+  const elsewhere = new Set<Prefix>();
+  for (const [prefix, route] of fib) {
+    if (route.overlay) {
+      out.set(prefix, true);
+      elsewhere.delete(prefix);
+    } else {
+      elsewhere.add(prefix);
+      out.delete(prefix);
+    }
+  }
+  const inside = [...elsewhere].filter((p) => out.longestMatch(p) !== undefined);
+  for (const p of inside) out.set(p, false);
+  return out;
+}
+
+/** By family and address, shorter first: a prefix comes before everything inside it. */
+function inOrder(a: Change, b: Change): number {
+  if (a.bytes.length !== b.bytes.length) return a.bytes.length - b.bytes.length;
+  for (let i = 0; i < a.bytes.length; i++) {
+    const d = (a.bytes[i] ?? 0) - (b.bytes[i] ?? 0);
+    if (d !== 0) return d;
+  }
+  return a.length - b.length;
+}
+
+const bit = (bytes: Uint8Array, i: number): number => ((bytes[i >> 3] ?? 0) >> (7 - (i & 7))) & 1;
+
+function holds(outer: Change, inner: Change): boolean {
+  if (outer.bytes.length !== inner.bytes.length || outer.length > inner.length) return false;
+  for (let i = 0; i < outer.length >> 3; i++) if (outer.bytes[i] !== inner.bytes[i]) return false;
+  for (let i = outer.length & ~7; i < outer.length; i++)
+    if (bit(outer.bytes, i) !== bit(inner.bytes, i)) return false;
+  return true;
+}
+
+/** The fewest prefixes that cover a change's own addresses: `difference` for exceptions that are sorted and disjoint. */
+function without(c: Change): Prefix[] {
+  const out: Prefix[] = [];
+  const split = (bytes: Uint8Array, length: number, from: number, to: number): void => {
+    const first = c.exceptions[from];
+    if (from === to || first === undefined) {
+      out.push(prefixFromBytes(bytes, length));
+      return;
+    }
+    if (first.length === length) return;
+    let middle = from;
+    while (middle < to && bit(c.exceptions[middle]?.bytes ?? bytes, length) === 0) middle++;
+    split(bytes, length + 1, from, middle);
+    const upper = bytes.slice();
+    upper[length >> 3] = (upper[length >> 3] ?? 0) | (0x80 >> (length & 7));
+    split(upper, length + 1, middle, to);
+  };
+  split(c.bytes, c.length, 0, c.exceptions.length);
+  return out;
 }

@@ -8,7 +8,6 @@ import type { PublicKey } from "../net/key.js";
 import { type Id64, MAX_PREFIXES, type ReplyBody, type RequestBody } from "../wire/control/message.js";
 import { Attestation } from "./attestation.js";
 import type { Correspondent, Outcome } from "./control.js";
-import { generationOf } from "./digest.js";
 import type { Output, PeerStatus } from "./events.js";
 import { linkLocalOf } from "./linklocal.js";
 import type { Parameters } from "./parameters.js";
@@ -76,7 +75,7 @@ export class Hub {
     this.ready = this.fib.length > 0 && this.allowedIps.length > 0;
     for (const spoke of this.spokes.values()) {
       for (const [owner, generation] of [...spoke.resolved]) {
-        if (generationOf(this.attestation.prefixesOf(owner)) === generation) continue;
+        if (this.attestation.generationOf(owner) === generation) continue;
         spoke.resolved.delete(owner);
         this.host.request(now, spoke.address, { kind: "purge", owner }, () => {});
       }
@@ -101,7 +100,7 @@ export class Hub {
           kind: "kept",
           reflexive: heard ? peer.endpoint : undefined,
           age: Math.max(0, Math.round((now - this.directReadAt) / 1000)),
-          generation: generationOf(this.attestation.prefixesOf(from.address)),
+          generation: this.attestation.generationOf(from.address),
         };
       }
       case "resolve": {
@@ -128,7 +127,7 @@ export class Hub {
 
   private resolved(spoke: Registration, owner: Address, page: number): ReplyBody {
     const prefixes = this.attestation.prefixesOf(owner);
-    const generation = generationOf(prefixes);
+    const generation = this.attestation.generationOf(owner);
     spoke.resolved.set(owner, generation);
     return {
       kind: "resolved",
