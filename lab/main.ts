@@ -1,38 +1,128 @@
-/** The lab's command line: brings a topology up, shows how to enter it, takes kept labs down. */
+/** The lab's command line: brings a topology up, tells its story, shows how to enter it, takes kept labs down. */
 import { fileURLToPath } from "node:url";
 import { Command, Option } from "commander";
-import { keptLabs, startLab, stopKept } from "./lab.js";
+import pc from "picocolors";
+import { keptLabs, type Lab, startLab, stopKept } from "./lab.js";
+import { renderFailure, renderReport } from "./story/report.js";
+import { runStory } from "./story/run.js";
+import { type Daemon, ROUTERS } from "./story/triangle.js";
 
-const topologyFile = (): string => {
-  const beside = fileURLToPath(new URL("../../lab/triangle.clab.yml", import.meta.url));
-  return beside;
+// This module is dist/lab/main.js.
+const inRepository = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url));
+const program = (path: string): string => fileURLToPath(new URL(`../${path}`, import.meta.url));
+const PROGRAMS = {
+  shortcutd: program("plugin/main.js"),
+  shortcutctl: program("plugin/ctl.js"),
+  traffic: program("lab/traffic.js"),
 };
 
 interface Options {
   topology: string;
-  daemonA: string;
-  daemonB: string;
-  daemonC: string;
+  daemonA: Daemon;
+  daemonB: Daemon;
+  daemonC: Daemon;
+  rate: number;
+  size: number;
+  story: boolean;
   keep: boolean;
   down: boolean;
+  quiet: boolean;
 }
 
-const daemon = (router: string): Option =>
-  new Option(`--daemon-${router} <daemon>`, `routing daemon of router ${router}`)
+const daemon = (router: string, role: string): Option =>
+  new Option(`--daemon-${router} <daemon>`, `routing daemon of ${role} ${router.toUpperCase()}`)
     .choices(["bird", "frr"])
     .default("bird");
 
+const whole = (least: number, most: number) => (text: string) => {
+  const n = Number(text);
+  if (!Number.isInteger(n) || n < least || n > most)
+    throw new Error(`must be a whole number from ${least} to ${most}`);
+  return n;
+};
+
+function howToEnter(lab: Lab, options: Options): string {
+  const ctl = `node ${PROGRAMS.shortcutctl}`;
+  const talk = (d: Daemon): string =>
+    d === "bird"
+      ? "birdc show route table fib4 10.3.0.0/24 all"
+      : "vtysh -c 'show bgp ipv4 unicast 10.3.0.0/24'";
+  const lines = lab.nodes.map((n) => `  ${n.name.padEnd(8)} ${n.enterCommand}`);
+  return [
+    "The lab is up. To enter a node:",
+    ...lines,
+    "On A or C, for example:",
+    `  ${ctl} status`,
+    `  ${ctl} explain 10.3.0.10`,
+    `  ${ctl} timeline`,
+    `  ${talk(options.daemonA)}`,
+    "  wg show shortcut0; ip route show 10.3.0.0/24",
+    "On host-a, traffic enough for a shortcut:",
+    "  ping -f -s 1200 -i 0.002 10.3.0.10",
+    "Take it down with: npm run lab -- --down",
+  ].join("\n");
+}
+
+async function tell(options: Options): Promise<void> {
+  const daemons = { a: options.daemonA, b: options.daemonB, c: options.daemonC };
+  const live = process.stdout.isTTY && !options.quiet;
+  const clear = (): void => void (live && process.stdout.write("\r\x1b[2K"));
+  const out = inRepository("lab/out");
+  const { report, lab } = await runStory({
+    topology: options.topology,
+    daemons,
+    programs: PROGRAMS,
+    out,
+    keep: options.keep,
+    rate: options.rate,
+    size: options.size,
+    onLine: (line) => {
+      if (options.quiet) return;
+      clear();
+      console.log(/^\s*[+-]\d/.test(line) ? line : pc.bold(line));
+    },
+    ...(live
+      ? {
+          onRate: (bits: number) =>
+            void process.stdout.write(`\r\x1b[2K${pc.dim(`by the hub: ${(bits / 1e6).toFixed(1)} Mbit/s`)}`),
+        }
+      : {}),
+  });
+  clear();
+  console.log(`\n${renderReport({ ...report, failures: [] })}`);
+  console.log(`report: ${out}/report.json, logs of shortcutd beside it`);
+  if (lab !== undefined) console.log(`\n${howToEnter(lab, options)}`);
+  const by = ROUTERS.map((r) => `${daemons[r]} on ${r.toUpperCase()}`).join(", ");
+  if (report.result === "ok")
+    console.log(pc.green(`ok: every step happened, with ${by}, in ${report.seconds.toFixed(0)} s`));
+  else {
+    for (const f of report.failures) console.error(pc.red(renderFailure(f)));
+    process.exitCode = 1;
+  }
+}
+
 async function main(): Promise<void> {
-  const program = new Command("lab")
-    .description("Bring the lab up in network namespaces.")
-    .option("--topology <file>", "containerlab topology file", topologyFile())
-    .addOption(daemon("a"))
-    .addOption(daemon("b"))
-    .addOption(daemon("c"))
-    .option("--keep", "leave the lab up and print how to enter each router", false)
-    .option("--down", "take kept labs down", false);
-  program.parse();
-  const options = program.opts<Options>();
+  const command = new Command("lab")
+    .description(
+      "Brings the triangle up in network namespaces and tells its story: traffic crosses the threshold, a shortcut appears, the operator's policy refuses it and allows it again, shortcutd stops. Exits with 1 when a step did not happen.",
+    )
+    .option("--topology <file>", "containerlab topology file", inRepository("lab/triangle.clab.yml"))
+    .addOption(daemon("a", "spoke"))
+    .addOption(daemon("b", "hub"))
+    .addOption(daemon("c", "spoke"))
+    .addOption(
+      new Option("--rate <packets>", "packets per second, each way")
+        .argParser(whole(500, 20_000))
+        .default(2_000),
+    )
+    .addOption(new Option("--size <bytes>", "bytes of UDP payload").argParser(whole(200, 1_300)).default(700))
+    .option("--no-story", "only bring it up, and take it down again unless it is kept")
+    .option("--keep", "leave the lab and shortcutd up, and print how to enter each router", false)
+    .option("--down", "take kept labs down", false)
+    .option("--quiet", "only the summary", false)
+    .showHelpAfterError();
+  command.parse();
+  const options = command.opts<Options>();
   if (options.down) {
     const kept = keptLabs();
     for (const lab of kept) {
@@ -42,17 +132,17 @@ async function main(): Promise<void> {
     if (kept.length === 0) console.log("no kept lab");
     return;
   }
+  if (options.story) return await tell(options);
   const env = { DAEMON_A: options.daemonA, DAEMON_B: options.daemonB, DAEMON_C: options.daemonC };
   const lab = await startLab(options.topology, { env, keep: options.keep });
-  if (!options.keep) {
-    await lab.stop();
-    return;
-  }
-  for (const node of lab.nodes) console.log(`${node.name.padEnd(8)} ${node.enterCommand}`);
-  console.log("take it down with: npm run lab -- --down");
+  if (options.keep) console.log(howToEnter(lab, options));
+  else await lab.stop();
 }
 
-main().catch((e: unknown) => {
-  console.error(`lab: ${e instanceof Error ? e.message : String(e)}`);
-  process.exitCode = 1;
-});
+main()
+  .catch((e: unknown) => {
+    console.error(`lab: ${e instanceof Error ? e.message : String(e)}`);
+    process.exitCode = 1;
+  })
+  // What a kept lab runs must not keep this process.
+  .finally(() => process.exit());

@@ -1,0 +1,104 @@
+/**
+ * shortcutd on one router of the lab: started as the router's operator would start it, asked as `shortcutctl` asks it
+ * (the same socket, the same requests), and stopped.
+ */
+import { existsSync, readFileSync } from "node:fs";
+import { setTimeout as delay } from "node:timers/promises";
+import { askStatus } from "../../plugin/adapters/statussocket.js";
+import type { JournalEntry } from "../../plugin/driver/journal.js";
+import type { Milestone, Stage } from "../../plugin/shortcut/events.js";
+import type { Response, StatusReport } from "../../plugin/status/report.js";
+import type { Node, NodeProcess } from "../node.js";
+import type { Router } from "./triangle.js";
+
+const SOCKET = "/run/shortcutd/control.sock";
+const CONFIG = "/etc/shortcutd/shortcutd.yaml";
+const POLL_MS = 25;
+
+export interface Programs {
+  /** Built `main.js` and `ctl.js`. */
+  readonly shortcutd: string;
+  readonly shortcutctl: string;
+  /** Built `traffic.js`. */
+  readonly traffic: string;
+}
+
+export class RunningShortcutd {
+  #timeline: readonly JournalEntry[] = [];
+  #exit: { code: number | null; signal: NodeJS.Signals | null } | undefined;
+  #following = true;
+  readonly #followed: Promise<void>;
+  readonly #process: NodeProcess;
+
+  constructor(
+    private readonly node: Node,
+    readonly router: Router,
+    private readonly programs: Programs,
+    private readonly log: string,
+  ) {
+    // A session of its own: it outlives the runner's terminal when the lab is kept.
+    this.#process = node.spawn(["setsid", process.execPath, programs.shortcutd, "run", "-c", CONFIG], {
+      stdoutFile: log,
+    });
+    void this.#process.exited.then((e) => {
+      this.#exit = e;
+    });
+    this.#followed = this.#follow();
+  }
+
+  async #ask(request: { readonly command: "status" } | { readonly command: "timeline" }): Promise<Response> {
+    // The server is of the same build.
+    return (await askStatus(this.node.path(SOCKET), { ...request, since: 0 })) as Response;
+  }
+
+  async #follow(): Promise<void> {
+    while (this.#following) {
+      if (existsSync(this.node.path(SOCKET))) {
+        const r = await this.#ask({ command: "timeline" }).catch(() => undefined);
+        if (r?.ok === true && "timeline" in r) this.#timeline = r.timeline;
+      }
+      await delay(POLL_MS);
+    }
+  }
+
+  /** The first entry of that kind at or after `since`, milliseconds since the epoch. */
+  event(kind: Stage | Milestone, since: number): JournalEntry | undefined {
+    return this.#timeline.find((e) => e.event === kind && e.at >= since);
+  }
+
+  /** Undefined as long as it does not answer. @throws Error when the process has ended. */
+  async status(): Promise<StatusReport | undefined> {
+    if (this.#exit !== undefined)
+      throw new Error(
+        `shortcutd has ended with status ${this.#exit.code ?? this.#exit.signal}: ${this.lastWords()}`,
+      );
+    const r = await this.#ask({ command: "status" }).catch(() => undefined);
+    return r?.ok === true && "status" in r ? r.status : undefined;
+  }
+
+  /** What the operator would type. */
+  async ctl(...words: string[]): Promise<string> {
+    const r = await this.node.exec([process.execPath, this.programs.shortcutctl, ...words]);
+    return (r.stdout + r.stderr).trim();
+  }
+
+  lastWords(): string {
+    const lines = existsSync(this.log) ? readFileSync(this.log, "utf8").trim().split("\n") : [];
+    return lines.slice(-4).join("\n  ");
+  }
+
+  signal(signal: NodeJS.Signals): Promise<void> {
+    return this.#process.kill(signal);
+  }
+
+  /** How it ended; undefined as long as it runs. */
+  get exit(): { code: number | null; signal: NodeJS.Signals | null } | undefined {
+    return this.#exit;
+  }
+
+  /** Stops asking; the process is left alone. */
+  async leave(): Promise<void> {
+    this.#following = false;
+    await this.#followed;
+  }
+}
