@@ -454,6 +454,9 @@ export class Shortcut {
         this.milestone("path-failed", prober.describeLoss(now));
         this.turnBack(now, { reason: "the direct path failed", failure: true, tell: true, hold: true });
         return;
+      case "down":
+        this.turnBack(now, { reason: "the other end goes back", failure: false, tell: false });
+        return;
       case "unaccepted":
         this.turnBack(now, {
           reason: "the owner no longer accepts our prefixes",

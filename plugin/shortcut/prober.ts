@@ -23,6 +23,8 @@ export type Verdict =
   /** Heard, hears us, full size both ways, and our sources are accepted. */
   | "proven"
   | "unaccepted"
+  /** The other end goes back on purpose (RFC 5880's AdminDown): no failure of the path. */
+  | "down"
   | "lost";
 
 export class Prober {
@@ -114,7 +116,7 @@ export class Prober {
 
   /** `mine` is the generation that the hub attests for this router: what the other end must accept. */
   verdict(now: number, mine: Id64): Verdict {
-    if (this.remoteDown) return "lost";
+    if (this.remoteDown) return "down";
     if (this.lastHearYou === undefined) return "waiting";
     // the same sum as failureAt(), or rounding would leave a timer that never fires
     if (now >= this.lastHearYou + this.detection) return "lost";
@@ -124,7 +126,6 @@ export class Prober {
 
   /** In words, why the verdict is `lost`. */
   describeLoss(now: number): string {
-    if (this.remoteDown) return "the owner says that it goes back";
     const silence = (since: number | undefined) => `${Math.round(now - (since ?? now))} ms`;
     return this.hears(now)
       ? `the owner has not heard our probes for ${silence(this.lastHearYou)}`
