@@ -6,7 +6,13 @@
 import { type DaemonExpectation, type DaemonPort, PortError } from "../driver/ports.js";
 import { type Address, addressBits, familyOf, type Prefix } from "../net/address.js";
 import { err, ok } from "../net/result.js";
-import { type BirdReply, describeReplyError, isFailure, ReplyDecoder } from "../wire/bird/reply.js";
+import {
+  type BirdReply,
+  describeReplyError,
+  isFailure,
+  isRefused,
+  ReplyDecoder,
+} from "../wire/bird/reply.js";
 import {
   type BirdProtocol,
   parseNumber,
@@ -77,10 +83,23 @@ export function birdClient(options: BirdOptions): DaemonPort {
     timeoutMs: options.timeoutMs ?? 2_000,
     remedy,
   });
-  /** The reply; a runtime error (8xxx, such as `Network not found`) or an unknown name (9001) is an empty one. */
+  const nothing = (reply: BirdReply): BirdReply => ({ lines: [], last: reply.last });
+  /** The reply; a runtime error (8xxx, such as `Network not found`) is an empty one. @throws PortError when BIRD does not know the command. */
   const show = async (command: string): Promise<BirdReply> => {
     const reply = await connection.ask(command);
-    return isFailure(reply) ? { lines: [], last: reply.last } : reply;
+    if (isRefused(reply))
+      throw new PortError(
+        place,
+        `'${command}': ${reply.last.text}`,
+        "BIRD 2.0.12 and later are supported",
+        "EPROTO",
+      );
+    return isFailure(reply) ? nothing(reply) : reply;
+  };
+  /** As `show`, for names that may not be there: BIRD calls that a syntax error. */
+  const lookUp = async (command: string): Promise<BirdReply> => {
+    const reply = await connection.ask(command);
+    return isFailure(reply) ? nothing(reply) : reply;
   };
   const protocols = async (which: string): Promise<BirdProtocol[]> =>
     parseProtocols(await show(`show protocols all ${which}`));
@@ -90,7 +109,7 @@ export function birdClient(options: BirdOptions): DaemonPort {
       connection.ask("show status"),
       show("show symbols table"),
       show("show protocols"),
-      show("eval SHORTCUT_TABLE"),
+      lookUp("eval SHORTCUT_TABLE"),
       ...DETAILS.map(protocols),
     ]);
     const version = parseVersion(status);
@@ -109,7 +128,7 @@ export function birdClient(options: BirdOptions): DaemonPort {
     const statics = new Map<string, readonly StaticRoute[]>();
     for (const p of known)
       if (p.type === "Static" && p.name.startsWith("shortcut_"))
-        statics.set(p.name, parseStatics(await show(`show static ${quoted(p.name)}`)));
+        statics.set(p.name, parseStatics(await show(`show static ${symbol(p.name)}`)));
     return {
       version,
       tables: parseTables(tables),
@@ -124,15 +143,15 @@ export function birdClient(options: BirdOptions): DaemonPort {
     const fib = `fib${family}`;
     const [session, routes, filtered, aliasRoutes, all] = await Promise.all([
       protocols('"shortcut"'),
-      show(`show route ${prefix} table ${fib} all`),
-      show(`show route ${prefix} table ${fib} filtered protocol shortcut all`),
-      show(`show route for ${alias}/${addressBits(familyOf(alias))} table shortcut${familyOf(alias)} all`),
+      lookUp(`show route ${prefix} table ${fib} all`),
+      lookUp(`show route ${prefix} table ${fib} filtered protocol shortcut all`),
+      lookUp(`show route for ${alias}/${addressBits(familyOf(alias))} table shortcut${familyOf(alias)} all`),
       show("show protocols"),
     ]);
     const kernels = parseProtocols(all).filter((p) => p.type === "Kernel" && p.table === fib);
     const exports: { name: string; filter: string; exported: boolean }[] = [];
     for (const { name } of kernels) {
-      const sent = parseRoutes(await show(`show route ${prefix} table ${fib} export ${quotedSymbol(name)}`));
+      const sent = parseRoutes(await show(`show route ${prefix} table ${fib} export ${symbol(name)}`));
       const [detail] = await protocols(quoted(name));
       exports.push({
         name,
@@ -163,4 +182,4 @@ export function birdClient(options: BirdOptions): DaemonPort {
 /** A name as a pattern that matches only itself: BIRD's names hold no wildcard. */
 const quoted = (name: string): string => `"${name.replaceAll(/["\n]/g, "")}"`;
 /** A name where BIRD wants a symbol; quotes are for names that are no plain words. */
-const quotedSymbol = (name: string): string => (/^[A-Za-z_]\w*$/.test(name) ? name : `'${name}'`);
+const symbol = (name: string): string => (/^[A-Za-z_]\w*$/.test(name) ? name : `'${name}'`);

@@ -31,7 +31,10 @@ const MAX_LINE = 65_536;
 /** All characters of one reply: a listing of some ten thousand protocols fits. */
 const MAX_REPLY = 16 << 20;
 
+/** A runtime error or a refused command. */
 export const isFailure = (reply: BirdReply): boolean => reply.last.code >= 8000;
+/** BIRD did not understand the command; also for a name that it does not know. */
+export const isRefused = (reply: BirdReply): boolean => reply.last.code >= 9000;
 
 export function describeReplyError(error: ReplyError): string {
   switch (error.kind) {

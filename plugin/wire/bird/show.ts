@@ -62,7 +62,7 @@ export interface StaticRoute {
   readonly prefix: Prefix;
   /** `via 10.255.0.3`; or `unreachable`, `blackhole`. */
   readonly targets: readonly string[];
-  /** Not in its table: no target can be reached. */
+  /** Not in its table: none of its targets can be reached. */
   readonly dormant: boolean;
 }
 
@@ -191,17 +191,22 @@ export function parseRoutes(reply: BirdReply): BirdRoute[] {
 /** `show static NAME`. */
 export function parseStatics(reply: BirdReply): StaticRoute[] {
   const out: { prefix: Prefix; targets: string[]; dormant: boolean }[] = [];
+  const mark = /\s*\(dormant\)/;
   for (const { code, text } of reply.lines) {
     if (code !== 1009) continue;
+    const route = out.at(-1);
+    const dormant = mark.test(text);
+    const words = text.replace(mark, "").trim();
     if (/^\s/.test(text)) {
-      out.at(-1)?.targets.push(text.trim());
+      if (route === undefined) continue;
+      route.dormant = dormant && (route.targets.length === 0 || route.dormant);
+      route.targets.push(words);
       continue;
     }
-    const [first = "", ...rest] = text.trim().split(/\s+/);
+    const [first = "", ...target] = words.split(/\s+/);
     const prefix = parsePrefix(first);
-    const target = rest.filter((word) => !word.startsWith("(")).join(" ");
     if (prefix !== undefined)
-      out.push({ prefix, targets: target === "" ? [] : [target], dormant: rest.includes("(dormant)") });
+      out.push({ prefix, targets: target.length > 0 ? [target.join(" ")] : [], dormant });
   }
   return out;
 }
