@@ -81,7 +81,8 @@ const toExchange = (b: ExchangeBody) => ({
   candidates: b.candidates.map(toEndpoint),
   mtu: b.mtu,
 });
-const clip = (reason: string): string => reason.slice(0, MAX_REASON);
+/** At most MAX_REASON UTF-16 units, and no half of a surrogate pair at the end. */
+const clip = (reason: string): string => reason.slice(0, MAX_REASON).replace(/[\ud800-\udbff]$/, "");
 
 function toBody(b: ControlBody): pb.Body.$Properties {
   switch (b.kind) {
@@ -198,10 +199,11 @@ function mapped(a: Address): Uint8Array {
 
 // ------------------------------------------------------------------------------------------------ decoding
 
+/** A copy: protobufjs hands out views of the received datagram, and some of these are kept. */
 function exactly(field: string, bytes: Uint8Array, ...lengths: number[]): Uint8Array {
   if (!lengths.includes(bytes.length))
     throw new Invalid(field, `has ${bytes.length} bytes, not ${lengths.join(" or ")}`);
-  return bytes;
+  return new Uint8Array(bytes);
 }
 const anId = (field: string, bytes: Uint8Array): Id64 => id64FromBytes(exactly(field, bytes, 8));
 const anAddress = (field: string, bytes: Uint8Array): Address =>
@@ -368,7 +370,7 @@ export function decodeEnvelope(bytes: Uint8Array): Result<Envelope, ControlDecod
     cookie: exactly("cookie", d.value.cookie, 0, COOKIE_BYTES),
     publicKey: publicKeyFromBytes(exactly("public_key", d.value.publicKey, 32)),
     bootId: anId("boot_id", d.value.bootId),
-    body: d.value.body,
+    body: new Uint8Array(d.value.body),
     mac: exactly("mac", d.value.mac, 0, MAC_BYTES),
   }));
 }
