@@ -307,7 +307,11 @@ export class Driver {
 
   private async ensureDirect(): Promise<void> {
     const { config, ports, router } = this;
-    const own = router.overlayAddresses.map(hostPrefix);
+    // When an interface goes, bgpd (FRR 8.4 to 10.6 at least; FRRouting/frr pull request 23054) takes the IPv6 addresses that it carried away from
+    // its sessions, though another interface still has them, and announces every IPv6 route with a next hop that hubs refuse.
+    // IPv6 has no rp_filter, so only the source of the router's own packets is left to the kernel's choice.
+    const carries6 = config.daemon?.kind === "bird";
+    const own = router.overlayAddresses.filter((a) => carries6 || familyOf(a) === 4).map(hostPrefix);
     const linkLocal = hostPrefix(linkLocalOf(router.self.publicKey));
     const made = await ports.wireguard.ensure({
       name: config.direct.interface,
@@ -623,7 +627,7 @@ export class Driver {
         this.journal.transition(o.transition);
         return;
       case "milestone":
-        this.journal.milestone(o.owner, o.milestone, o.detail);
+        this.journal.milestone(o.owner, o.milestone, o.detail, o.ago);
         return;
       case "problem":
         this.journal.problem(o.place, o.problem);

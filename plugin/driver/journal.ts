@@ -26,8 +26,8 @@ export class Journal {
     private readonly log: LogPort,
   ) {}
 
-  private keep(owner: Address, event: Stage | Milestone, detail: string): void {
-    this.entries.push({ at: this.clock.wall(), owner, event, detail });
+  private keep(owner: Address, event: Stage | Milestone, detail: string, ago = 0): void {
+    this.entries.push({ at: this.clock.wall() - Math.round(ago), owner, event, detail });
     if (this.entries.length > HISTORY) this.entries.splice(0, this.entries.length - HISTORY);
   }
 
@@ -41,8 +41,9 @@ export class Journal {
     });
   }
 
-  milestone(owner: Address, milestone: Milestone, detail: string): void {
-    this.keep(owner, milestone, detail);
+  /** `ago`: milliseconds since it happened, when that is known only later. */
+  milestone(owner: Address, milestone: Milestone, detail: string, ago = 0): void {
+    this.keep(owner, milestone, detail, ago);
     this.log.info(`shortcut ${milestone}`, { owner, detail });
   }
 

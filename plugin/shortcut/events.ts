@@ -142,6 +142,8 @@ export type Output =
       readonly owner: Address;
       readonly milestone: Milestone;
       readonly detail: string;
+      /** Milliseconds since it happened, when the owner was not known yet. */
+      readonly ago?: number;
     }
   | { readonly kind: "problem"; readonly place: string; readonly problem: string }
   /** `stop` is complete: nothing of this engine is left in kernel or daemon. */

@@ -194,12 +194,12 @@ export class Spoke {
         }
         this.unresolved.delete(destination);
         if (this.stopping) return;
-        this.start(t, result.owner, result, r);
+        this.start(t, result.owner, result, r, t - now);
       },
     );
   }
 
-  private start(now: number, owner: Address, attested: Attested, r: DestinationRate): void {
+  private start(now: number, owner: Address, attested: Attested, r: DestinationRate, ago = 0): void {
     if (owner === this.host.self.address) {
       this.unresolved.set(r.destination, {
         reason: "the hub routes it to this router",
@@ -216,7 +216,7 @@ export class Spoke {
     }
     const machine = this.create(now, owner, "local");
     const rate = `${(r.bitsPerSecond / 1e6).toFixed(1)} Mbit/s to ${r.destination}`;
-    this.host.emit({ kind: "milestone", owner, milestone: "over-threshold", detail: rate });
+    this.host.emit({ kind: "milestone", owner, milestone: "over-threshold", detail: rate, ago });
     this.host.emit({ kind: "milestone", owner, milestone: "resolved", detail: attested.prefixes.join(", ") });
     machine.startLocal(now, attested, rate);
   }
