@@ -1,0 +1,150 @@
+/** Wrong input of every kind: a clear error, and no half-made state. */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { until } from "../../lab/lab.js";
+import { difference, type Snapshot, snapshot } from "../../lab/story/snapshot.js";
+import { DIRECT } from "../../lab/story/triangle.js";
+import { programs, Site } from "./site.js";
+
+const CONFIG = "/etc/shortcutd/shortcutd.yaml";
+
+/** Runs `shortcutd run` with a file to its end. */
+async function run(
+  site: Site,
+  router: string,
+  text: string,
+): Promise<{ status: number | null; said: string }> {
+  const node = site.lab.node(router);
+  node.writeFile("/run/bad.yaml", text);
+  const r = await node.exec([process.execPath, programs.shortcutd, "run", "-c", "/run/bad.yaml"], {
+    timeout: 20_000,
+  });
+  return { status: r.status, said: r.stdout + r.stderr };
+}
+
+/** Duplicate address detection and daemons that have just started are over. */
+async function settled(site: Site, router: string): Promise<Snapshot> {
+  const node = site.lab.node(router);
+  return until(`${router} has settled`, 20_000, async () => {
+    if ((await site.sh(router, "ip -6 address show tentative")) !== "") return undefined;
+    const [x, y] = [await snapshot(node), await snapshot(node)];
+    return difference(x, y).length === 0 && x.some((l) => l.includes("10.1.9.0/24")) ? x : undefined;
+  });
+}
+
+describe.each(["bird", "frr"] as const)("bad input, with %s", (daemon) => {
+  let site: Site;
+  let good: string;
+  let before: Snapshot;
+  beforeAll(async () => {
+    site = await Site.up(daemon, "bird", "bird");
+    good = await site.sh("a", `cat ${CONFIG}`);
+    before = await settled(site, "a");
+  });
+  afterAll(async () => {
+    await site?.down();
+  });
+  const untouched = async () => {
+    expect(difference(before, await settled(site, "a"))).toEqual([]);
+    expect(await site.sh("a", "ls /run/shortcutd/control.sock 2>/dev/null || true")).toBe("");
+  };
+
+  it("an unknown key names line, column and what is allowed", async () => {
+    const r = await run(site, "a", `${good}\nbogus: 1\n`);
+    expect(r.status).toBe(2);
+    expect(r.said).toMatch(/bad\.yaml:\d+:1: bogus: unknown key; allowed here: role, overlay/);
+    await untouched();
+  });
+
+  it("an overlay that is not there", async () => {
+    const r = await run(site, "a", good.replace("overlay: wg0", "overlay: wg7"));
+    expect(r.status).not.toBe(0);
+    expect(r.said).toMatch(/interface wg7: does not exist/);
+    await untouched();
+  });
+
+  it("no daemon at the socket", async () => {
+    const r = await run(site, "a", `${good}\ndaemon-socket: /run/nowhere/x\n`);
+    expect(r.status).not.toBe(0);
+    expect(r.said).toMatch(/\/run\/nowhere/);
+    await untouched();
+  });
+
+  it("a wrong AS", async () => {
+    const r = await run(site, "a", good.replace("as: 65000", "as: 65099"));
+    expect(r.status).toBe(3);
+    expect(r.said).toMatch(/6509?[09]/);
+    expect(r.said).toMatch(/65000/);
+    await untouched();
+  });
+
+  it("a daemon without our stanzas", async () => {
+    const [take, give] =
+      daemon === "bird"
+        ? [
+            "cp /etc/bird/bird.conf /run/bird.conf.good; sed -i '/shortcut\\/shortcut.conf/d; s/table fib[46];//' /etc/bird/bird.conf; birdc configure",
+            "cp /run/bird.conf.good /etc/bird/bird.conf; birdc configure",
+          ]
+        : [
+            "vtysh -c 'configure terminal' -c 'router bgp 65000' -c 'no bgp listen range 127.0.0.2/32 peer-group SHORTCUT'",
+            "vtysh -c 'configure terminal' -c 'router bgp 65000' -c 'bgp listen range 127.0.0.2/32 peer-group SHORTCUT'",
+          ];
+    await site.sh("a", take);
+    try {
+      const r = await run(site, "a", good);
+      expect(r.status).toBe(3);
+      expect(r.said).toMatch(daemon === "bird" ? /shortcut4/ : /bgp listen range 127\.0\.0\.2\/32/);
+      expect(r.said).toMatch(/remedy: /);
+      expect(await site.lab.node("a").exec(["ip", "link", "show", DIRECT])).toMatchObject({ status: 1 });
+    } finally {
+      await site.sh("a", give);
+    }
+    await until(
+      "the daemon is as before",
+      20_000,
+      async () => difference(before, await snapshot(site.lab.node("a"))).length === 0,
+    );
+  });
+
+  it("a hub that is not there: said, retried, and nothing offered", async () => {
+    await site.lab.node("a").must(["sed", "-i", "s/hubs: .*/hubs: [10.255.0.77]/", CONFIG]);
+    try {
+      const d = await site.start("a");
+      await until("the problem is shown", 20_000, async () =>
+        (await d.status())?.hubs.some((h) => /10\.255\.0\.77 does not answer/.test(h.problem)),
+      );
+      expect(await site.peers("a")).toEqual([]);
+      await site.end("a", "SIGTERM");
+    } finally {
+      site.lab.node("a").writeFile(CONFIG, good);
+    }
+    await untouched();
+  });
+
+  it("garbage on the control port, and a second shortcutd", async () => {
+    await site.startAll();
+    const garbage = `
+      const s = require("dgram").createSocket("udp4");
+      let n = 0;
+      const next = () => {
+        if (n++ === 2000) return s.close();
+        const b = Buffer.alloc(1 + (n * 7919) % 1400);
+        for (let i = 0; i < b.length; i++) b[i] = (i * n * 31 + n) & 255;
+        s.send(b, 4243, "10.255.0.1", next);
+      };
+      s.bind(0, "10.255.0.2", next);`;
+    await site.lab.node("c").must([process.execPath, "-e", garbage]);
+    const status = await site.shortcutd("a").status();
+    expect(status?.daemon?.session).toBe("sessions established");
+    const second = await run(site, "a", good);
+    expect(second.status).not.toBe(0);
+    expect(second.said).toMatch(/another shortcutd on this router/);
+    const elsewhere = await run(site, "a", `${good}\ncontrol: { socket: /run/shortcutd/two.sock }\n`);
+    expect(elsewhere.status).not.toBe(0);
+    expect(elsewhere.said).toMatch(/another shortcutd on this router/);
+    // the first one is unharmed: interface, counters, sessions, and the job itself
+    await site.traffic();
+    await site.untilDirect();
+    for (const r of ["a", "c", "b"] as const) await site.end(r, "SIGTERM");
+    await untouched();
+  });
+});
