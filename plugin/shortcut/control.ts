@@ -276,8 +276,11 @@ export class ControlLink {
 
   private rotate(now: number): void {
     const s = this.cookieSecret;
-    if (now - s.since < SECRET_LIFETIME) return;
-    this.cookieSecret = { current: this.randomBytes(32), previous: s.current, since: now };
+    const age = now - s.since;
+    if (age < SECRET_LIFETIME) return;
+    // after a silence the current secret is too old to serve as the previous one
+    const previous = age < 2 * SECRET_LIFETIME ? s.current : this.randomBytes(32);
+    this.cookieSecret = { current: this.randomBytes(32), previous, since: now };
   }
 
   private cookieFor(now: number, from: Endpoint, key: PublicKey, previous = false): Uint8Array {
