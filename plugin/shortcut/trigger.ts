@@ -35,6 +35,8 @@ interface Entry {
 export class Trigger {
   private readonly entries = new Map<Prefix, Entry>();
   private lastRead: number | undefined;
+  /** Something was forgotten at the last reading: a counter that is unknown now is not new. */
+  private full = false;
 
   constructor(private readonly parameters: TriggerParameters) {}
 
@@ -50,7 +52,7 @@ export class Trigger {
       const e = this.entries.get(s.destination);
       if (e === undefined) {
         // bytes before the first reading have no known duration, unless the counter is newer than the last reading
-        const rate = interval === undefined ? 0 : (s.bytes * 8000) / interval;
+        const rate = interval === undefined || this.full ? 0 : (s.bytes * 8000) / interval;
         this.entries.set(s.destination, { bytes: s.bytes, rate, aboveSince: undefined, hot: false });
         this.advance(now, s.destination, interval ?? 0, heated);
         continue;
@@ -84,8 +86,11 @@ export class Trigger {
 
   private shrink(): void {
     const over = this.entries.size - this.parameters.capacity;
+    this.full = over > 0;
     if (over <= 0) return;
-    const coldest = [...this.entries].filter(([, e]) => !e.hot).sort((a, b) => a[1].rate - b[1].rate);
+    const coldest = [...this.entries].sort(
+      ([, a], [, b]) => Number(a.hot) - Number(b.hot) || a.rate - b.rate,
+    );
     for (const [d] of coldest.slice(0, over)) this.entries.delete(d);
   }
 
