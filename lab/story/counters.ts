@@ -67,7 +67,7 @@ export type Way = "hub" | "direct" | "mixed";
 
 /**
  * `hub`: the hub sent on at least 90 % of them, and the underlay carried next to none directly; `direct`: the reverse.
- * Ten packets a second are let pass for BGP, keepalives and probes.
+ * Forty packets a second are let pass for BGP, keepalives and probes.
  */
 export function wayOf(before: Counters, after: Counters, sent: number): Way {
   const seconds = (after.at - before.at) / 1000;

@@ -5,7 +5,6 @@
 import { existsSync } from "node:fs";
 import { connect } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
-import { parseEndpoint } from "../../plugin/net/address.js";
 import { type PublicKey, parsePublicKey } from "../../plugin/net/key.js";
 import { decodeGetReply, UAPI_GET, uapiReplyComplete } from "../../plugin/wire/uapi.js";
 import type { Node } from "../node.js";
@@ -159,6 +158,3 @@ export class PeerSampler {
     await this.#ended;
   }
 }
-
-/** Only for display: the address of `192.0.2.2:51821`. */
-export const endpointAddress = (text: string): string => parseEndpoint(text)?.address ?? text;

@@ -122,7 +122,8 @@ const table = (head: string[], rows: string[][], right: readonly number[]): stri
 function stepTable(steps: readonly StepReport[]): string {
   const rows = steps.map((s, i) => {
     const before = steps[i - 1];
-    const took = before?.part === s.part ? s.at - before.at : s.at;
+    // A handshake's time is WireGuard's own and exact; that of the peer, before it, is of the sample that found it.
+    const took = Math.max(0, before?.part === s.part ? s.at - before.at : s.at);
     return [
       before?.part === s.part ? "" : PARTS[s.part].title,
       s.title,

@@ -214,7 +214,10 @@ class Story {
     const crossed = await until("threshold", stepOf("appears", "threshold").deadline, () =>
       this.#firstEvent("over-threshold"),
     ).catch(() => undefined);
-    if (crossed !== undefined) this.#zero = crossed.at;
+    const threshold = stepOf("appears", "threshold");
+    if (crossed === undefined)
+      throw new StepFailed(threshold, "a", `not within ${threshold.deadline / 1000} s: no spoke reports it`);
+    this.#zero = crossed.at;
     this.#line(`\n${PARTS.appears.title}; times since ${PARTS.appears.zero}`);
     await this.#step("appears", "threshold", () => {
       const now = readHub(this.lab);
@@ -267,7 +270,7 @@ class Story {
       if (!route.includes(`dev ${DIRECT}`))
         throw new StepFailed(stepOf(part, "direct"), router, `${get.join(" ")}: ${route.trim()}`);
     }
-    await this.#enter("direct");
+    await this.#enter(part === "appears" ? "direct" : "direct again");
     await this.#dwell();
   }
 
@@ -510,7 +513,9 @@ class Story {
     const stepFailed = e instanceof StepFailed ? e : undefined;
     const router = stepFailed?.router ?? (e instanceof StartFailed ? e.router : undefined);
     const asked = router === undefined || router === "b" ? "a" : router;
-    const explain = stepFailed === undefined ? undefined : await this.#explain(asked).catch(messageOf);
+    // Once it has been stopped there is nobody to ask.
+    const askable = stepFailed !== undefined && stepFailed.step.part !== "stops";
+    const explain = askable ? await this.#explain(asked).catch(messageOf) : undefined;
     const failure: Failure = {
       part: stepFailed?.step.part ?? "start",
       step: stepFailed?.step.title ?? "bring up",

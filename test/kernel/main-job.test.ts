@@ -1,0 +1,169 @@
+/**
+ * The main job on real daemons, by the story that `npm run lab` tells: over the threshold, resolved, offered, selected,
+ * tunnel, flip; refused by the operator's policy, back; allowed, again direct; stopped. Each step is confirmed in the
+ * kernel by the story itself; here its report is held against the design's invariants.
+ */
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import ts from "typescript";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Report } from "../../lab/story/report.js";
+import { runStory } from "../../lab/story/run.js";
+import type { Programs } from "../../lab/story/shortcutd.js";
+import { STEPS } from "../../lab/story/steps.js";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const topology = join(root, "lab/triangle.clab.yml");
+
+/** The programs, made from the sources as they are now: no test runs against a stale build. */
+function buildProduct(dir: string): Programs {
+  const pb = "plugin/wire/control/pb";
+  if (!existsSync(join(root, pb))) throw new Error(`${pb} is missing: run npm run proto`);
+  writeFileSync(join(dir, "package.json"), '{"type":"module"}');
+  symlinkSync(join(root, "node_modules"), join(dir, "node_modules"));
+  const compilerOptions = {
+    target: ts.ScriptTarget.ES2023,
+    module: ts.ModuleKind.ESNext,
+    verbatimModuleSyntax: true,
+  };
+  for (const top of ["plugin", "lab"])
+    for (const name of readdirSync(join(root, top), { recursive: true, encoding: "utf8" })) {
+      const [from, to] = [join(root, top, name), join(dir, top, name)];
+      if (name.endsWith(".d.ts") || !/\.(ts|js)$/.test(name) || name.startsWith("out/")) continue;
+      mkdirSync(dirname(to), { recursive: true });
+      if (name.endsWith(".js")) copyFileSync(from, to);
+      else
+        writeFileSync(
+          to.replace(/\.ts$/, ".js"),
+          ts.transpileModule(readFileSync(from, "utf8"), { compilerOptions }).outputText,
+        );
+    }
+  return {
+    shortcutd: join(dir, "plugin/main.js"),
+    shortcutctl: join(dir, "plugin/ctl.js"),
+    traffic: join(dir, "lab/traffic.js"),
+  };
+}
+
+const phase = (r: Report, name: string) => {
+  const found = r.phases.find((p) => p.name === name);
+  if (found === undefined) throw new Error(`no phase ${name}: ${r.phases.map((p) => p.name).join(", ")}`);
+  return found;
+};
+const at = (r: Report, part: string, id: string): number =>
+  r.steps.find((s) => s.part === part && s.id === id)?.at ?? Number.NaN;
+
+describe("the main job", () => {
+  const dir = mkdtempSync(join(tmpdir(), "shortcutd-main-job-"));
+  let programs: Programs;
+  beforeAll(() => {
+    programs = buildProduct(dir);
+  });
+  afterAll(() => rmSync(dir, { recursive: true, force: true }));
+
+  it.each([
+    ["bird", "frr", "bird"],
+    ["frr", "bird", "frr"],
+    ["bird", "bird", "frr"],
+  ] as const)(
+    "spokes %s, hub %s, %s",
+    async (a, b, c) => {
+      const lines: string[] = [];
+      const out = join(dir, `out-${a}-${b}-${c}`);
+      const { report } = await runStory({
+        topology,
+        daemons: { a, b, c },
+        programs,
+        out,
+        onLine: (line) => lines.push(line),
+      });
+      expect(report.failures).toEqual([]);
+      expect(report.result).toBe("ok");
+      expect(JSON.parse(readFileSync(join(out, "report.json"), "utf8"))).toEqual(report);
+      expect(report.steps.map((s) => `${s.part}/${s.id}`)).toEqual(STEPS.map((s) => `${s.part}/${s.id}`));
+      for (const s of report.steps) expect(lines.some((l) => l.includes(s.title))).toBe(true);
+
+      // Subordination: every sample, on every router, before, during and after.
+      expect(report.subordination.violations).toEqual([]);
+      for (const router of ["a", "b", "c"] as const)
+        expect(report.subordination.samples[router]).toBeGreaterThan(200);
+      expect(report.subordination.withShortcut.a).toBeGreaterThan(50);
+      expect(report.subordination.withShortcut.c).toBeGreaterThan(50);
+      expect(report.subordination.withShortcut.b).toBe(0);
+      expect(report.refusal).toMatch(/refused/);
+
+      // No packet is there twice, and the flips lose next to none: a busy machine's own losses are let pass.
+      for (const p of report.phases)
+        for (const d of p.directions) {
+          expect(d.duplicated).toBe(0);
+          expect(d.lost).toBeLessThan(Math.max(100, d.sent * 0.03));
+        }
+      // The hub carries it, then not, then again.
+      for (const [name, way] of [
+        ["by the hub", "hub"],
+        ["direct", "direct"],
+        ["refused, by the hub", "hub"],
+        ["direct again", "direct"],
+      ] as const) {
+        const { byHub, direct, directions } = phase(report, name);
+        const sent = directions.reduce((n, d) => n + d.sent, 0);
+        expect(sent).toBeGreaterThan(2_000);
+        expect(way === "hub" ? byHub : direct).toBeGreaterThan(sent * 0.85);
+        expect(way === "hub" ? direct : byHub).toBeLessThan(sent * 0.05);
+      }
+      expect(at(report, "appears", "flipped")).toBeLessThan(5);
+      expect(at(report, "goes", "peer-gone")).toBeLessThan(10);
+      expect(report.leftBehind).toEqual([]);
+    },
+    90_000,
+  );
+
+  it("says which step did not happen, where, and what explain says", async () => {
+    const { report } = await runStory({
+      topology,
+      daemons: { a: "bird", b: "bird", c: "bird" },
+      programs,
+      out: join(dir, "out-quiet"),
+      // 0.1 Mbit/s, below the threshold.
+      rate: 100,
+      size: 100,
+    });
+    expect(report.result).toBe("failed");
+    expect(report.steps).toEqual([]);
+    expect(report.failures).toMatchObject([
+      {
+        part: "appears",
+        step: "throughput over threshold",
+        router: "a",
+        explain: expect.stringMatching(/below threshold/),
+      },
+    ]);
+    expect(report.subordination.withShortcut).toEqual({ a: 0, b: 0, c: 0 });
+  }, 90_000);
+
+  it("says that shortcutd did not start, and what it said", async () => {
+    const broken = join(dir, "broken.js");
+    writeFileSync(broken, 'console.error("shortcutd: no such luck"); process.exit(2);\n');
+    const { report } = await runStory({
+      topology,
+      daemons: { a: "bird", b: "bird", c: "bird" },
+      programs: { ...programs, shortcutd: broken },
+      out: join(dir, "out-broken"),
+    });
+    expect(report.result).toBe("failed");
+    expect(report.failures).toMatchObject([{ part: "start", router: "a" }]);
+    expect(report.failures[0]?.problem).toContain("no such luck");
+  }, 90_000);
+});
