@@ -130,6 +130,8 @@ export class Shortcut {
   private refreshAt: number | undefined;
   private ending: Return | undefined;
   private readonly overridden = new Set<Prefix>();
+  /** Every alias of this attempt, those of former next hops too: the FIB may still go by them. */
+  private readonly aliasesHeld = new Set<Address>();
   private readonly requests = new Map<string, Id64>();
   private endpointInUse: Endpoint | undefined;
   private offeredCandidates: readonly Endpoint[] = [];
@@ -254,6 +256,7 @@ export class Shortcut {
         );
         continue;
       }
+      this.aliasesHeld.add(alias);
       wanted.add(prefix);
       const before = this.offers.get(prefix);
       if (before !== undefined && before.alias === alias && before.underneath === u.prefix) continue;
@@ -480,7 +483,7 @@ export class Shortcut {
     this.onDirect = true;
     this.flippedShown = false;
     this.milestone("flipping", "");
-    for (const alias of this.aliasesInUse()) this.host.emit({ kind: "alias", alias, to: "direct" });
+    for (const alias of this.aliasesHeld) this.host.emit({ kind: "alias", alias, to: "direct" });
     if (this.role === "responder" && this.peer !== undefined) {
       const want = {
         publicKey: this.peer.publicKey,
@@ -490,10 +493,6 @@ export class Shortcut {
       };
       this.host.emit({ kind: "peer", owner: this.owner, want });
     }
-  }
-
-  private aliasesInUse(): Set<Address> {
-    return new Set([...this.offers.values(), ...this.leaving.values()].map((o) => o.alias));
   }
 
   // ------------------------------------------------------------------------------------------ the way back
@@ -511,12 +510,11 @@ export class Shortcut {
     this.cancelRequests();
     this.ending = r;
     if (r.failure) this.failures++;
-    const wasDirect = this.onDirect;
     this.onDirect = false;
-    for (const alias of this.aliasesInUse()) this.host.emit({ kind: "alias", alias, to: "overlay" });
+    for (const alias of this.aliasesHeld) this.host.emit({ kind: "alias", alias, to: "overlay" });
     if (this.prober !== undefined) this.sendProbe(now, this.prober, true);
     this.enter(now, "returning", r.reason);
-    if (wasDirect) this.deadline = now + this.host.parameters.overrideAfter;
+    this.deadline = now + this.host.parameters.overrideAfter;
     if (this.peer === undefined) this.remoteFlipped = true;
     else if (r.tell) this.tell(now, { kind: "withdraw", epochs: this.epochs, reason: r.reason });
     this.checkReturned(now);
@@ -558,10 +556,11 @@ export class Shortcut {
       this.host.emit({ kind: "unpeer", owner: this.owner, publicKey: this.peer.publicKey });
       this.milestone("peer-removed", "");
     }
-    for (const o of this.leaving.values()) {
-      this.host.emit({ kind: "alias", alias: o.alias, to: "absent" });
-      this.host.aliases.release(o.alias);
+    for (const alias of this.aliasesHeld) {
+      this.host.emit({ kind: "alias", alias, to: "absent" });
+      this.host.aliases.release(alias);
     }
+    this.aliasesHeld.clear();
     this.leaving.clear();
     this.rest(now);
   }
@@ -737,7 +736,7 @@ export class Shortcut {
       (from.bootId !== this.peer.bootId || from.publicKey !== this.peer.publicKey)
     ) {
       this.turnBack(now, { reason: "the other end restarted", failure: false, tell: false });
-      this.remoteFlipped = true;
+      this.otherFlipped(now);
       return stale("another boot of this end is known");
     }
     switch (body.kind) {
@@ -792,6 +791,9 @@ export class Shortcut {
       case "connecting":
       case "direct": {
         const same = this.epochs.yours === b.epochs.mine && this.peer?.bootId === from.bootId;
+        // a boot's epochs grow: what was delayed or is replayed must not take down what came after it
+        if (this.peer?.bootId === from.bootId && b.epochs.mine < this.epochs.yours)
+          return stale("exchange of an older epoch");
         if (same && this.peer?.publicKey === from.publicKey) return reply();
         this.turnBack(now, { reason: "the other end started anew", failure: false, tell: false });
         this.otherFlipped(now);

@@ -14,7 +14,7 @@ import { keyBytes, type PublicKey, publicKeyFromBytes } from "../../plugin/net/k
 import { Engine, type EngineConfig } from "../../plugin/shortcut/engine.js";
 import type { Output, Path, PeerWant, RoutingView, Transition } from "../../plugin/shortcut/events.js";
 import { defaultParameters } from "../../plugin/shortcut/parameters.js";
-import { id64FromBytes } from "../../plugin/wire/control/codec.js";
+import { decodeBody, decodeEnvelope, id64FromBytes } from "../../plugin/wire/control/codec.js";
 import { decodeProbe, encodeProbe } from "../../plugin/wire/probe.js";
 
 /** mulberry32: small, fast, and the same everywhere. */
@@ -70,6 +70,11 @@ export class Router {
   startedAt = 0;
   stopped = false;
   boot = 0;
+  /** False: a router of the VPN that does not run shortcutd. */
+  runs = true;
+  /** The daemon's export filter drops offers from the FIB, and the hub route with them. */
+  dropsOffers = false;
+  readonly problems: string[] = [];
 
   constructor(
     readonly world: World,
@@ -107,7 +112,7 @@ export class Router {
             hubs: [w.hubAddress],
             trigger: { rate: 1e6, duration: 2000, hysteresis: 0.2, capacity: 1000 },
             publicEndpoints: [],
-            maxShortcuts: 20,
+            maxShortcuts: w.options.maxShortcuts ?? 20,
           },
       controlPort: 4243,
       listenPort: 51821,
@@ -119,7 +124,7 @@ export class Router {
       underneath: (p) => {
         const owner = w.ownerOf.get(p);
         return owner !== undefined && w.routed.has(p)
-          ? { prefix: p, nextHop: owner.address }
+          ? { prefix: p, nextHop: w.nextHop(this, owner).address }
           : { refusal: `no route for ${p}` };
       },
     };
@@ -138,7 +143,7 @@ export class Router {
 
   daemonPath(p: Prefix): Path {
     const alias = this.daemon.selected.get(p);
-    if (alias !== undefined) return this.fibAlias.get(alias) ?? "none";
+    if (alias !== undefined) return this.dropsOffers ? "none" : (this.fibAlias.get(alias) ?? "none");
     return this.world.routed.has(p) ? "overlay" : "none";
   }
   /** The alias as the daemon last resolved it: a dead daemon keeps the old. */
@@ -154,11 +159,15 @@ export class Router {
       kind: "route-state",
       state: {
         prefix: p,
-        selected,
-        reason: selected ? "" : "rejected by import filter",
+        selected: selected && !this.dropsOffers,
+        reason: selected
+          ? this.dropsOffers
+            ? "an export filter drops it"
+            : ""
+          : "rejected by import filter",
         path: this.path(p),
         daemonPath: this.daemonPath(p),
-        harmful: false,
+        harmful: selected && this.dropsOffers,
       },
     });
   }
@@ -241,7 +250,10 @@ export class Router {
         this.stopped = true;
         return;
       case "milestone":
+        w.milestones.push({ at: w.now, router: this.address, owner: o.owner, milestone: o.milestone });
+        return;
       case "problem":
+        this.problems.push(o.problem);
         return;
     }
   }
@@ -272,6 +284,7 @@ export interface WorldOptions {
   readonly spokes: number;
   /** Share of control datagrams and of probes that are lost, and of datagrams that arrive twice. */
   readonly loss: number;
+  readonly maxShortcuts?: number;
 }
 
 export class World {
@@ -287,6 +300,15 @@ export class World {
   readonly broken = new Set<string>();
   readonly transitions: (Transition & { at: number; router: Address })[] = [];
   readonly counts = new Map<string, number>();
+  readonly milestones: { at: number; router: Address; owner: Address; milestone: string }[] = [];
+  /** Directions in which the underlay carries nothing: {@link directed}. */
+  readonly brokenOneWay = new Set<string>();
+  /** Set: control datagrams for which it says false are lost. The kind is that of the body. */
+  passes: ((from: Router, to: Router, kind: string) => boolean) | undefined;
+  /** The router whose overlay address is the next hop underneath. */
+  nextHop: (at: Router, owner: Router) => Router = (_at, owner) => owner;
+  /** Whether rendezvous handshakes arrive, so that the hub knows reflexive endpoints. */
+  rendezvous = true;
   private queue: Event[] = [];
   private order = 0;
   private sameInstant = 0;
@@ -458,9 +480,14 @@ export class World {
     return a.index < b.index ? `${a.index}-${b.index}` : `${b.index}-${a.index}`;
   }
 
+  directed(from: Router, to: Router): string {
+    return `${from.index}>${to.index}`;
+  }
+
   datagram(from: Router, to: Endpoint, payload: Uint8Array): void {
     const target = this.byAddress.get(to.address);
-    if (target === undefined) return;
+    if (target?.runs !== true) return;
+    if (this.passes !== undefined && !this.passes(from, target, bodyKind(payload))) return;
     const copies = this.random() < this.options.loss ? 0 : this.random() < this.options.loss ? 2 : 1;
     for (let i = 0; i < copies; i++) {
       this.at(this.now + 5 + this.random() * 60, () =>
@@ -473,6 +500,7 @@ export class World {
   probe(from: Router, to: PublicKey, payload: Uint8Array): void {
     const target = this.byKey.get(to);
     if (target === undefined || this.broken.has(this.linkKey(from, target))) return;
+    if (this.brokenOneWay.has(this.directed(from, target))) return;
     if (this.random() < this.options.loss / 4) return;
     const there = from.peers.get(to);
     const back = target.peers.get(from.key);
@@ -498,7 +526,8 @@ export class World {
       this.input(r, { kind: "traffic", samples });
       const peers = [...r.peers.values()].map((p) => {
         const other = this.byKey.get(p.publicKey);
-        const up = other?.peers.has(r.key) ?? false;
+        const meets = this.rendezvous || !(r.hub || other?.hub === true);
+        const up = meets && (other?.peers.has(r.key) ?? false);
         return {
           publicKey: p.publicKey,
           endpoint: up && other !== undefined ? other.endpoint : p.endpoint,
@@ -512,6 +541,12 @@ export class World {
     };
     this.at(this.now + this.random() * 1000, step);
   }
+}
+
+function bodyKind(payload: Uint8Array): string {
+  const e = decodeEnvelope(payload);
+  const b = e.ok ? decodeBody(e.value.body) : e;
+  return b.ok && "kind" in b.value ? b.value.kind : "undecodable";
 }
 
 const before = (a: Event, b: Event): boolean => a.at < b.at || (a.at === b.at && a.order < b.order);
