@@ -71,7 +71,8 @@ class Audit {
 
   private running(p: BirdProtocol): void {
     if (p.state === "up") return;
-    const why = p.info === "" ? "" : `, ${p.info}`;
+    // a pipe tells its two tables there
+    const why = p.info === "" || p.type === "Pipe" ? "" : `, ${p.info}`;
     this.find(`protocol ${p.name} is not up (${p.state}${why})`, `\`birdc enable ${p.name}\``);
   }
 

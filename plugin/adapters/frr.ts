@@ -194,13 +194,10 @@ export function frrClient(options: FrrOptions): DaemonPort {
     );
     const filtered =
       neighbor?.state === "Established"
-        ? // without soft-reconfiguration inbound this is an error in words, and nothing is known
-          await bgpd
-            .decoded(`show bgp ${bgp} unicast neighbors ${source} filtered-routes json`, decodeFilteredRoutes)
-            .catch((e: unknown) => {
-              if (e instanceof PortError && e.code === "EPROTO") return undefined;
-              throw e;
-            })
+        ? await bgpd.decoded(
+            `show bgp ${bgp} unicast neighbors ${source} filtered-routes json`,
+            decodeFilteredRoutes,
+          )
         : undefined;
     return explainFrr({
       kind: "absent",

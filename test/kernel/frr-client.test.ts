@@ -247,8 +247,11 @@ describe("the client on FRR", () => {
     await client?.close();
     await lab?.stop();
   });
+  /** Undoes what the explaining tests change, also when they fail. */
+  const undo: (readonly string[])[] = [];
   afterEach(async () => {
     for (const c of more.splice(0)) await c.close();
+    for (const lines of undo.splice(0)) await configure(...lines).catch(() => undefined);
   });
 
   it("finds nothing missing in what is shipped", async () => {
@@ -323,6 +326,8 @@ describe("the client on FRR", () => {
   });
 
   it("explains a refusal by the route-map, also when refused offers are not kept", async () => {
+    undo.push(["no ip prefix-list SHORTCUT-ELIGIBLE seq 5"]);
+    undo.push([...AF4, "neighbor SHORTCUT soft-reconfiguration inbound"]);
     await configure(`ip prefix-list SHORTCUT-ELIGIBLE seq 5 deny ${FAR4} le 32`);
     await explained("FRR: rejected by route-map SHORTCUT-IN");
     await explained("FRR: selected, weight 100", FAR6, ALIAS6);
@@ -335,6 +340,7 @@ describe("the client on FRR", () => {
 
   it("explains a tie and a preferred path in bgpd", async () => {
     const entry = "route-map SHORTCUT-IN permit 10";
+    undo.push([entry, "no set local-preference", "set weight 100"], [...AF4, `no network ${FAR4}`]);
     await configure(entry, "no set weight 100");
     await explained(/^FRR: tied: multipath/);
     await configure(entry, "set local-preference 50");
@@ -343,14 +349,15 @@ describe("the client on FRR", () => {
     );
     await configure(entry, "no set local-preference 50", "set weight 100");
     await explained("FRR: selected, weight 100");
-    await configure(...AF4, `network ${FAR4}`);
+    await configure(BGP, "no bgp network import-check", ...AF4, `network ${FAR4}`);
     await explained("FRR: the router's own route preferred (Weight): weight 32768 > 100");
-    await configure(...AF4, `no network ${FAR4}`);
+    await configure(BGP, "bgp network import-check", ...AF4, `no network ${FAR4}`);
     await explained("FRR: selected, weight 100");
   });
 
   it("explains a route of another protocol, and the distance that beats it", async () => {
     const entry = "route-map SHORTCUT-IN permit 10";
+    undo.push([entry, "no set distance"], [`no ip route ${FAR4} 10.255.0.3 110`]);
     await configure(`ip route ${FAR4} 10.255.0.3 110`);
     await explained("FRR: static route preferred, distance 110 < 200");
     await configure(entry, "set distance 105");

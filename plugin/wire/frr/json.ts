@@ -75,6 +75,7 @@ const neighbor = z.object({
 
 const receivedRoutes = z.object({
   receivedRoutes: z.record(z.string(), z.unknown()).optional(),
+  warning: z.string().optional(),
 });
 
 const zebraRoute = z.object({
@@ -153,11 +154,18 @@ export function decodeNeighbor(text: string, address: Address): Result<BgpNeighb
   });
 }
 
-/** `show bgp ... neighbors ADDRESS filtered-routes json`: prefixes that the import policy refused. */
-export function decodeFilteredRoutes(text: string): Result<ReadonlySet<Prefix>, string> {
+/**
+ * `show bgp ... neighbors ADDRESS filtered-routes json`: prefixes that the import policy refused; undefined when bgpd does not keep
+ * them (no soft-reconfiguration inbound).
+ */
+export function decodeFilteredRoutes(text: string): Result<ReadonlySet<Prefix> | undefined, string> {
   const r = decode(text, "filtered-routes json", receivedRoutes);
   if (!r.ok) return r;
-  return ok(new Set(Object.keys(r.value.receivedRoutes ?? {}).flatMap((p) => parsePrefix(p) ?? [])));
+  if (r.value.receivedRoutes === undefined)
+    return r.value.warning === undefined
+      ? err("filtered-routes json: receivedRoutes is missing")
+      : ok(undefined);
+  return ok(new Set(Object.keys(r.value.receivedRoutes).flatMap((p) => parsePrefix(p) ?? [])));
 }
 
 /** zebra's `show ip route PREFIX json`: what each protocol has for exactly this prefix. */
