@@ -1,7 +1,8 @@
 /**
  * {@link TrafficPort}: one nftables table of family inet. Two dynamic sets, keyed by the masked destination, count what
  * leaves by the overlay; a chain in forward drops control packets that a host behind this router forges (they do not
- * arrive by the overlay, yet would leave by it). `nft` writes the table in one transaction; the counters, read every few
+ * arrive by the overlay, yet would leave by it); two chains count what is forwarded by way of the direct interface before
+ * and after every filter, since probes cannot show that a firewall drops what hosts send. `nft` writes the table in one transaction; the counters, read every few
  * seconds, come by a raw netlink dump, which costs a fifth of `nft -j`.
  */
 import { spawn } from "node:child_process";
@@ -16,10 +17,13 @@ const SET_SIZE = 65536;
 const SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const SET4 = "dst4";
 const SET6 = "dst6";
+/** Forwarded packets that arrived or would leave by the direct interface: before every filter, and after. */
+const FORWARD_SETS = ["in_seen", "in_passed", "out_seen", "out_passed"] as const;
 
 export interface TrafficSpec {
   readonly table: string;
   readonly overlay: string;
+  readonly direct: string;
   readonly controlPort: number;
   readonly mask4: number;
   readonly mask6: number;
@@ -36,12 +40,15 @@ const maskText = (bits: number, size: 4 | 16): string => {
 export function nftScript(spec: TrafficSpec): string {
   const set = (name: string, type: string): string =>
     `  set ${name} { type ${type}; size ${SET_SIZE}; flags dynamic,timeout; timeout ${spec.timeoutSeconds}s; counter; }`;
-  const { table, overlay, controlPort } = spec;
+  const { table, overlay, direct, controlPort } = spec;
+  const forward = (suffix: "seen" | "passed"): string =>
+    `    iifname "${direct}" update @in_${suffix} { iif }\n    oifname "${direct}" update @out_${suffix} { oif }`;
   return `add table inet ${table}
 delete table inet ${table}
 table inet ${table} {
 ${set(SET4, "ipv4_addr")}
 ${set(SET6, "ipv6_addr")}
+${FORWARD_SETS.map((name) => `  set ${name} { type iface_index; size 64; flags dynamic; counter; }`).join("\n")}
   chain count {
     type filter hook postrouting priority 300; policy accept;
     oifname != "${overlay}" return
@@ -56,6 +63,14 @@ ${set(SET6, "ipv6_addr")}
     type filter hook forward priority -5; policy accept;
     iifname != "${overlay}" oifname "${overlay}" udp dport ${controlPort} counter drop
   }
+  chain before_filters {
+    type filter hook forward priority -400; policy accept;
+${forward("seen")}
+  }
+  chain after_filters {
+    type filter hook forward priority 400; policy accept;
+${forward("passed")}
+  }
 }
 `;
 }
@@ -63,8 +78,9 @@ ${set(SET6, "ipv6_addr")}
 function checkSpec(spec: TrafficSpec): void {
   const place = `nftables table ${JSON.stringify(spec.table)}`;
   if (!/^[A-Za-z][A-Za-z0-9_]{0,63}$/.test(spec.table)) throw new PortError(place, "is no table name");
-  if (!/^[A-Za-z0-9_.@:-]{1,15}$/.test(spec.overlay))
-    throw new PortError(place, `${JSON.stringify(spec.overlay)} is no interface name`);
+  for (const dev of [spec.overlay, spec.direct])
+    if (!/^[A-Za-z0-9_.@:-]{1,15}$/.test(dev))
+      throw new PortError(place, `${JSON.stringify(dev)} is no interface name`);
   const inRange = (n: number, low: number, high: number): boolean =>
     Number.isInteger(n) && n >= low && n <= high;
   if (!inRange(spec.controlPort, 1, 65535) || !inRange(spec.mask4, 1, 32) || !inRange(spec.mask6, 1, 128))
@@ -102,17 +118,33 @@ async function nft(script: string, place: string): Promise<void> {
   });
 }
 
-async function readSet(table: string, set: string, bits: number, out: TrafficSample[]): Promise<void> {
+type Element = { readonly key: Uint8Array; readonly bytes: number; readonly packets: number };
+
+async function dumpSet(table: string, set: string, onElement: (e: Element) => void): Promise<void> {
   const place = `nftables set ${table} ${set}`;
   await netlinkDump(NETLINK_NETFILTER, dumpSetElements(table, set), place, (m) => {
     const elements = decodeSetElements(m.payload);
     if (!elements.ok) throw new PortError(place, `${elements.error.at}: ${elements.error.problem}`);
-    for (const e of elements.value) {
-      if (e.key.length !== 4 && e.key.length !== 16) continue;
-      out.push({ destination: prefixFromBytes(e.key, bits), bytes: e.bytes, packets: e.packets });
-    }
+    for (const e of elements.value) onElement(e);
   });
 }
+
+async function readSet(table: string, set: string, bits: number, out: TrafficSample[]): Promise<void> {
+  await dumpSet(table, set, (e) => {
+    if (e.key.length !== 4 && e.key.length !== 16) return;
+    out.push({ destination: prefixFromBytes(e.key, bits), bytes: e.bytes, packets: e.packets });
+  });
+}
+
+const explained = (table: string, e: unknown): unknown =>
+  e instanceof NetlinkError && e.errno === ENOENT
+    ? new PortError(
+        `nftables table inet ${table}`,
+        "is gone",
+        "something flushed the ruleset; let it keep tables that are not its own",
+        "ENOENT",
+      )
+    : e;
 
 /**
  * {@link TrafficPort} of the network namespace that the process is in. A counter that expired for want of traffic and came
@@ -133,16 +165,27 @@ export function trafficAdapter(): TrafficPort {
         await readSet(current.table, SET4, current.mask4, out);
         await readSet(current.table, SET6, current.mask6, out);
       } catch (e) {
-        if (e instanceof NetlinkError && e.errno === ENOENT)
-          throw new PortError(
-            `nftables table inet ${current.table}`,
-            "is gone",
-            "something flushed the ruleset; let it keep tables that are not its own",
-            "ENOENT",
-          );
-        throw e;
+        throw explained(current.table, e);
       }
       return out;
+    },
+    async readForwarding() {
+      const counts = { in_seen: 0, in_passed: 0, out_seen: 0, out_passed: 0 };
+      if (current !== undefined) {
+        const { table } = current;
+        try {
+          for (const name of FORWARD_SETS)
+            await dumpSet(table, name, (e) => {
+              counts[name] += e.packets;
+            });
+        } catch (e) {
+          throw explained(table, e);
+        }
+      }
+      return {
+        arrived: { seen: counts.in_seen, passed: counts.in_passed },
+        leaving: { seen: counts.out_seen, passed: counts.out_passed },
+      };
     },
     async tearDown() {
       if (current === undefined) return;

@@ -13,6 +13,7 @@ import type { RouteEvent } from "../wire/netlink/fib.js";
 import { decodeProbe, encodeProbe } from "../wire/probe.js";
 import { type Config, MAIN_TABLE } from "./config.js";
 import { FibView, RTPROT_SHORTCUTD } from "./fibview.js";
+import { ForwardingCheck } from "./forwarding.js";
 import { Journal } from "./journal.js";
 import type {
   BgpPort,
@@ -64,6 +65,10 @@ const OVERRIDE_METRIC = 1;
 const FAST_POLL = 100;
 const SLOW_POLL = 1_000;
 const OVERLAY_POLL = 3_000;
+/** How often forwarded packets are compared with those that pass the firewall: soon after a flip, and otherwise. */
+const FORWARDING_FAST = 150;
+const FORWARDING_SLOW = 500;
+const FRESH = 3_000;
 const RECONCILE = 10_000;
 /** A stop that takes longer gives up waiting for the other ends. */
 const STOP_DEADLINE = 15_000;
@@ -89,6 +94,8 @@ export class Driver {
   private session = { offers: false, feed: false, reason: "not yet connected to the daemon" };
   private told: string | undefined;
   private usable: string | undefined;
+  private readonly forwarding: ForwardingCheck;
+  private directGone = false;
   private cancelTimer: (() => void) | undefined;
   private timerAt = Number.POSITIVE_INFINITY;
   private readonly cancels = new Set<() => void>();
@@ -103,6 +110,7 @@ export class Driver {
   ) {
     const { clock, log } = ports;
     this.journal = new Journal(clock, log);
+    this.forwarding = new ForwardingCheck(config.direct.interface, router.self.address);
     this.fib = new FibView(config.overlay, config.direct.interface, MAIN_TABLE);
     const onError = (e: PortError) => this.journal.problem(e.place, e.message);
     this.routeTasks = new TaskQueue(onError);
@@ -157,6 +165,7 @@ export class Driver {
     await ports.traffic.setUp({
       table: config.control.table,
       overlay: config.overlay,
+      direct: config.direct.interface,
       controlPort: config.control.port,
       mask4: config.trigger.mask4,
       mask6: config.trigger.mask6,
@@ -178,7 +187,10 @@ export class Driver {
     this.every(OVERLAY_POLL, () => this.pollOverlay());
     this.every(RECONCILE, () => this.reconcile());
     this.pollPeersLater();
-    if (config.role === "spoke") this.every(config.trigger.interval, () => this.readTraffic());
+    if (config.role === "spoke") {
+      this.every(config.trigger.interval, () => this.readTraffic());
+      this.checkForwardingLater();
+    }
     this.arm();
     ports.log.info("started", {
       role: config.role,
@@ -494,8 +506,9 @@ export class Driver {
   private async pollDirect(): Promise<void> {
     const readAt = this.ports.clock.now();
     const device = await this.ports.wireguard.device(this.config.direct.interface);
-    if (device === undefined) this.setUsable(`the direct interface ${this.config.direct.interface} is gone`);
-    else this.input({ kind: "peers", readAt, peers: device.peers });
+    this.directGone = device === undefined;
+    this.checkUsable();
+    if (device !== undefined) this.input({ kind: "peers", readAt, peers: device.peers });
   }
 
   private pollPeersLater(): void {
@@ -513,16 +526,33 @@ export class Driver {
     this.input({ kind: "traffic", samples: await this.ports.traffic.read() });
   }
 
+  /** Why no packet should use the direct interface now, or that it may. */
   private checkUsable(): void {
     const { host } = this.ports;
-    const strict = [this.config.overlay, this.config.direct.interface].filter(
-      (dev) => host.reversePathFilter(dev) === 1,
-    );
-    this.setUsable(
-      strict.length === 0
-        ? ""
-        : `rp_filter is strict on ${strict.join(" and ")}: it would drop packets while only one end has flipped; set net.ipv4.conf.{all,${strict.join(",")}}.rp_filter to 2 or 0`,
-    );
+    const { overlay, direct } = this.config;
+    const strict = [overlay, direct.interface].filter((dev) => host.reversePathFilter(dev) === 1);
+    if (this.directGone) this.setUsable(`the direct interface ${direct.interface} is gone`);
+    else if (strict.length > 0)
+      this.setUsable(
+        `rp_filter is strict on ${strict.join(" and ")}: it would drop packets while only one end has flipped; set net.ipv4.conf.{all,${strict.join(",")}}.rp_filter to 2 or 0`,
+      );
+    else this.setUsable(this.forwarding.verdict(this.ports.clock.now()));
+  }
+
+  /** Soon after a flip often, later now and then. */
+  private checkForwardingLater(): void {
+    const direct = this.engine.spoke?.shortcuts().filter((s) => s.stage === "direct") ?? [];
+    const now = this.ports.clock.now();
+    const fresh = direct.some((s) => now - s.since < FRESH);
+    this.later(fresh ? FORWARDING_FAST : FORWARDING_SLOW, () => {
+      this.run("read forwarding counters", async () => {
+        const counts = await this.ports.traffic.readForwarding();
+        this.forwarding.read(this.ports.clock.now(), counts);
+        this.checkUsable();
+      }).finally(() => {
+        if (!this.ended) this.checkForwardingLater();
+      });
+    });
   }
 
   private setUsable(reason: string): void {

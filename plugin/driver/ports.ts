@@ -119,6 +119,14 @@ export interface TrafficSample {
   readonly packets: number;
 }
 
+/** Packets forwarded by way of the direct interface since the table was made. */
+export interface ForwardingCount {
+  /** Before every filter of the forward hook. */
+  readonly seen: number;
+  /** After. */
+  readonly passed: number;
+}
+
 export interface TrafficPort {
   /**
    * Creates our own nftables table (replacing a leftover of the same name): per-destination counters of what leaves by the overlay, masked to
@@ -127,12 +135,14 @@ export interface TrafficPort {
   setUp(spec: {
     table: string;
     overlay: string;
+    direct: string;
     controlPort: number;
     mask4: number;
     mask6: number;
     timeoutSeconds: number;
   }): Promise<void>;
   read(): Promise<readonly TrafficSample[]>;
+  readForwarding(): Promise<{ readonly arrived: ForwardingCount; readonly leaving: ForwardingCount }>;
   tearDown(): Promise<void>;
 }
 

@@ -7,6 +7,7 @@ import { eventually, Namespace } from "./namespace.js";
 const spec: TrafficSpec = {
   table: "shortcutd",
   overlay: "wg0",
+  direct: "shortcut0",
   controlPort: 5180,
   mask4: 24,
   mask6: 64,

@@ -4,6 +4,7 @@ import { nftScript } from "../../../plugin/adapters/traffic.js";
 const spec = {
   table: "shortcutd",
   overlay: "wg0",
+  direct: "shortcut0",
   controlPort: 5180,
   mask4: 20,
   mask6: 56,
