@@ -119,6 +119,8 @@ export class CommandConnection<R> {
       if (!decoded.ok) return this.end(this.error("EPROTO", decoded.error));
       if (this.running !== undefined) this.running.heard = true;
       for (const reply of decoded.value) this.replied(reply);
+      // only now, so that what came too much is not taken for the next command's reply
+      this.next();
     });
     socket.on("error", (e: NodeJS.ErrnoException) => this.lost(socket, e.code ?? "EIO", e.message));
     socket.on("close", () => this.lost(socket, "ECONNRESET", "the daemon closed the connection"));
@@ -139,7 +141,6 @@ export class CommandConnection<R> {
     clearTimeout(running.timer);
     this.running = undefined;
     running.resolve(reply);
-    this.next();
   }
 
   private lost(socket: Socket, code: string, problem: string): void {
