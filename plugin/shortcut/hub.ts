@@ -77,9 +77,17 @@ export class Hub {
       for (const [owner, generation] of [...spoke.resolved]) {
         if (this.attestation.generationOf(owner) === generation) continue;
         spoke.resolved.delete(owner);
-        this.host.request(now, spoke.address, { kind: "purge", owner }, () => {});
+        this.purge(now, spoke, owner);
       }
     }
+  }
+
+  /** Until the spoke has heard it, has asked anew, or is gone: it would go on with what is no longer so. */
+  private purge(now: number, spoke: Registration, owner: Address): void {
+    this.host.request(now, spoke.address, { kind: "purge", owner }, (t, o) => {
+      const still = this.spokes.get(spoke.address) === spoke && !spoke.resolved.has(owner);
+      if (o.kind === "timeout" && still) this.purge(t, spoke, owner);
+    });
   }
 
   handle(now: number, from: Correspondent, body: RequestBody): ReplyBody | undefined {

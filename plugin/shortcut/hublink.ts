@@ -39,11 +39,14 @@ export class HubLink {
   private underlay: Address | undefined;
   private peer: { readonly key: PublicKey; readonly endpoint: Endpoint } | undefined;
   private waiting = false;
+  private boot: Id64 | undefined;
 
   constructor(
     private readonly host: HubLinkHost,
     readonly address: Address,
     now: number,
+    /** The hub was started anew: it does not know what it said, and may say otherwise. */
+    private readonly onRestart: (now: number) => void = () => {},
   ) {
     this.since = now;
     this.nextAt = now;
@@ -77,6 +80,8 @@ export class HubLink {
       case "registered":
         if (this.registered === undefined) this.since = now;
         this.registered = o.from;
+        if (this.boot !== undefined && this.boot !== o.from.bootId) this.onRestart(now);
+        this.boot = o.from.bootId;
         this.problem = "";
         this.failures = 0;
         this.hubPort = o.body.listenPort;

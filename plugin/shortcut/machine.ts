@@ -102,6 +102,15 @@ interface Return {
   readonly hold?: boolean;
 }
 
+export interface Setbacks {
+  failures: number;
+  /** Times that the other end said "busy". */
+  deferrals: number;
+}
+
+/** An end that is busy is asked again less and less often, but at least once in backoff x 2^(DEFERRALS - 1). */
+const DEFERRALS = 4;
+
 export class Shortcut {
   stage: Stage = "resolving";
   since: number;
@@ -143,8 +152,8 @@ export class Shortcut {
     readonly owner: Address,
     public origin: "local" | "remote",
     now: number,
-    /** Failures in a row before this machine was made: they lengthen the pause. */
-    public failures: number,
+    /** What went wrong in a row, here and in machines before this one: it lengthens the pause. */
+    readonly setbacks: Setbacks,
   ) {
     this.since = now;
     this.busySince = now;
@@ -203,6 +212,7 @@ export class Shortcut {
       } else {
         // an end that is busy will not be for long, and two that call each other busy must not wait ever longer
         const busyThere = outcome.body.kind === "refused" && outcome.body.code === "busy";
+        if (busyThere) this.setbacks.deferrals++;
         this.fail(t, refusalText(outcome.body), !busyThere);
       }
     });
@@ -226,6 +236,7 @@ export class Shortcut {
       candidates: b.candidates,
       mtu: b.mtu,
     };
+    this.setbacks.deferrals = 0;
     this.milestone("exchanged", `key ${from.publicKey.slice(0, 8)}…, ${b.candidates.length} candidate(s)`);
   }
 
@@ -509,7 +520,7 @@ export class Shortcut {
     }
     this.cancelRequests();
     this.ending = r;
-    if (r.failure) this.failures++;
+    if (r.failure) this.setbacks.failures++;
     this.onDirect = false;
     for (const alias of this.aliasesHeld) this.host.emit({ kind: "alias", alias, to: "overlay" });
     if (this.prober !== undefined) this.sendProbe(now, this.prober, true);
@@ -572,7 +583,8 @@ export class Shortcut {
     this.reset();
     this.held = held;
     this.enter(now, "backoff", reason);
-    const pause = Math.min(p.backoffMax, p.backoff * 2 ** Math.max(0, this.failures - 1));
+    const tries = Math.max(this.setbacks.failures, Math.min(this.setbacks.deferrals, DEFERRALS));
+    const pause = Math.min(p.backoffMax, p.backoff * 2 ** Math.max(0, tries - 1));
     this.deadline = now + pause * (0.75 + this.host.random() * 0.5);
   }
 
@@ -848,7 +860,7 @@ export class Shortcut {
       if (this.stage === "direct") {
         sooner(this.prober?.failureAt());
         sooner(this.busySince + this.host.parameters.idleTimeout);
-        if (this.failures > 0) sooner(this.since + this.host.parameters.forgive);
+        if (this.setbacks.failures > 0) sooner(this.since + this.host.parameters.forgive);
       }
     }
     return at;
@@ -864,7 +876,8 @@ export class Shortcut {
       this.sendProbe(now, prober, false);
     }
     if (this.stage === "direct") {
-      if (this.failures > 0 && now >= this.since + this.host.parameters.forgive) this.failures = 0;
+      if (this.setbacks.failures > 0 && now >= this.since + this.host.parameters.forgive)
+        this.setbacks.failures = 0;
       if (now >= this.busySince + this.host.parameters.idleTimeout) {
         const reason = `idle for ${Math.round(this.host.parameters.idleTimeout / 1000)} s`;
         this.turnBack(now, { reason, failure: false, tell: true });

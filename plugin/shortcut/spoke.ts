@@ -10,7 +10,7 @@ import type { Correspondent, Outcome } from "./control.js";
 import { generationOf } from "./digest.js";
 import type { Input, PeerStatus, RouteState, ShortcutStatus } from "./events.js";
 import { HubLink, type HubLinkHost, type HubStatus } from "./hublink.js";
-import { type Attested, type Host, Shortcut } from "./machine.js";
+import { type Attested, type Host, type Setbacks, Shortcut } from "./machine.js";
 import { type DestinationRate, Trigger, type TriggerParameters } from "./trigger.js";
 
 export interface SpokeConfig {
@@ -34,6 +34,14 @@ interface Unresolved {
   readonly failures: number;
 }
 
+/** `unanswered`: the hub has not said no, it has said nothing that holds. */
+interface Refusal {
+  readonly refusal: string;
+  readonly unanswered?: boolean;
+}
+
+/** An attestation that could not be renewed is asked for again after this. */
+const RENEWAL_PAUSE = 5_000;
 const RESOLUTIONS_IN_FLIGHT = 32;
 
 export interface DestinationStatus {
@@ -49,12 +57,14 @@ export class Spoke {
   private readonly owners = new Map<Address, Attested & { readonly expires: number }>();
   private readonly resolving = new Set<Prefix>();
   private readonly unresolved = new Map<Prefix, Unresolved>();
-  /** Failures of machines that have gone: forgiven with time. */
-  private readonly failures = new Map<Address, { readonly count: number; readonly at: number }>();
+  /** Of machines that have gone: forgiven with time. */
+  private readonly setbacks = new Map<Address, { readonly setbacks: Setbacks; readonly at: number }>();
   private usable = { usable: false, reason: "the direct interface is not up yet" };
   private sessionUp = false;
   private sessionReason = "the offers session is not established yet";
   private stopping = false;
+  /** Owners whose attestation ran out while a machine lives by it: asked for again, since when and when next. */
+  private readonly renewals = new Map<Address, { readonly since: number; at: number }>();
 
   constructor(
     private readonly host: SpokeHost,
@@ -62,7 +72,7 @@ export class Spoke {
     now: number,
   ) {
     this.trigger = new Trigger(config.trigger);
-    this.links = config.hubs.map((h) => new HubLink(host, h, now));
+    this.links = config.hubs.map((h) => new HubLink(host, h, now, (t) => this.hubRestarted(t)));
   }
 
   // ------------------------------------------------------------------------------------------ what machines ask
@@ -111,7 +121,7 @@ export class Spoke {
   private resolveOwner(
     now: number,
     owner: Address,
-    done: (now: number, r: Attested | { readonly refusal: string }) => void,
+    done: (now: number, r: Attested | Refusal) => void,
   ): void {
     const known = this.owners.get(owner);
     if (known !== undefined && known.expires > now) done(now, known);
@@ -126,23 +136,24 @@ export class Spoke {
   private resolve(
     now: number,
     ask: (page: number) => RequestBody,
-    done: (now: number, r: (Attested & { readonly owner: Address }) | { readonly refusal: string }) => void,
+    done: (now: number, r: (Attested & { readonly owner: Address }) | Refusal) => void,
   ): void {
     const hub = this.hub();
     if (hub === undefined) {
-      done(now, { refusal: this.links[0]?.problem ?? "no hub is configured" });
+      done(now, { refusal: this.links[0]?.problem ?? "no hub is configured", unanswered: true });
       return;
     }
     const collected: Prefix[] = [];
     const collect = (t: number, page: number, o: Outcome): void => {
-      if (o.kind === "timeout") done(t, { refusal: `hub ${hub.address} did not answer the resolution` });
+      if (o.kind === "timeout")
+        done(t, { refusal: `hub ${hub.address} did not answer the resolution`, unanswered: true });
       else if (o.body.kind === "refused") done(t, { refusal: `hub: ${o.body.reason}` });
       else if (o.body.kind !== "resolved") done(t, { refusal: `hub answered ${o.body.kind}` });
       else {
         collected.push(...o.body.prefixes);
         if (page + 1 < o.body.pages && page < 64) next(t, page + 1);
         else if (generationOf(collected) !== o.body.generation)
-          done(t, { refusal: "the hub's routes changed while they were asked for" });
+          done(t, { refusal: "the hub's routes changed while they were asked for", unanswered: true });
         else {
           const attested = { prefixes: collected, generation: o.body.generation, owner: o.body.owner };
           this.owners.set(o.body.owner, { ...attested, expires: t + o.body.lifetime * 1000 });
@@ -156,6 +167,41 @@ export class Spoke {
     next(now, 0);
   }
 
+  private hubRestarted(now: number): void {
+    for (const [owner, a] of this.owners) this.owners.set(owner, { ...a, expires: now });
+  }
+
+  /** When a machine's attestation has run out; undefined for one that lives by none. */
+  private renewalAt(owner: Address, m: Shortcut): number | undefined {
+    if (m.resting) return undefined;
+    return this.renewals.get(owner)?.at ?? this.owners.get(owner)?.expires;
+  }
+
+  /** No shortcut outlives what the hub attests: an attestation that ran out is asked for again, and a changed one ends it. */
+  private renew(now: number): void {
+    for (const owner of this.renewals.keys()) if (!this.machines.has(owner)) this.renewals.delete(owner);
+    for (const [owner, machine] of [...this.machines]) {
+      const due = this.renewalAt(owner, machine);
+      if (due === undefined || due > now) continue;
+      const renewal = this.renewals.get(owner) ?? { since: now, at: now };
+      this.renewals.set(owner, renewal);
+      renewal.at = Number.POSITIVE_INFINITY;
+      this.resolveOwner(now, owner, (t, r) => {
+        if (this.machines.get(owner) !== machine) return;
+        // a hub that was started anew knows its spokes again after three keepalives
+        const patience = "refusal" in r && t - renewal.since < 3 * this.host.parameters.hubKeepalive;
+        if ("refusal" in r && (r.unanswered === true || patience)) {
+          renewal.at = t + RENEWAL_PAUSE;
+          return;
+        }
+        this.renewals.delete(owner);
+        if ("refusal" in r) this.owners.delete(owner);
+        machine.reattested(t, r);
+        this.sweep(t);
+      });
+    }
+  }
+
   private ownerOf(now: number, destination: Prefix): (Attested & { readonly owner: Address }) | undefined {
     for (const [owner, a] of this.owners)
       if (a.expires > now && a.prefixes.some((p) => contains(p, destination))) return { owner, ...a };
@@ -164,7 +210,7 @@ export class Spoke {
 
   /** Every hot destination without a machine gets one, or a reason. */
   private pursue(now: number): void {
-    if (this.stopping || !this.sessionUp) return;
+    if (this.stopping || !this.sessionUp || !this.usable.usable) return;
     for (const r of this.trigger.rates()) {
       if (!r.hot) continue;
       const known = this.ownerOf(now, r.destination);
@@ -228,9 +274,10 @@ export class Spoke {
   }
 
   private create(now: number, owner: Address, origin: "local" | "remote"): Shortcut {
-    const f = this.failures.get(owner);
-    const remembered = f !== undefined && now - f.at < this.host.parameters.backoffMax ? f.count : 0;
-    const machine = new Shortcut(this.machineHost(), owner, origin, now, remembered);
+    const f = this.setbacks.get(owner);
+    const fresh = f === undefined || now - f.at >= this.host.parameters.backoffMax;
+    const setbacks = fresh ? { failures: 0, deferrals: 0 } : f.setbacks;
+    const machine = new Shortcut(this.machineHost(), owner, origin, now, setbacks);
     this.machines.set(owner, machine);
     return machine;
   }
@@ -239,8 +286,9 @@ export class Spoke {
     for (const [owner, m] of this.machines) {
       if (!m.finished) continue;
       this.machines.delete(owner);
-      if (m.failures > 0) this.failures.set(owner, { count: m.failures, at: now });
-      else this.failures.delete(owner);
+      const { failures, deferrals } = m.setbacks;
+      if (failures + deferrals > 0) this.setbacks.set(owner, { setbacks: m.setbacks, at: now });
+      else this.setbacks.delete(owner);
     }
   }
 
@@ -339,6 +387,7 @@ export class Spoke {
             code: "busy",
             reason: `no session with the daemon: ${this.sessionReason}`,
           };
+        if (!this.usable.usable) return { kind: "refused", code: "busy", reason: this.usable.reason };
         if (!this.hasRoom())
           return { kind: "refused", code: "busy", reason: "this end has its maximum of shortcuts" };
         if (this.config.hubs.includes(from.address))
@@ -374,7 +423,10 @@ export class Spoke {
     const sooner = (t: number | undefined) => {
       if (t !== undefined && (at === undefined || t < at)) at = t;
     };
-    for (const m of this.machines.values()) sooner(m.pollTimeout());
+    for (const [owner, m] of this.machines) {
+      sooner(m.pollTimeout());
+      if (!this.stopping) sooner(this.renewalAt(owner, m));
+    }
     if (!this.stopping) for (const l of this.links) sooner(l.pollTimeout());
     return at;
   }
@@ -384,7 +436,10 @@ export class Spoke {
       const at = m.pollTimeout();
       if (at !== undefined && at <= now) m.handleTimeout(now);
     }
-    if (!this.stopping) for (const l of this.links) l.handleTimeout(now);
+    if (!this.stopping) {
+      for (const l of this.links) l.handleTimeout(now);
+      this.renew(now);
+    }
     this.sweep(now);
   }
 
@@ -423,6 +478,7 @@ export class Spoke {
       return `above threshold for ${((now - rate.aboveSince) / 1000).toFixed(1)} of ${this.config.trigger.duration / 1000} s: ${text}`;
     }
     if (!this.sessionUp) return this.sessionReason;
+    if (!this.usable.usable) return this.usable.reason;
     const u = this.unresolved.get(rate.destination);
     if (u !== undefined) return u.reason;
     if (this.resolving.has(rate.destination)) return "asking the hub who owns it";
