@@ -384,6 +384,8 @@ describe("the client on FRR", () => {
   });
 
   it("answers many questions at once, each with its own answer", async () => {
+    await explained("FRR: selected, weight 100");
+    await explained("FRR: selected, weight 100", FAR6, ALIAS6);
     const since = performance.now();
     const answers = await Promise.all(
       Array.from({ length: 200 }, (_, i) =>
