@@ -532,7 +532,7 @@ export class World {
           publicKey: p.publicKey,
           endpoint: up && other !== undefined ? other.endpoint : p.endpoint,
           lastHandshake: up ? this.now : 0,
-          rxBytes: up ? 100 : 0,
+          rxBytes: up ? 100 + (other?.transfer.get(r.key) ?? 0) : 0,
           txBytes: r.transfer.get(p.publicKey) ?? 0,
         };
       });

@@ -187,7 +187,13 @@ describe("a shortcut does not come up, and says why", () => {
     w.input(a, { kind: "direct-usable", usable: false, reason: "rp_filter is strict on wg0" });
     drive(a, c);
     never(10_000);
-    expect(reasons()).toContain("rp_filter is strict on wg0");
+    const row = a.engine.spoke?.destinations(w.now).find((x) => x.rate.destination === c.site);
+    expect(row?.reason).toBe("rp_filter is strict on wg0");
+    drive(c, a);
+    never(10_000);
+    expect(
+      w.transitions.some((t) => t.router === c.address && t.reason.includes("rp_filter is strict on wg0")),
+    ).toBe(true);
     w.input(a, { kind: "direct-usable", usable: true, reason: "" });
     bothDirect(w, a, c, 60_000);
   });
@@ -268,6 +274,10 @@ describe("a direct shortcut", () => {
     w.run(w.now + 1_000);
   });
   const gone = (limit: number) => until(w, limit, () => !a.peers.has(c.key) && !c.peers.has(a.key));
+
+  /** Why either end went back. */
+  const ends = () =>
+    w.transitions.filter((t) => t.stage === "returning").map((t) => `${t.router}: ${t.reason}`);
 
   it.each(["A", "C"])("ends when the policy of %s takes the prefix out", (who) => {
     const r = who === "A" ? a : c;
@@ -372,15 +382,45 @@ describe("a direct shortcut", () => {
     expect(lost).toBeGreaterThan(3);
   });
 
-  it("ends on a purge although the spoke could not be reached for longer than the hub's patience", () => {
-    w.passes = (_f, _t, kind) => kind !== "purge";
+  it("ends on a purge although the spoke could not be reached for longer than a request is repeated", () => {
+    w.passes = (_f, to, kind) => kind !== "purge" && !(to === c && kind === "kept");
     w.routed.delete(c.site);
     w.tellFib();
     w.routed.add(c.site);
     w.run(w.now + 15_000);
     expect(stage(a, c)).toBe("direct");
-    w.passes = undefined;
-    until(w, 15_000, () => stage(a, c) !== "direct");
+    w.passes = (_f, to, kind) => !(to === c && kind === "kept");
+    until(w, 8_000, () => stage(a, c) !== "direct");
+    expect(status(a, c)?.reason).toBe("the hub's routes to the owner changed");
+  });
+
+  it("outlives a restart of the hub that attests the same", () => {
+    w.hub.crash();
+    w.start(w.hub);
+    w.run(w.now + 60_000);
+    expect(ends()).toEqual([]);
+    expect(direct(a, c)).toBe(true);
+  });
+
+  it("ends after a restart of the hub that attests otherwise, although nobody purges", () => {
+    w.passes = (_f, to, kind) => !(to === c && kind === "kept");
+    w.hub.crash();
+    w.routed.delete(c.site);
+    w.start(w.hub);
+    w.routed.add(c.site);
+    until(w, 60_000, () => stage(a, c) !== "direct", 50);
+    expect(status(a, c)?.reason).toMatch(/^(the hub's routes to the owner changed|hub: )/);
+  });
+
+  it("has its attestation renewed when it runs out", () => {
+    const kinds: string[] = [];
+    w.passes = (from, to, kind) => {
+      if (from === a && to.hub) kinds.push(kind);
+      return true;
+    };
+    w.run(w.now + p.resolutionLifetime * 1000 + 20_000);
+    expect(kinds).toContain("resolve-owner");
+    expect(ends()).toEqual([]);
   });
 
   it.each(["A", "C"])("is left by the other end when %s restarts, and comes back", (who) => {
@@ -389,6 +429,7 @@ describe("a direct shortcut", () => {
     w.start(r);
     const took = until(w, 2_000, () => onHub(a, c));
     expect(took).toBeLessThanOrEqual(2 * detection + p.probeInterval + 23 + other.daemon.delay);
+    expect(until(w, p.remoteHold, () => !other.peers.has(r.key))).toBeLessThan(p.remoteHold - 1_000);
     drive(a, c);
     bothDirect(w, a, c, 60_000);
   });
