@@ -6,6 +6,7 @@
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { PublicKey } from "../../plugin/net/key.js";
+import type { StatusReport } from "../../plugin/status/report.js";
 import { type DirectionCount, type Flows, startFlows } from "../flows.js";
 import { type Lab, LabError, startLab, until } from "../lab.js";
 import { type Counters, countUnderlay, readCounters, readHub, wayOf } from "./counters.js";
@@ -172,26 +173,15 @@ class Story {
     }
     for (const router of ROUTERS)
       await until(`shortcutd on ${router.toUpperCase()} is ready`, 30_000, async () => {
-        const s = await this.#shortcutd(router).status();
-        if (s === undefined) throw new Error(this.#shortcutd(router).lastWords());
-        const waits =
-          s.role === "hub"
-            ? s.registrations.filter((r) => r.endpoint !== undefined).length < SPOKES.length
-              ? "not every spoke is registered with its direct endpoint"
-              : ""
-            : s.daemon?.session !== "sessions established"
-              ? (s.daemon?.session ?? "no daemon")
-              : s.hubs.some((h) => !h.registered || h.reflexive === undefined)
-                ? "not registered at the hub"
-                : "";
+        const shortcutd = this.#shortcutd(router);
+        if (shortcutd.exit !== undefined) return true;
+        const waits = waitsFor(await shortcutd.status());
         if (waits !== "") throw new Error(waits);
         return true;
       }).catch((e: unknown) => {
-        const ended = this.#shortcutd(router).exit;
-        const problem =
-          ended === undefined ? messageOf(e) : `shortcutd has ended: ${this.#shortcutd(router).lastWords()}`;
-        throw new StartFailed(router, problem);
+        throw new StartFailed(router, messageOf(e));
       });
+    for (const router of ROUTERS) this.#mustRun(router);
     for (const router of ROUTERS) {
       const key = (await lab.node(router).must(["wg", "show", DIRECT, "public-key"])).trim();
       this.#keys.set(router, key as PublicKey);
@@ -457,6 +447,7 @@ class Story {
           });
       }
       if (enough()) break;
+      if (part !== "stops") for (const router of ROUTERS) this.#mustRun(router);
       if (performance.now() >= deadline) {
         const router = step.routers.find((r) => !found.has(r));
         const what = missing() || (router === undefined ? "" : (lacks.get(router) ?? ""));
@@ -474,6 +465,13 @@ class Story {
     };
     this.#steps.push(report);
     this.#line(stepLine(report));
+  }
+
+  #mustRun(router: Router): void {
+    const shortcutd = this.#shortcutd(router);
+    if (shortcutd.exit === undefined) return;
+    const how = shortcutd.exit.code ?? shortcutd.exit.signal;
+    throw new StartFailed(router, `shortcutd has ended with status ${how}: ${shortcutd.lastWords()}`);
   }
 
   #relative(at: number): number {
@@ -631,6 +629,18 @@ class Story {
   }
 }
 
+/** What a shortcutd that answers still waits for; empty when it is ready. */
+function waitsFor(s: StatusReport | undefined): string {
+  if (s === undefined) return "it does not answer on its status socket";
+  if (s.role === "hub") {
+    const known = s.registrations.filter((r) => r.endpoint !== undefined).length;
+    return known < SPOKES.length ? `${known} of ${SPOKES.length} spokes are registered with an endpoint` : "";
+  }
+  if (s.daemon?.session !== "sessions established") return s.daemon?.session ?? "no daemon is configured";
+  return s.hubs.every((h) => h.registered && h.reflexive !== undefined) ? "" : "not registered at the hub";
+}
+
+/** shortcutd did not come up, or is not there any more. */
 class StartFailed extends Error {
   constructor(
     readonly router: Router,

@@ -66,12 +66,8 @@ export class RunningShortcutd {
     return this.#timeline.find((e) => e.event === kind && e.at >= since);
   }
 
-  /** Undefined as long as it does not answer. @throws Error when the process has ended. */
+  /** Undefined as long as it does not answer. */
   async status(): Promise<StatusReport | undefined> {
-    if (this.#exit !== undefined)
-      throw new Error(
-        `shortcutd has ended with status ${this.#exit.code ?? this.#exit.signal}: ${this.lastWords()}`,
-      );
     const r = await this.#ask({ command: "status" }).catch(() => undefined);
     return r?.ok === true && "status" in r ? r.status : undefined;
   }
