@@ -61,6 +61,14 @@ export interface Router {
 /** Metric of alias routes; of overrides, lower than BIRD's 32 and FRR's 20. */
 const ALIAS_METRIC = 99;
 const OVERRIDE_METRIC = 1;
+/**
+ * Metric of the net that is held under a prefix while its route changes: FRR replaces an IPv6 route by delete and add, and in between
+ * the packet would follow a default route into the underlay, in the clear. The highest byte is what zebra takes for
+ * a kernel route's distance (zebra/zebra_rib.c): 255 is never used.
+ */
+const NET_METRIC = 0xff000000;
+/** How long a change may take. Milliseconds. */
+const NET_HOLD = 1_500;
 /** How often peers are read while a handshake is awaited, and otherwise. */
 const FAST_POLL = 100;
 const SLOW_POLL = 1_000;
@@ -83,6 +91,7 @@ export class Driver {
   private readonly tunnelTasks: TaskQueue;
   private readonly aliases = new Map<Address, WantedRoute>();
   private readonly overrides = new Map<Prefix, WantedRoute>();
+  private readonly nets = new Map<Prefix, { readonly route: WantedRoute; until: number }>();
   private readonly peers = new Map<PublicKey, PeerWant>();
   private readonly owners = new Map<Address, Address>();
   private readonly standing = new Map<Prefix, Address>();
@@ -233,7 +242,9 @@ export class Driver {
     await attempt("offers session", async () => this.offers?.stop());
     await attempt("feed session", async () => this.feed?.stop());
     await attempt("aliases", async () => {
-      for (const r of this.aliases.values()) await ports.routes.remove({ ...r, protocol: RTPROT_SHORTCUTD });
+      const nets = [...this.nets.values()].map((n) => n.route);
+      for (const r of [...this.aliases.values(), ...nets])
+        await ports.routes.remove({ ...r, protocol: RTPROT_SHORTCUTD });
     });
     const pointing = this.fib.pointingDirect();
     if (pointing.length > 0) {
@@ -626,12 +637,14 @@ export class Driver {
         return;
       case "offer":
         this.standing.set(o.prefix, o.alias);
+        this.holdNet(o.prefix);
         this.selection?.stand({ prefix: o.prefix, alias: o.alias });
         this.routeTasks.add("offers", async () => this.announce(o.prefix, o.alias));
         this.routeTasks.add("selection", async () => this.examine([o.prefix]));
         return;
       case "withdraw":
         this.standing.delete(o.prefix);
+        this.holdNet(o.prefix);
         this.selection?.withdraw(o.prefix);
         this.routeTasks.add("offers", async () => this.offers?.withdraw([o.prefix]));
         return;
@@ -679,9 +692,43 @@ export class Driver {
       this.aliases.delete(alias);
       this.routeTasks.add("alias", () => ports.routes.remove({ ...route, protocol: RTPROT_SHORTCUTD }));
     } else {
+      if (this.aliases.has(alias))
+        for (const [prefix, a] of this.standing) if (a === alias) this.holdNet(prefix);
       this.aliases.set(alias, route);
       this.routeTasks.add("alias", () => ports.routes.replace({ ...route, protocol: RTPROT_SHORTCUTD }));
     }
+  }
+
+  /** Holds a prefix on the overlay while the daemon changes its route; not when there is no route underneath. */
+  private holdNet(prefix: Prefix): void {
+    const held = this.nets.get(prefix);
+    const under = this.routing?.underneath(prefix);
+    if (under === undefined || "refusal" in under) {
+      if (held !== undefined) this.dropNet(prefix, held.route);
+      return;
+    }
+    const until = this.ports.clock.now() + NET_HOLD;
+    if (held !== undefined) {
+      held.until = until;
+      return;
+    }
+    const route: WantedRoute = { table: MAIN_TABLE, prefix, dev: this.config.overlay, metric: NET_METRIC };
+    this.nets.set(prefix, { route, until });
+    this.routeTasks.add("net", () => this.ports.routes.replace({ ...route, protocol: RTPROT_SHORTCUTD }));
+    this.later(NET_HOLD, () => this.releaseNet(prefix));
+  }
+
+  private releaseNet(prefix: Prefix): void {
+    const held = this.nets.get(prefix);
+    if (held === undefined) return;
+    const wait = held.until - this.ports.clock.now();
+    if (wait > 0) this.later(wait, () => this.releaseNet(prefix));
+    else this.dropNet(prefix, held.route);
+  }
+
+  private dropNet(prefix: Prefix, route: WantedRoute): void {
+    this.nets.delete(prefix);
+    this.routeTasks.add("net", () => this.ports.routes.remove({ ...route, protocol: RTPROT_SHORTCUTD }));
   }
 
   private overrideRoute(prefix: Prefix): WantedRoute {
@@ -736,9 +783,10 @@ export class Driver {
     await this.tunnelTasks.drained();
     const table = config.daemon?.table ?? MAIN_TABLE;
     const found: Awaited<ReturnType<RoutePort["dump"]>>[number][] = [];
-    for (const t of new Set([table, ...(this.overrides.size > 0 ? [MAIN_TABLE] : [])]))
+    for (const t of new Set([table, ...(this.overrides.size + this.nets.size > 0 ? [MAIN_TABLE] : [])]))
       found.push(...(await ports.routes.dump(t)));
-    const wanted = [...this.aliases.values(), ...this.overrides.values()];
+    const nets = [...this.nets.values()].map((n) => n.route);
+    const wanted = [...this.aliases.values(), ...this.overrides.values(), ...nets];
     for (const s of reconcileRoutes(wanted, found)) {
       this.journal.problem("reconcile", `route ${s.prefix} in table ${s.table}: ${s.kind}`);
       const route = { ...s, protocol: RTPROT_SHORTCUTD };
