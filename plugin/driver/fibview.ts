@@ -11,6 +11,7 @@ import type { KernelRoute, RouteEvent } from "../wire/netlink/fib.js";
 export const RTPROT_SHORTCUTD = 99;
 /** linux/rtnetlink.h */
 export const RTPROT_BIRD = 12;
+const RTPROT_KERNEL = 2;
 
 const sameSlot = (a: KernelRoute, b: KernelRoute): boolean =>
   a.metric === b.metric && a.protocol === b.protocol;
@@ -99,18 +100,22 @@ export class FibView {
     return devs.size === 1 && devs.has(this.overlay) ? "overlay" : "other";
   }
 
-  /** Prefixes of the main table whose best route leaves by the direct interface. */
+  /** Routes of the main table that are in use and leave by the direct interface. */
   pointingDirect(): KernelRoute[] {
+    return this.byDirect((routes) => routes[0]);
+  }
+
+  /** The same, also where a route of our own hides them. */
+  daemonPointingDirect(): KernelRoute[] {
+    return this.byDirect((routes) => routes.find((r) => r.protocol !== RTPROT_SHORTCUTD));
+  }
+
+  private byDirect(choose: (routes: readonly KernelRoute[]) => KernelRoute | undefined): KernelRoute[] {
     const out: KernelRoute[] = [];
     for (const [prefix, routes] of this.table(this.main)) {
-      const best = routes[0];
-      if (
-        best !== undefined &&
-        !prefix.startsWith("fe80:") &&
-        best.protocol !== 2 &&
-        this.pathOf(best) === "direct"
-      )
-        out.push(best);
+      const r = choose(routes);
+      if (r === undefined || prefix.startsWith("fe80:") || r.protocol === RTPROT_KERNEL) continue;
+      if (this.pathOf(r) === "direct") out.push(r);
     }
     return out;
   }
