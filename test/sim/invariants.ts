@@ -31,6 +31,7 @@ function subordination(world: World, r: Router, owner: Router, since: number): v
     r.selectedAt.set(owner.address, world.now);
     return;
   }
+  if (since === world.now) fail("subordination", r, `peer ${owner.address} made without a selection`);
   const last = Math.max(
     r.selectedAt.get(owner.address) ?? Number.NEGATIVE_INFINITY,
     Number.NEGATIVE_INFINITY,

@@ -307,6 +307,8 @@ export class World {
   passes: ((from: Router, to: Router, kind: string) => boolean) | undefined;
   /** The router whose overlay address is the next hop underneath. */
   nextHop: (at: Router, owner: Router) => Router = (_at, owner) => owner;
+  /** UDP payload that passes the underlay. */
+  largestProbe = Number.POSITIVE_INFINITY;
   /** Whether rendezvous handshakes arrive, so that the hub knows reflexive endpoints. */
   rendezvous = true;
   private queue: Event[] = [];
@@ -501,7 +503,7 @@ export class World {
     const target = this.byKey.get(to);
     if (target === undefined || this.broken.has(this.linkKey(from, target))) return;
     if (this.brokenOneWay.has(this.directed(from, target))) return;
-    if (this.random() < this.options.loss / 4) return;
+    if (payload.length > this.largestProbe || this.random() < this.options.loss / 4) return;
     const there = from.peers.get(to);
     const back = target.peers.get(from.key);
     if (there === undefined || back === undefined) return;

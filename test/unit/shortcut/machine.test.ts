@@ -233,6 +233,46 @@ describe("a shortcut does not come up, and says why", () => {
     expect(bothDirect(w, a, c, 200_000)).toBeLessThan(200_000);
   });
 
+  /** Peers may exist for a while, but nothing flips. */
+  const unproven = (ms: number) => {
+    const from = w.now;
+    w.check = (r) => {
+      checkRouter(w, r);
+      for (const site of [a.site, c.site]) expect(r.path(site)).not.toBe("direct");
+    };
+    w.run(from + ms);
+    expect(w.transitions.some((t) => t.at >= from && t.stage === "connecting")).toBe(true);
+    w.check = (r) => checkRouter(w, r);
+  };
+
+  it.each(["A", "C"])("when the underlay loses everything from %s: one direction proves nothing", (who) => {
+    w.brokenOneWay.add(who === "A" ? w.directed(a, c) : w.directed(c, a));
+    drive(a, c);
+    unproven(40_000);
+    expect(reasons().some((r) => /does not hear our probes|no probe arrived/.test(r))).toBe(true);
+    w.brokenOneWay.clear();
+    bothDirect(w, a, c, 200_000);
+  });
+
+  it("when packets of the full size do not pass", () => {
+    w.largestProbe = 1_300;
+    drive(a, c);
+    unproven(40_000);
+    expect(reasons().some((r) => r.includes("probes of the full size (1372 bytes of UDP) do not pass"))).toBe(true);
+  });
+
+  it("when the hub attests other prefixes to the owner than to us: our sources are not accepted", () => {
+    // the hub tells A that it owns more than what C was told
+    w.passes = (_from, to, kind) => !(to === a && kind === "kept");
+    w.routed.delete(a.site);
+    w.tellFib();
+    w.routed.add(a.site);
+    drive(a, c);
+    w.run(w.now + 12_000);
+    expect(a.path(c.site)).toBe("overlay");
+    expect(c.path(a.site)).toBe("overlay");
+  });
+
   it("beyond the maximum of shortcuts, on either side", () => {
     ({ w, a, c, d } = world({ maxShortcuts: 1 }));
     drive(a, c);
