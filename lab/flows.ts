@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import type { Address } from "../plugin/net/address.js";
 import type { Lab } from "./lab.js";
 import { LabError, type NodeProcess } from "./node.js";
+import type { PathCount, PathName } from "./paths.js";
 import { type TrafficLine, trafficArguments } from "./traffic.js";
 import { until } from "./wait.js";
 
@@ -26,6 +27,10 @@ export interface FlowOptions {
   readonly onLine?: (node: string, line: TrafficLine) => void;
   /** The built `traffic.js`, when it is not beside this module or in `dist/`. */
   readonly program?: string;
+  /** Milliseconds: account for the paths in slices of this width. The hosts mark what came directly (`markDirect`). */
+  readonly paths?: number;
+  /** Both directions' flow numbers; 1 and 2 unless another pair of flows has them. */
+  readonly flows?: readonly [number, number];
 }
 
 /** One direction since its start. */
@@ -44,11 +49,24 @@ export interface DirectionCount {
   readonly longestSilence: number;
 }
 
+/** By which way packets of one direction went: what its sender sent, and what its receiver got. */
+export interface DirectionPaths {
+  readonly width: number;
+  readonly sent: readonly (readonly [number, number])[];
+  readonly received: PathCount;
+}
+
 export interface Flows {
   /** Both directions as of the latest lines. `longestSilence` is that of the whole time so far. */
   read(): readonly [DirectionCount, DirectionCount];
   /** Ends the senders, lets the last packets arrive, and gives the final account. */
   stop(): Promise<readonly [DirectionCount, DirectionCount]>;
+  /** Holds both senders, or lets them go on. */
+  toggle(): Promise<void>;
+  /** With `paths`: the way of each direction's newest packet, and when (milliseconds since the epoch) that was said. */
+  ways(): readonly { readonly at: number; readonly way: PathName | undefined }[];
+  /** With `paths`, after {@link Flows.stop}. */
+  paths(): readonly [DirectionPaths, DirectionPaths] | undefined;
 }
 
 function builtProgram(): string {
@@ -79,6 +97,7 @@ export async function startFlows(
   let over = false;
   const start = (from: FlowEnd, to: FlowEnd, flow: number): End => {
     const argv = trafficArguments({ address: to.address, port }, port, rate, size, flow);
+    if (options.paths !== undefined) argv.push("--paths", String(options.paths));
     const end: End = {
       node: from.node,
       flow,
@@ -98,7 +117,15 @@ export async function startFlows(
     };
     return end;
   };
-  const ends = [start(a, b, 1), start(b, a, 2)] as const;
+  const [there, back] = options.flows ?? [1, 2];
+  const ends = [start(a, b, there), start(b, a, back)] as const;
+  const pathsOf = (from: End, to: End): DirectionPaths | undefined => {
+    const sent = from.latest?.paths;
+    const received = to.latest?.paths?.received.find((r) => r.flow === from.flow);
+    return sent === undefined || received === undefined
+      ? undefined
+      : { width: sent.width, sent: sent.sent, received };
+  };
   const count = (from: End, to: End, final: boolean): DirectionCount => {
     const sent = from.latest?.sent?.packets ?? 0;
     const r = to.latest?.received.find((f) => f.flow === from.flow);
@@ -151,7 +178,20 @@ export async function startFlows(
     await Promise.all(ends.map((end) => end.process.kill("SIGKILL")));
     throw e;
   }
-  return { read: () => read(false), stop };
+  return {
+    read: () => read(false),
+    stop,
+    toggle: async () => void (await Promise.all(ends.map((e) => e.process.kill("SIGUSR2")))),
+    ways: () =>
+      ends.map((from, i) => {
+        const line = ends[1 - i]?.latest;
+        return { at: line?.at ?? 0, way: line?.ways?.find((w) => w.flow === from.flow)?.way };
+      }),
+    paths: () => {
+      const [x, y] = [pathsOf(ends[0], ends[1]), pathsOf(ends[1], ends[0])];
+      return x === undefined || y === undefined ? undefined : [x, y];
+    },
+  };
 }
 
 function decodeLine(text: string): TrafficLine | undefined {

@@ -69,7 +69,8 @@ export class FlowAccount {
     this.#flow = flow;
   }
 
-  arrive(number: number, bytes: number, now: number, delay: number): void {
+  /** False for a duplicate. */
+  arrive(number: number, bytes: number, now: number, delay: number): boolean {
     if (this.#lastArrival !== undefined)
       this.#longestSilence = Math.max(this.#longestSilence, now - this.#lastArrival);
     this.#lastArrival = now;
@@ -80,10 +81,11 @@ export class FlowAccount {
     } else if (this.#missing.delete(number)) this.#reordered++;
     else {
       this.#duplicated++;
-      return;
+      return false;
     }
     this.#received++;
     this.#bytes += bytes;
+    return true;
   }
 
   /** The count, with a silence that still lasts at `now`. */

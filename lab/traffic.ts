@@ -5,6 +5,7 @@
  *   traffic.js duplex --to 10.3.0.10:7000 --port 7000 --rate 2000 --size 1000 --flow 1 [--report FILE]
  * Each prints one JSON line per `--interval` (100 ms): a {@link TrafficLine}. SIGUSR2 stops and starts the sending
  * (with `--wait` it is not started yet); SIGTERM ends everything, with a last line.
+ * With `--paths MS` it also tells by which way packets came, in slices of so many milliseconds (paths.ts).
  * `kernelDrops` counts what this host's UDP sockets had no room for: loss of the measurement, not of the network.
  */
 import { createSocket, type Socket } from "node:dgram";
@@ -12,6 +13,7 @@ import { readFileSync, realpathSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { type Endpoint, formatEndpoint, parseEndpoint } from "../plugin/net/address.js";
+import { MARK, PathAccount, type PathCount, type PathName, SentAccount } from "./paths.js";
 import {
   FlowAccount,
   type FlowCount,
@@ -30,6 +32,15 @@ export interface TrafficLine {
   readonly received: readonly FlowCount[];
   readonly kernelDrops: number;
   readonly last: boolean;
+  /** With `--paths`: the way of the newest packet of each flow, and in the last line the whole account. */
+  readonly ways?: readonly { readonly flow: number; readonly way: PathName | undefined }[];
+  readonly paths?: {
+    /** Milliseconds. */
+    readonly width: number;
+    /** Slice number and packets sent in it. */
+    readonly sent: readonly (readonly [number, number])[];
+    readonly received: readonly PathCount[];
+  };
 }
 
 const TICK_MS = 2;
@@ -45,7 +56,7 @@ interface Sender {
 
 function usage(problem: string): never {
   process.stderr.write(
-    `traffic: ${problem}\nusage: traffic send|recv|duplex [--to ADDRESS:PORT] [--port N] [--rate PER_SECOND] [--size BYTES] [--flow N] [--seconds N] [--interval MS] [--report FILE] [--wait]\n`,
+    `traffic: ${problem}\nusage: traffic send|recv|duplex [--to ADDRESS:PORT] [--port N] [--rate PER_SECOND] [--size BYTES] [--flow N] [--seconds N] [--interval MS] [--report FILE] [--paths MS] [--wait]\n`,
   );
   process.exit(2);
 }
@@ -92,6 +103,7 @@ async function main(): Promise<void> {
       seconds: { type: "string" },
       interval: { type: "string" },
       report: { type: "string" },
+      paths: { type: "string" },
       wait: { type: "boolean", default: false },
     },
   });
@@ -114,11 +126,14 @@ async function main(): Promise<void> {
   // One socket for both directions; an IPv6 one takes IPv4 as well, unless it sends to IPv4.
   const socket = createSocket(sender?.to.address.includes(":") === false ? "udp4" : "udp6");
   const accounts = new Map<number, FlowAccount>();
+  const width = values.paths === undefined ? undefined : whole(values.paths, "paths", undefined, 1, 10_000);
+  const ways = new Map<number, PathAccount>();
+  const sentBySlice = width === undefined ? undefined : new SentAccount(width);
   const lines: TrafficLine[] = [];
   let packets = 0;
   let errors = 0;
 
-  socket.on("message", (bytes) => {
+  socket.on("message", (bytes, from) => {
     const packet = readPacket(bytes);
     if (packet === undefined) return;
     let account = accounts.get(packet.flow);
@@ -127,7 +142,14 @@ async function main(): Promise<void> {
       accounts.set(packet.flow, account);
     }
     const delay = Number(process.hrtime.bigint() - packet.sentAt) / 1e6;
-    account.arrive(packet.number, bytes.length, performance.now(), delay);
+    const fresh = account.arrive(packet.number, bytes.length, performance.now(), delay);
+    if (width === undefined) return;
+    let way = ways.get(packet.flow);
+    if (way === undefined) {
+      way = new PathAccount(packet.flow, width);
+      ways.set(packet.flow, way);
+    }
+    way.arrive(packet.number, packet.sentAt, from.port === MARK ? "direct" : "hub", fresh);
   });
   // ICMP errors come up here; they are the network's, and counted as what they are: packets that do not arrive.
   socket.on("error", () => errors++);
@@ -150,6 +172,16 @@ async function main(): Promise<void> {
       received: [...accounts.values()].map((a) => a.read(performance.now())),
       kernelDrops: kernelDrops() - dropsBefore,
       last,
+      ...(width === undefined ? {} : { ways: [...ways.values()].map((w) => ({ flow: w.flow, way: w.latest })) }),
+      ...(width === undefined || !last
+        ? {}
+        : {
+            paths: {
+              width,
+              sent: sentBySlice?.read() ?? [],
+              received: [...ways.values()].map((w) => w.read()),
+            },
+          }),
     };
     if (values.report !== undefined) lines.push(line);
     process.stdout.write(`${JSON.stringify(line)}\n`);
@@ -157,7 +189,12 @@ async function main(): Promise<void> {
   const timers = [setInterval(() => report(false), interval)];
   if (sender !== undefined) {
     const { rate } = sender;
-    const send = packetSender(socket, sender, () => errors++);
+    const send = packetSender(
+      socket,
+      sender,
+      () => errors++,
+      (sentAt) => sentBySlice?.send(sentAt),
+    );
     let sending: NodeJS.Timeout | undefined;
     let began = 0;
     const tick = (): void => {
@@ -192,11 +229,18 @@ async function main(): Promise<void> {
   if (seconds > 0) setTimeout(end, seconds * 1000);
 }
 
-function packetSender(socket: Socket, to: Sender, onError: () => void): (number: number) => void {
+function packetSender(
+  socket: Socket,
+  to: Sender,
+  onError: () => void,
+  onSent: (sentAt: bigint) => void,
+): (number: number) => void {
   return (number) => {
     // A buffer of its own: the kernel may read it after this call.
     const buffer = new Uint8Array(to.size);
-    writePacket(buffer, { flow: to.flow, number, sentAt: process.hrtime.bigint() });
+    const sentAt = process.hrtime.bigint();
+    writePacket(buffer, { flow: to.flow, number, sentAt });
+    onSent(sentAt);
     socket.send(buffer, to.to.port, to.to.address, (e) => {
       if (e !== null) onError();
     });
