@@ -130,6 +130,35 @@ describe("the main job", () => {
     90_000,
   );
 
+  it("notices a peer that no daemon has selected", async () => {
+    // Stands in for a shortcutd that makes a tunnel too early: on A a peer appears as soon as there is an interface.
+    const early = join(dir, "early.js");
+    const rogue = Buffer.alloc(32, 7).toString("base64");
+    writeFileSync(
+      early,
+      `import { hostname } from "node:os";
+import { spawnSync } from "node:child_process";
+const timer = setInterval(() => {
+  const done = hostname() !== "a" || spawnSync("wg", ["set", "shortcut0", "peer", "${rogue}"]).status === 0;
+  if (done) clearInterval(timer);
+}, 50);
+await import("./plugin/main.js");
+`,
+    );
+    const { report } = await runStory({
+      topology,
+      daemons: { a: "bird", b: "bird", c: "bird" },
+      programs: { ...programs, shortcutd: early },
+      out: join(dir, "out-early"),
+    });
+    expect(report.result).toBe("failed");
+    expect(report.failures).toContainEqual(
+      expect.objectContaining({ step: "no peer without the daemon's selection", router: "a" }),
+    );
+    expect(report.subordination.violations.length).toBeGreaterThan(20);
+    expect(report.subordination.violations.every((v) => v.router === "a")).toBe(true);
+  }, 90_000);
+
   it("says which step did not happen, where, and what explain says", async () => {
     const { report } = await runStory({
       topology,
