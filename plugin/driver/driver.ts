@@ -210,6 +210,7 @@ export class Driver {
 
   /** Leaves the router as it was. Resolves when that is so, or when the deadline has passed and everything was removed by force. */
   async stop(): Promise<void> {
+    if (this.ended) return;
     await new Promise<void>((resolve) => {
       const cancel = this.ports.clock.after(STOP_DEADLINE, () => {
         this.journal.problem("stop", "the other ends did not answer in time");
@@ -246,22 +247,22 @@ export class Driver {
       for (const r of [...this.aliases.values(), ...nets])
         await ports.routes.remove({ ...r, protocol: RTPROT_SHORTCUTD });
     });
-    const pointing = this.fib.pointingDirect();
-    if (pointing.length > 0) {
+    let pointing: readonly Prefix[] = [];
+    await attempt("overrides", async () => {
+      pointing = await this.daemonPointsDirect();
       // deleting the interface would send this traffic to the underlay's default route, in the clear
-      for (const r of pointing)
-        await attempt("override", () =>
-          ports.routes.replace({ ...this.overrideRoute(r.prefix), protocol: RTPROT_SHORTCUTD }),
-        );
+      for (const p of pointing) {
+        this.overrides.delete(p);
+        await ports.routes.replace({ ...this.overrideRoute(p), protocol: RTPROT_SHORTCUTD });
+      }
+      for (const r of this.overrides.values())
+        await ports.routes.remove({ ...r, protocol: RTPROT_SHORTCUTD });
+    });
+    if (pointing.length > 0)
       this.journal.problem(
         "stop",
-        `the daemon still routes ${pointing.map((r) => r.prefix).join(", ")} by ${config.direct.interface}; a route of ours holds it on ${config.overlay} until the next start`,
+        `the daemon still routes ${pointing.join(", ")} by ${config.direct.interface}; a route of ours holds it on ${config.overlay} until the next start`,
       );
-    } else
-      await attempt("overrides", async () => {
-        for (const r of this.overrides.values())
-          await ports.routes.remove({ ...r, protocol: RTPROT_SHORTCUTD });
-      });
     await attempt("watch", async () => this.watch?.close());
     await attempt("control socket", async () => this.control?.close());
     await attempt("probe socket", async () => this.probes?.socket.close());
@@ -272,6 +273,14 @@ export class Driver {
   }
 
   private directMade = false;
+
+  /** Read afresh: what was watched may be behind, or not yet begun. Also where an override hides it. */
+  private async daemonPointsDirect(): Promise<readonly Prefix[]> {
+    const { config, ports } = this;
+    const view = new FibView(config.overlay, config.direct.interface, MAIN_TABLE);
+    view.apply({ kind: "snapshot", routes: await ports.routes.dump(MAIN_TABLE), links: [] });
+    return view.daemonPointingDirect().map((r) => r.prefix);
+  }
 
   private async openControl(): Promise<void> {
     const { config, ports, router } = this;
@@ -297,7 +306,13 @@ export class Driver {
         await ports.routes.replace({ ...s, dev: config.overlay, protocol: RTPROT_SHORTCUTD });
     const device = await ports.wireguard.device(config.direct.interface);
     if (device !== undefined && device.peers.length > 0) await this.awaitFibFree(tables);
-    for (const s of steps) await ports.routes.remove({ ...s, protocol: RTPROT_SHORTCUTD });
+    const view = new FibView(config.overlay, config.direct.interface, MAIN_TABLE);
+    view.apply({ kind: "snapshot", routes: await ports.routes.dump(MAIN_TABLE), links: [] });
+    for (const s of steps) {
+      if (s.table === MAIN_TABLE && s.metric === OVERRIDE_METRIC && this.overrideNeeded(view, s.prefix))
+        this.overrides.set(s.prefix, this.overrideRoute(s.prefix));
+      else await ports.routes.remove({ ...s, protocol: RTPROT_SHORTCUTD });
+    }
     for (const p of device?.peers ?? [])
       await ports.wireguard.removePeer(config.direct.interface, p.publicKey);
     if (steps.length + (device?.peers.length ?? 0) > 0)
@@ -326,6 +341,15 @@ export class Driver {
       }
       await new Promise<void>((resolve) => ports.clock.after(50, resolve));
     }
+  }
+
+  /**
+   * Without the override the prefix would go by the direct interface, or nowhere but the underlay's default route: a daemon that is dead lost its
+   * route with the interface. One that is alive and has no route wants none.
+   */
+  private overrideNeeded(view: FibView, prefix: Prefix): boolean {
+    const path = view.pathOf(view.daemonBest(prefix));
+    return path === "direct" || (path === "none" && !(this.session.offers && this.session.feed));
   }
 
   private async ensureDirect(): Promise<void> {
@@ -432,6 +456,7 @@ export class Driver {
       this.input({ kind: "offers-session", established, reason });
       if (established) this.run("resync", async () => this.watch?.resync());
     }
+    this.dropOverrides();
     this.examine("all");
   }
 
@@ -488,7 +513,7 @@ export class Driver {
   private dropOverrides(): void {
     for (const prefix of [...this.overrides.keys()]) {
       if (this.engine?.spoke?.shortcuts().some((s) => s.prefixes.some((p) => p.prefix === prefix))) continue;
-      if (this.fib.pathOf(this.fib.daemonBest(prefix)) !== "direct" && !this.machineOverrides.has(prefix))
+      if (!this.overrideNeeded(this.fib, prefix) && !this.machineOverrides.has(prefix))
         this.setOverride(prefix, false);
     }
   }

@@ -1,6 +1,7 @@
 /**
  * What happened, for people: one log line per transition with the shortcut's identity, and a bounded history for
- * `shortcutctl timeline`. The same problem is said once a minute.
+ * `shortcutctl timeline`. The same problem is said once a minute, and of different ones
+ * no more than a hundred.
  */
 import type { Address } from "../net/address.js";
 import type { Milestone, Stage, Transition } from "../shortcut/events.js";
@@ -16,10 +17,13 @@ export interface JournalEntry {
 
 const HISTORY = 1_000;
 const REPEAT = 60_000;
+/** Different problems that are said within REPEAT. */
+const BURST = 100;
 
 export class Journal {
   private readonly entries: JournalEntry[] = [];
   private readonly problems = new Map<string, number>();
+  private window = { since: Number.NEGATIVE_INFINITY, lines: 0 };
 
   constructor(
     private readonly clock: Clock,
@@ -52,6 +56,16 @@ export class Journal {
     const now = this.clock.now();
     const before = this.problems.get(key);
     if (before !== undefined && now - before < REPEAT) return;
+    if (now - this.window.since >= REPEAT) this.window = { since: now, lines: 0 };
+    // who sends garbage chooses what the lines say: their number must not be his choice too
+    if (++this.window.lines > BURST) {
+      if (this.window.lines === BURST + 1)
+        this.log.warn(
+          `more than ${BURST} different problems in a minute: the rest of them is not logged`,
+          {},
+        );
+      return;
+    }
     if (this.problems.size > HISTORY) this.problems.clear();
     this.problems.set(key, now);
     this.log.warn(problem, { place });

@@ -1,0 +1,336 @@
+/**
+ * The outside world in memory: a kernel with routes, links and WireGuard devices, sockets, sessions and a clock that stands
+ * still until it is moved. Every call is recorded; any call can be made to fail.
+ */
+import { AdjRibIn } from "../../plugin/bgp/rib.js";
+import type { Ports } from "../../plugin/driver/driver.js";
+import {
+  type BgpPort,
+  type Clock,
+  type DaemonExplanation,
+  type DaemonFinding,
+  PortError,
+  type SpeakerEvents,
+  type TrafficSample,
+  type WireGuardDevice,
+  type WireGuardPeer,
+} from "../../plugin/driver/ports.js";
+import { type Address, contains, type Endpoint, type Prefix } from "../../plugin/net/address.js";
+import type { PublicKey } from "../../plugin/net/key.js";
+import type { PathAttributes } from "../../plugin/wire/bgp/attributes.js";
+import type { KernelLink, KernelRoute, RouteEvent } from "../../plugin/wire/netlink/fib.js";
+
+export class VirtualClock implements Clock {
+  private time = 1_000_000;
+  private readonly timers = new Set<{ at: number; run: () => void }>();
+
+  now(): number {
+    return this.time;
+  }
+  wall(): number {
+    return 1_700_000_000_000 + this.time;
+  }
+  after(ms: number, run: () => void): () => void {
+    const timer = { at: this.time + ms, run };
+    this.timers.add(timer);
+    return () => {
+      this.timers.delete(timer);
+    };
+  }
+  afterReading(run: () => void): void {
+    run();
+  }
+  get pending(): number {
+    return this.timers.size;
+  }
+
+  /** Moves time forward, timer by timer; promises settle in between. */
+  async advance(ms: number): Promise<void> {
+    const until = this.time + ms;
+    await settled();
+    for (;;) {
+      let next: { at: number; run: () => void } | undefined;
+      for (const t of this.timers) if (t.at <= until && (next === undefined || t.at < next.at)) next = t;
+      if (next === undefined) break;
+      this.timers.delete(next);
+      this.time = Math.max(this.time, next.at);
+      next.run();
+      await settled();
+    }
+    this.time = until;
+  }
+
+  /** Moves time until the promise is settled. */
+  async during<T>(promise: Promise<T>, limit = 60_000): Promise<T> {
+    let done = false;
+    const watched = promise.finally(() => {
+      done = true;
+    });
+    watched.catch(() => {});
+    for (let t = 0; !done && t < limit; t += 10) await this.advance(10);
+    if (!done) throw new Error(`not settled within ${limit} ms`);
+    return watched;
+  }
+}
+
+/** All promise reactions that can run have run. */
+const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+interface Device {
+  readonly publicKey: PublicKey | undefined;
+  readonly peers: Map<PublicKey, WireGuardPeer>;
+}
+
+interface OpenSession {
+  readonly name: string;
+  readonly events: SpeakerEvents;
+  readonly rib: AdjRibIn;
+  readonly announced: Map<Prefix, PathAttributes>;
+  started: boolean;
+  stopped: boolean;
+}
+
+interface OpenSocket {
+  readonly dev: string;
+  readonly address: Address;
+  readonly port: number;
+  readonly onDatagram: (from: Endpoint, payload: Uint8Array) => void;
+  readonly sent: { readonly to: Endpoint; readonly payload: Uint8Array }[];
+}
+
+export class MemoryWorld {
+  readonly clock = new VirtualClock();
+  readonly calls: string[] = [];
+  /** Calls that reject, by their name in `calls`. */
+  readonly failing = new Set<string>();
+  readonly routes: KernelRoute[] = [];
+  readonly devices = new Map<string, Device>();
+  readonly sockets = new Set<OpenSocket>();
+  readonly sessions: OpenSession[] = [];
+  readonly log: { readonly level: string; readonly message: string; readonly fields: unknown }[] = [];
+  readonly reversePath = new Map<string, number>();
+  samples: readonly TrafficSample[] = [];
+  counters = false;
+  daemonClosed = false;
+  findings: readonly DaemonFinding[] = [];
+  explanation: DaemonExplanation = { selected: false, reason: "BIRD: rejected by import filter" };
+  private readonly watchers = new Set<{
+    readonly tables: readonly number[];
+    readonly on: (e: RouteEvent) => void;
+  }>();
+
+  /** What somebody else (a daemon, an operator) writes into the kernel. */
+  put(route: KernelRoute): void {
+    const same = (r: KernelRoute) =>
+      r.table === route.table && r.prefix === route.prefix && r.metric === route.metric;
+    const at = this.routes.findIndex(same);
+    if (at < 0) this.routes.push(route);
+    else this.routes[at] = route;
+    for (const w of this.watchers) if (w.tables.includes(route.table)) w.on({ kind: "set", route });
+  }
+
+  drop(which: (r: KernelRoute) => boolean): void {
+    for (const route of this.routes.filter(which)) {
+      this.routes.splice(this.routes.indexOf(route), 1);
+      for (const w of this.watchers) if (w.tables.includes(route.table)) w.on({ kind: "gone", route });
+    }
+  }
+
+  /** Routes as `TABLE PREFIX dev DEV proto P metric M`, sorted. */
+  get table(): string[] {
+    return this.routes
+      .map(
+        (r) =>
+          `${r.table} ${r.prefix} dev ${r.nextHops.map((n) => n.dev).join("+")} proto ${r.protocol} metric ${r.metric}`,
+      )
+      .sort();
+  }
+
+  session(name: string): OpenSession {
+    const s = this.sessions.find((x) => x.name === name);
+    if (s === undefined) throw new Error(`no session ${name}`);
+    return s;
+  }
+
+  private async call(name: string): Promise<void> {
+    this.calls.push(name);
+    await settled();
+    if (this.failing.has(name)) throw new PortError(name, "made to fail", "let it succeed");
+  }
+
+  get ports(): Ports {
+    const link = (name: string, ifindex: number): KernelLink => ({ ifindex, name, up: true, mtu: 1420 });
+    return {
+      clock: this.clock,
+      host: {
+        reversePathFilter: (dev) => this.reversePath.get(dev) ?? 2,
+        ipv6Enabled: () => true,
+      },
+      log: {
+        info: (message, fields) => this.log.push({ level: "info", message, fields }),
+        warn: (message, fields) => this.log.push({ level: "warn", message, fields }),
+        error: (message, fields) => this.log.push({ level: "error", message, fields }),
+      },
+      routes: {
+        watch: async (tables, keep, on) => {
+          await this.call("routes.watch");
+          const w = { tables, on };
+          this.watchers.add(w);
+          const snapshot = () =>
+            on({
+              kind: "snapshot",
+              routes: this.routes.filter((r) => tables.includes(r.table) && keep(r)),
+              links: [link("wg0", 3)],
+            });
+          snapshot();
+          return {
+            close: async () => {
+              this.watchers.delete(w);
+            },
+            resync: async () => snapshot(),
+          };
+        },
+        dump: async (table) => {
+          await this.call("routes.dump");
+          return this.routes.filter((r) => r.table === table);
+        },
+        lookup: async (destination) => this.routes.find((r) => contains(r.prefix, destination)),
+        replace: async (r) => {
+          await this.call("routes.replace");
+          const nextHops = [{ ifindex: 9, dev: r.dev, gateway: undefined, dead: false }];
+          this.put({ ...r, type: "unicast", nextHops, nexthopId: 0 });
+        },
+        remove: async (r) => {
+          await this.call("routes.remove");
+          this.drop(
+            (x) =>
+              x.table === r.table &&
+              x.prefix === r.prefix &&
+              x.metric === r.metric &&
+              x.protocol === r.protocol,
+          );
+        },
+        links: async () => [link("wg0", 3)],
+        addresses: async () => [],
+      },
+      wireguard: {
+        ensure: async (spec) => {
+          await this.call("wireguard.ensure");
+          const created = !this.devices.has(spec.name);
+          if (created) this.devices.set(spec.name, { publicKey: undefined, peers: new Map() });
+          return { created, backend: "uapi" };
+        },
+        device: async (name): Promise<WireGuardDevice | undefined> => {
+          await this.call("wireguard.device");
+          const d = this.devices.get(name);
+          return d && { name, publicKey: d.publicKey, listenPort: 51821, peers: [...d.peers.values()] };
+        },
+        setPeer: async (name, p) => {
+          await this.call("wireguard.setPeer");
+          const before = this.devices.get(name)?.peers.get(p.publicKey);
+          this.devices.get(name)?.peers.set(p.publicKey, {
+            publicKey: p.publicKey,
+            endpoint: p.endpoint ?? before?.endpoint,
+            allowedIps: p.allowedIps ?? before?.allowedIps ?? [],
+            keepalive: p.keepalive ?? before?.keepalive ?? 0,
+            lastHandshake: 0,
+            rxBytes: 0,
+            txBytes: 0,
+          });
+        },
+        removePeer: async (name, key) => {
+          await this.call("wireguard.removePeer");
+          this.devices.get(name)?.peers.delete(key);
+        },
+        destroy: async (name) => {
+          await this.call("wireguard.destroy");
+          this.devices.delete(name);
+          // the kernel removes the routes of an interface with it
+          this.drop((r) => r.nextHops.some((n) => n.dev === name));
+        },
+      },
+      traffic: {
+        setUp: async () => {
+          await this.call("traffic.setUp");
+          this.counters = true;
+        },
+        read: async () => {
+          await this.call("traffic.read");
+          return this.samples;
+        },
+        readForwarding: async () => {
+          const none = { seen: 0, passed: 0 };
+          return { arrived: none, leaving: none };
+        },
+        tearDown: async () => {
+          await this.call("traffic.tearDown");
+          this.counters = false;
+        },
+      },
+      datagrams: {
+        open: async (bind, onDatagram) => {
+          await this.call(`datagrams.open ${bind.dev}`);
+          const socket: OpenSocket = { ...bind, onDatagram, sent: [] };
+          this.sockets.add(socket);
+          return {
+            send: (to, payload) => {
+              socket.sent.push({ to, payload });
+            },
+            close: async () => {
+              this.sockets.delete(socket);
+            },
+          };
+        },
+      },
+      bgp: this.bgp,
+      daemon: {
+        kind: "bird",
+        check: async () => ({ version: "2.0.12", findings: this.findings }),
+        explain: async () => this.explanation,
+        close: async () => {
+          this.daemonClosed = true;
+        },
+      },
+    };
+  }
+
+  private get bgp(): BgpPort {
+    return {
+      open: (spec, events) => {
+        const session: OpenSession = {
+          name: spec.name,
+          events,
+          rib: new AdjRibIn(),
+          announced: new Map(),
+          started: false,
+          stopped: false,
+        };
+        this.sessions.push(session);
+        return {
+          rib: session.rib,
+          speaker: {
+            start: () => {
+              session.started = true;
+            },
+            stop: async () => {
+              await this.call(`bgp.stop ${spec.name}`);
+              session.stopped = true;
+            },
+            announce: (routes) => {
+              for (const r of routes) session.announced.set(r.prefix, r.attributes);
+            },
+            withdraw: (prefixes) => {
+              for (const p of prefixes) session.announced.delete(p);
+            },
+          },
+        };
+      },
+    };
+  }
+
+  /** Both sessions are up and the feed is complete. */
+  establish(family: 4 | 6 = 4): void {
+    for (const s of this.sessions) s.events.onState({ established: true, reason: "" });
+    this.session("feed").events.onEndOfRib(family);
+  }
+}

@@ -1,0 +1,267 @@
+import { beforeEach, describe, expect, it } from "vitest";
+import { type Config, parseConfig } from "../../../plugin/driver/config.js";
+import { Driver, type Router } from "../../../plugin/driver/driver.js";
+import { address, prefix } from "../../../plugin/net/address.js";
+import { privateKeyFromBytes, publicKeyFromBytes } from "../../../plugin/net/key.js";
+import { id64FromBytes } from "../../../plugin/wire/control/codec.js";
+import { MemoryWorld } from "../../sim/ports.js";
+import { generator } from "../../sim/world.js";
+import { BLACKBOARD, DIRECT, OVERLAY, ours, route } from "./support.js";
+
+const YAML = "role: spoke\noverlay: wg0\nhubs: [10.255.0.1]\ndaemon: bird\nbgp: { as: 65000 }\n";
+const A = address("10.255.0.2");
+
+const config = (text = YAML): Config => {
+  const c = parseConfig(text);
+  if (!c.ok) throw new Error(JSON.stringify(c.error));
+  return c.value;
+};
+
+const router = (): Router => {
+  const random = generator(5);
+  const publicKey = publicKeyFromBytes(new Uint8Array(32).fill(2));
+  return {
+    self: { address: A, publicKey, bootId: id64FromBytes(new Uint8Array(8).fill(1)) },
+    privateKey: privateKeyFromBytes(new Uint8Array(32).fill(1)),
+    overlayAddresses: [A],
+    overlayMtu: 1420,
+    crypto: { shared: () => new Uint8Array(32), hmac: () => new Uint8Array(32) },
+    randomBytes: (n) => Uint8Array.from({ length: n }, () => Math.floor(random() * 256)),
+  };
+};
+
+const KEY = publicKeyFromBytes(new Uint8Array(32).fill(7));
+const peer = {
+  publicKey: KEY,
+  endpoint: undefined,
+  allowedIps: [],
+  keepalive: 0,
+  lastHandshake: 0,
+  rxBytes: 0,
+  txBytes: 0,
+};
+
+let w: MemoryWorld;
+let d: Driver;
+beforeEach(() => {
+  w = new MemoryWorld();
+  w.devices.set(OVERLAY, { publicKey: KEY, peers: new Map() });
+  w.put(route("0.0.0.0/0", "eth0", { metric: 0, protocol: 16 }));
+  w.put(route("10.1.0.0/24", OVERLAY));
+  d = new Driver(config(), router(), w.ports);
+});
+
+/** Nothing of ours: as the router was before. */
+function asBefore(): void {
+  expect(w.table).toEqual([
+    "254 0.0.0.0/0 dev eth0 proto 16 metric 0",
+    "254 10.1.0.0/24 dev wg0 proto 12 metric 32",
+  ]);
+  expect([...w.devices.keys()]).toEqual([OVERLAY]);
+  expect(w.sockets.size).toBe(0);
+  expect(w.counters).toBe(false);
+  expect(w.sessions.every((s) => s.stopped || !s.started)).toBe(true);
+  expect(w.daemonClosed).toBe(true);
+}
+
+describe("start", () => {
+  it("takes the control port first, so that a second shortcutd disturbs nothing", async () => {
+    await w.clock.during(d.start());
+    expect(w.calls[0]).toBe(`datagrams.open ${OVERLAY}`);
+    expect(w.sessions.map((s) => [s.name, s.started])).toEqual([
+      ["offers", true],
+      ["feed", true],
+    ]);
+    expect(w.counters).toBe(true);
+    expect([...w.sockets].map((s) => s.dev)).toEqual([OVERLAY, DIRECT]);
+    await w.clock.during(d.stop());
+    asBefore();
+    expect(w.clock.pending).toBe(0);
+  });
+
+  it("of a second shortcutd fails on the control port and touches nothing", async () => {
+    w.failing.add(`datagrams.open ${OVERLAY}`);
+    w.devices.set(DIRECT, { publicKey: KEY, peers: new Map([[KEY, peer]]) });
+    w.put(ours("198.18.0.1/32", DIRECT, { table: BLACKBOARD, metric: 99 }));
+    const before = w.table;
+    await expect(w.clock.during(d.start())).rejects.toThrow("made to fail");
+    expect(w.table).toEqual(before);
+    expect(w.devices.get(DIRECT)?.peers.size).toBe(1);
+    expect(w.calls.filter((c) => /replace|remove|removePeer|ensure|destroy|setUp/.test(c))).toEqual([]);
+  });
+
+  it.each([
+    "routes.dump",
+    "wireguard.device",
+    "wireguard.ensure",
+    "traffic.setUp",
+    "routes.watch",
+    `datagrams.open ${DIRECT}`,
+  ])("leaves nothing half made when %s fails, and says what failed", async (call) => {
+    w.failing.add(call);
+    await expect(w.clock.during(d.start())).rejects.toThrow(`${call}: made to fail (let it succeed)`);
+    w.failing.clear();
+    asBefore();
+    await w.clock.advance(60_000);
+    asBefore();
+    expect(w.clock.pending).toBe(0);
+  });
+
+  it("survives a failing step of its own undoing, and does the others", async () => {
+    w.failing.add(`datagrams.open ${DIRECT}`);
+    w.failing.add("traffic.tearDown");
+    await expect(w.clock.during(d.start())).rejects.toThrow(`datagrams.open ${DIRECT}`);
+    expect(w.sockets.size).toBe(0);
+    expect(w.devices.has(DIRECT)).toBe(false);
+    expect(w.log.some((l) => l.level === "warn" && JSON.stringify(l).includes("traffic.tearDown"))).toBe(
+      true,
+    );
+  });
+});
+
+describe("leftovers of a crash", () => {
+  const leave = () => {
+    w.devices.set(DIRECT, { publicKey: KEY, peers: new Map([[KEY, peer]]) });
+    w.put(ours("198.18.0.1/32", DIRECT, { table: BLACKBOARD, metric: 99 }));
+    w.put(route("10.1.0.0/24", DIRECT));
+  };
+
+  it("go: the alias returns to the overlay first, the peer goes when the FIB has followed", async () => {
+    leave();
+    const put = w.put.bind(w);
+    let returned = false;
+    w.put = (r) => {
+      put(r);
+      if (r.prefix === prefix("198.18.0.1/32") && r.nextHops[0]?.dev === OVERLAY) {
+        returned = true;
+        expect(w.devices.get(DIRECT)?.peers.size).toBe(1);
+        w.clock.after(120, () => put(route("10.1.0.0/24", OVERLAY)));
+      }
+    };
+    await w.clock.during(d.start());
+    expect(returned).toBe(true);
+    expect(w.calls).toContain("wireguard.removePeer");
+    expect(w.devices.get(DIRECT)?.peers.size).toBe(0);
+    expect(w.routes.some((r) => r.protocol === 99)).toBe(false);
+    await w.clock.during(d.stop());
+    asBefore();
+  });
+
+  it("under a dead daemon are overridden, until its own route is right again", async () => {
+    leave();
+    await w.clock.during(d.start());
+    expect(w.table).toContain("254 10.1.0.0/24 dev wg0 proto 99 metric 1");
+    w.put(route("10.1.0.0/24", OVERLAY));
+    await w.clock.advance(1_000);
+    expect(w.table).not.toContain("254 10.1.0.0/24 dev wg0 proto 99 metric 1");
+    await w.clock.during(d.stop());
+    asBefore();
+  });
+
+  it("an override stays while the dead daemon has no route of its own: it would leave in the clear", async () => {
+    w.drop((r) => r.prefix === prefix("10.1.0.0/24"));
+    w.put(ours("10.1.0.0/24", OVERLAY));
+    await w.clock.during(d.start());
+    await w.clock.advance(20_000);
+    expect(w.table).toContain("254 10.1.0.0/24 dev wg0 proto 99 metric 1");
+    w.put(route("10.1.0.0/24", OVERLAY));
+    await w.clock.advance(1_000);
+    expect(w.table).not.toContain("254 10.1.0.0/24 dev wg0 proto 99 metric 1");
+  });
+
+  it("an override goes when the daemon is back and has no such route", async () => {
+    w.drop((r) => r.prefix === prefix("10.1.0.0/24"));
+    w.put(ours("10.1.0.0/24", OVERLAY));
+    await w.clock.during(d.start());
+    w.establish();
+    await w.clock.advance(1_000);
+    expect(w.routes.some((r) => r.protocol === 99)).toBe(false);
+  });
+});
+
+describe("stop", () => {
+  it("under a dead daemon leaves an override, made before the interface goes", async () => {
+    await w.clock.during(d.start());
+    w.put(route("10.1.0.0/24", DIRECT));
+    w.calls.length = 0;
+    await w.clock.during(d.stop());
+    expect(w.calls.indexOf("routes.replace")).toBeGreaterThanOrEqual(0);
+    expect(w.calls.indexOf("routes.replace")).toBeLessThan(w.calls.indexOf("wireguard.destroy"));
+    expect(w.table).toEqual([
+      "254 0.0.0.0/0 dev eth0 proto 16 metric 0",
+      "254 10.1.0.0/24 dev wg0 proto 99 metric 1",
+    ]);
+    expect(w.log.some((l) => l.message.includes("the daemon still routes 10.1.0.0/24 by shortcut0"))).toBe(
+      true,
+    );
+  });
+
+  it("keeps the override that hides a frozen route", async () => {
+    w.devices.set(DIRECT, { publicKey: KEY, peers: new Map([[KEY, peer]]) });
+    w.put(route("10.1.0.0/24", DIRECT));
+    await w.clock.during(d.start());
+    expect(w.table).toContain("254 10.1.0.0/24 dev wg0 proto 99 metric 1");
+    await w.clock.during(d.stop());
+    expect(w.table).toContain("254 10.1.0.0/24 dev wg0 proto 99 metric 1");
+    expect(w.devices.has(DIRECT)).toBe(false);
+  });
+
+  it("twice is once", async () => {
+    await w.clock.during(d.start());
+    await w.clock.during(d.stop());
+    const calls = w.calls.length;
+    await w.clock.during(d.stop());
+    expect(w.calls.length).toBe(calls);
+  });
+});
+
+describe("while it runs", () => {
+  it("takes away what nobody wants of ours, and makes the interface again when it was deleted", async () => {
+    await w.clock.during(d.start());
+    w.put(ours("198.18.0.9/32", DIRECT, { table: BLACKBOARD, metric: 99 }));
+    w.devices.get(DIRECT)?.peers.set(KEY, peer);
+    await w.clock.advance(11_000);
+    expect(w.routes.some((r) => r.protocol === 99)).toBe(false);
+    expect(w.devices.get(DIRECT)?.peers.size).toBe(0);
+    w.devices.delete(DIRECT);
+    await w.clock.advance(11_000);
+    expect(w.devices.has(DIRECT)).toBe(true);
+    expect([...w.sockets].filter((s) => s.dev === DIRECT)).toHaveLength(1);
+  });
+
+  it("goes on when ports fail for a while, and says so once a minute", async () => {
+    await w.clock.during(d.start());
+    for (const call of ["wireguard.device", "routes.dump", "traffic.read"]) w.failing.add(call);
+    await w.clock.advance(50_000);
+    const said = w.log.filter((l) => l.level === "warn").map((l) => l.message);
+    expect(said.length).toBeGreaterThan(0);
+    expect(said.length).toBeLessThan(12);
+    w.failing.clear();
+    w.calls.length = 0;
+    await w.clock.advance(10_000);
+    expect(w.calls).toContain("traffic.read");
+    expect(w.calls).toContain("wireguard.device");
+    await w.clock.during(d.stop());
+    asBefore();
+  });
+
+  it("writes no log line per datagram, whatever the senders' ports are", async () => {
+    await w.clock.during(d.start());
+    const [control] = w.sockets;
+    const before = w.log.length;
+    for (let i = 0; i < 5_000; i++)
+      control?.onDatagram(
+        { address: address(`10.${i >> 12}.${(i >> 4) & 255}.${(i & 15) + 1}`), port: 1024 + i },
+        Uint8Array.of(8, 2),
+      );
+    expect(w.log.length - before).toBeLessThan(150);
+  });
+
+  it("finds the direct interface unusable under a strict rp_filter, with the sysctl to set", async () => {
+    w.reversePath.set(OVERLAY, 1);
+    await w.clock.during(d.start());
+    expect(w.log.some((l) => l.message.includes("set net.ipv4.conf.{all,wg0}.rp_filter to 2 or 0"))).toBe(
+      true,
+    );
+  });
+});
