@@ -52,7 +52,9 @@ function readConfig(file: string): Config {
 function daemonOf(config: Config): DaemonPort | undefined {
   const d = config.daemon;
   if (d === undefined) return undefined;
-  return d.kind === "bird" ? birdClient({ socket: d.socket }) : frrClient({ directory: d.socket });
+  return d.kind === "bird"
+    ? birdClient({ socket: d.socket })
+    : frrClient({ directory: d.socket, offersAs: d.offersAs });
 }
 
 /** Everything that the daemon's configuration lacks, or nothing. */

@@ -3,6 +3,9 @@
  * BIRD can only show, never change (`doc/bird.sgml`, section "Remote control"). What the answers mean is decided by the pure
  * modules `bird-audit.ts` and `bird-explain.ts`.
  */
+
+import { auditBird, type BirdFacts } from "../driver/daemons/bird-audit.js";
+import { explainBird, type OfferFacts } from "../driver/daemons/bird-explain.js";
 import { type DaemonExpectation, type DaemonPort, PortError } from "../driver/ports.js";
 import { type Address, addressBits, familyOf, type Prefix } from "../net/address.js";
 import { err, ok } from "../net/result.js";
@@ -23,8 +26,6 @@ import {
   parseVersion,
   type StaticRoute,
 } from "../wire/bird/show.js";
-import { auditBird, type BirdFacts } from "./bird-audit.js";
-import { explainBird, type OfferFacts } from "./bird-explain.js";
 import { CommandConnection, type CommandProtocol } from "./vty.js";
 
 export interface BirdOptions {

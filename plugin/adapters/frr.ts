@@ -6,6 +6,8 @@
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { auditFrr } from "../driver/daemons/frr-audit.js";
+import { explainFrr } from "../driver/daemons/frr-explain.js";
 import { type DaemonExpectation, type DaemonPort, PortError } from "../driver/ports.js";
 import { type Address, address, familyOf, type Prefix } from "../net/address.js";
 import { err, ok, type Result } from "../net/result.js";
@@ -18,8 +20,6 @@ import {
 } from "../wire/frr/json.js";
 import { parseRunningConfig } from "../wire/frr/running-config.js";
 import { CMD_SUCCESS, describeVtyError, encodeCommand, VtyDecoder, type VtyReply } from "../wire/frr/vty.js";
-import { auditFrr } from "./frr-audit.js";
-import { explainFrr } from "./frr-explain.js";
 import { CommandConnection, type CommandProtocol } from "./vty.js";
 
 export interface FrrOptions {
@@ -138,7 +138,7 @@ class FrrDaemon {
     return new Promise((resolve, reject) => {
       execFile(
         program,
-        [...prefix, "-d", this.daemon, "-c", command],
+        [...prefix, "--vty_socket", this.options.directory, "-d", this.daemon, "-c", command],
         { encoding: "utf8", timeout: this.timeoutMs, maxBuffer: VTYSH_OUTPUT },
         (error, stdout, stderr) => {
           if (error === null) return resolve({ text: stdout, status: CMD_SUCCESS });

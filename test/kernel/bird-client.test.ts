@@ -213,7 +213,7 @@ const flaws: readonly Flaw[] = [
     file: SHORTCUT,
     edits: [
       [
-        "    import filter shortcut_policy;     # policy.conf: the decision is yours\n    export none;",
+        "    import filter shortcut_policy;     # policy.conf: the decision is yours\n    import keep filtered;              # refused offers stay visible: show route filtered protocol shortcut\n    export none;",
         "    import filter shortcut_policy;\n    export all;",
       ],
     ],

@@ -460,7 +460,9 @@ describe("the client on FRR", () => {
 
   it("asks vtysh where the socket cannot be used, and says so when that fails too", async () => {
     const enter = ["nsenter", "-t", String(a.pid), "-m", "-n", "-p", "--", "vtysh"] as const;
-    const fallback = frrClient({ directory: `${directory}/nowhere`, vtysh: enter });
+    // a directory of the sockets that only the router knows: here it does not exist
+    await a.must(["ln", "-sfn", "/run/frr", "/run/frr-only-here"]);
+    const fallback = frrClient({ directory: "/run/frr-only-here", vtysh: enter });
     more.push(fallback);
     expect(await fallback.check(expectation)).toEqual({ version: "8.4.4", findings: [] });
     expect((await fallback.explain(prefix(FAR4), address(ALIAS4))).reason).toBe(

@@ -31,7 +31,11 @@ const files = sources(root).map((path) => ({
   text: readFileSync(path, "utf8"),
 }));
 const importsOf = (text: string): string[] =>
-  [...text.matchAll(/(?:from|import)\s*\(?\s*"([^"]+)"/g)].map((m) => m[1] ?? "");
+  [
+    ...text.matchAll(
+      /^(?:import|export|\})[^"]*\bfrom "([^"]+)";|^import "([^"]+)";|\bimport\("([^"]+)"\)/gm,
+    ),
+  ].map((m) => m[1] ?? m[2] ?? m[3] ?? "");
 
 /** Code without comments and string contents. */
 const bare = (text: string): string =>

@@ -1,7 +1,7 @@
 /** The audit and the explanations, on recorded replies and on what was changed in them. */
 import { describe, expect, it } from "vitest";
-import { auditBird, type BirdFacts } from "../../../plugin/adapters/bird-audit.js";
-import { explainBird, type OfferFacts } from "../../../plugin/adapters/bird-explain.js";
+import { auditBird, type BirdFacts } from "../../../plugin/driver/daemons/bird-audit.js";
+import { explainBird, type OfferFacts } from "../../../plugin/driver/daemons/bird-explain.js";
 import type { DaemonExpectation } from "../../../plugin/driver/ports.js";
 import { address, prefix } from "../../../plugin/net/address.js";
 import {

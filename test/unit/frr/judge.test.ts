@@ -1,7 +1,7 @@
 /** The audit and the explanations, on recorded replies and on what was changed in them. */
 import { describe, expect, it } from "vitest";
-import { auditFrr } from "../../../plugin/adapters/frr-audit.js";
-import { explainFrr, type FrrFacts } from "../../../plugin/adapters/frr-explain.js";
+import { auditFrr } from "../../../plugin/driver/daemons/frr-audit.js";
+import { explainFrr, type FrrFacts } from "../../../plugin/driver/daemons/frr-explain.js";
 import type { DaemonExpectation } from "../../../plugin/driver/ports.js";
 import { address, prefix } from "../../../plugin/net/address.js";
 import { decodeBgpRoute, decodeNeighbor, decodeZebraRoutes } from "../../../plugin/wire/frr/json.js";

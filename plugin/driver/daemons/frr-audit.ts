@@ -2,7 +2,7 @@
  * What is missing of frr-config/ in a running FRR, as findings. Pure: parsed configuration in, findings out. The two peer groups are
  * found by their listen ranges, so they may have other names; what they do is what counts.
  */
-import type { DaemonExpectation, DaemonFinding } from "../driver/ports.js";
+
 import {
   type Address,
   addressBits,
@@ -12,7 +12,7 @@ import {
   type Prefix,
   parsePrefix,
   prefixLength,
-} from "../net/address.js";
+} from "../../net/address.js";
 import type {
   BgpInstance,
   ConfiguredNeighbor,
@@ -20,7 +20,8 @@ import type {
   Redistribution,
   RouteMapEntry,
   RunningConfig,
-} from "../wire/frr/running-config.js";
+} from "../../wire/frr/running-config.js";
+import type { DaemonExpectation, DaemonFinding } from "../ports.js";
 
 export interface FrrConfigFacts {
   /** bgpd's. */

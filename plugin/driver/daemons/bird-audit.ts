@@ -3,9 +3,10 @@
  * for by the names that bird-config/ gives them. What BIRD does not show cannot be judged: `learn`, `gateway recursive`, the kernel
  * table of a kernel protocol (only the constant SHORTCUT_TABLE can be asked for).
  */
-import type { DaemonExpectation, DaemonFinding } from "../driver/ports.js";
-import { difference, type Family, type Prefix, parseAddress } from "../net/address.js";
-import type { BirdChannel, BirdProtocol, StaticRoute } from "../wire/bird/show.js";
+
+import { difference, type Family, type Prefix, parseAddress } from "../../net/address.js";
+import type { BirdChannel, BirdProtocol, StaticRoute } from "../../wire/bird/show.js";
+import type { DaemonExpectation, DaemonFinding } from "../ports.js";
 
 export interface BirdFacts {
   readonly version: string;

@@ -2,9 +2,10 @@
  * Why an offer is, or is not, FRR's choice, in FRR's own words. Pure. An offer passes the import route-map, wins in bgpd's best path
  * selection (RFC 4271 9.1, weight before everything), then zebra compares the distances of protocols and resolves the alias.
  */
-import type { DaemonExplanation } from "../driver/ports.js";
-import type { Address, Family } from "../net/address.js";
-import type { BgpNeighbor, BgpPath, ZebraRoute } from "../wire/frr/json.js";
+
+import type { Address, Family } from "../../net/address.js";
+import type { BgpNeighbor, BgpPath, ZebraRoute } from "../../wire/frr/json.js";
+import type { DaemonExplanation } from "../ports.js";
 
 export type FrrFacts =
   | {

@@ -3,9 +3,10 @@
  * BIRD: session, import filter, best route of the table (preference first, RFC 4271 9.1 only among equals), resolution of the next
  * hop, export filter of the kernel protocol.
  */
-import type { DaemonExplanation } from "../driver/ports.js";
-import { type Address, familyOf, type Prefix } from "../net/address.js";
-import type { BirdProtocol, BirdRoute } from "../wire/bird/show.js";
+
+import { type Address, familyOf, type Prefix } from "../../net/address.js";
+import type { BirdProtocol, BirdRoute } from "../../wire/bird/show.js";
+import type { DaemonExplanation } from "../ports.js";
 
 export interface OfferFacts {
   /** Protocol `shortcut`; undefined when there is none. */
