@@ -454,7 +454,7 @@ export class Driver {
         reason,
       });
       this.input({ kind: "offers-session", established, reason });
-      if (established) this.run("resync", async () => this.watch?.resync());
+      if (established) void this.run("resync", async () => this.watch?.resync());
     }
     this.dropOverrides();
     this.examine("all");
@@ -550,7 +550,7 @@ export class Driver {
   private pollPeersLater(): void {
     const fast = this.engine.spoke?.shortcuts().some((s) => s.stage === "connecting") ?? false;
     this.later(fast ? FAST_POLL : SLOW_POLL, () => {
-      this.run("read peers", async () => {
+      void void this.run("read peers", async () => {
         await this.pollDirect();
       }).finally(() => {
         if (!this.ended) this.pollPeersLater();
@@ -581,7 +581,7 @@ export class Driver {
     const now = this.ports.clock.now();
     const fresh = direct.some((s) => now - s.since < FRESH);
     this.later(fresh ? FORWARDING_FAST : FORWARDING_SLOW, () => {
-      this.run("read forwarding counters", async () => {
+      void void this.run("read forwarding counters", async () => {
         const counts = await this.ports.traffic.readForwarding();
         this.forwarding.read(this.ports.clock.now(), counts);
         this.checkUsable();
