@@ -315,10 +315,21 @@ function crossChecks(c: Parsed): { readonly path: string[]; readonly problem: st
   }
   if (c.direct?.interface !== undefined && c.direct.interface === c.overlay)
     out.push({ path: ["direct", "interface"], problem: "must be another interface than the overlay" });
+  if ((c.control?.port ?? CONTROL_PORT) === (c.direct?.port ?? DIRECT_PORT))
+    out.push({
+      path: c.control?.port === undefined ? ["direct", "port"] : ["control", "port"],
+      problem:
+        c.control?.port === undefined
+          ? "must be another port than that of the control protocol"
+          : "must be another port than that of the direct interface",
+    });
   if (c.address !== undefined && c.hubs?.includes(c.address) === true)
     out.push({ path: ["hubs"], problem: `${c.address} is this router itself` });
   return out;
 }
+
+const DIRECT_PORT = 51821;
+const CONTROL_PORT = 4243;
 
 /** FRR knows the main table by this number (RT_TABLE_MAIN, linux/rtnetlink.h). */
 export const MAIN_TABLE = 254;
@@ -350,11 +361,11 @@ function complete(c: Parsed): Config {
     daemon,
     direct: {
       interface: c.direct?.interface ?? "shortcut0",
-      port: c.direct?.port ?? 51821,
+      port: c.direct?.port ?? DIRECT_PORT,
       key: c.direct?.key ?? "/var/lib/shortcutd/private.key",
     },
     control: {
-      port: c.control?.port ?? 4243,
+      port: c.control?.port ?? CONTROL_PORT,
       socket: c.control?.socket ?? "/run/shortcutd/control.sock",
       table: `shortcutd_${c.overlay.replace(/[^A-Za-z0-9_]/g, "_")}`,
     },
