@@ -550,7 +550,7 @@ export class Driver {
   private pollPeersLater(): void {
     const fast = this.engine.spoke?.shortcuts().some((s) => s.stage === "connecting") ?? false;
     this.later(fast ? FAST_POLL : SLOW_POLL, () => {
-      void void this.run("read peers", async () => {
+      void this.run("read peers", async () => {
         await this.pollDirect();
       }).finally(() => {
         if (!this.ended) this.pollPeersLater();
@@ -581,7 +581,7 @@ export class Driver {
     const now = this.ports.clock.now();
     const fresh = direct.some((s) => now - s.since < FRESH);
     this.later(fresh ? FORWARDING_FAST : FORWARDING_SLOW, () => {
-      void void this.run("read forwarding counters", async () => {
+      void this.run("read forwarding counters", async () => {
         const counts = await this.ports.traffic.readForwarding();
         this.forwarding.read(this.ports.clock.now(), counts);
         this.checkUsable();
