@@ -4,7 +4,15 @@
  */
 import { type OfferSpec, offerAttributes } from "../bgp/offer.js";
 import type { AdjRibIn, Path as BgpPath } from "../bgp/rib.js";
-import { type Address, contains, familyOf, type Prefix } from "../net/address.js";
+import {
+  type Address,
+  contains,
+  familyOf,
+  type Prefix,
+  prefixAddress,
+  prefixLength,
+  prefixOf,
+} from "../net/address.js";
 import { err, ok, type Result } from "../net/result.js";
 import type { RoutingView, Underneath } from "../shortcut/events.js";
 import type { PathAttributes } from "../wire/bgp/attributes.js";
@@ -50,10 +58,16 @@ export class Routing implements RoutingView {
   }
 
   private pathUnderneath(prefix: Prefix): { readonly prefix: Prefix; readonly path: BgpPath } | undefined {
-    const match = this.options.feed.longestMatch(prefix);
-    if (match === undefined) return undefined;
-    const path = preferred(match.paths.filter((p) => !this.isAlias(p.attributes.nextHop)));
-    return path === undefined ? undefined : { prefix: match.prefix, path };
+    // an add-path feed brings our own offers back: what they hide may be a shorter prefix
+    for (let of: Prefix | undefined = prefix; of !== undefined; ) {
+      const match = this.options.feed.longestMatch(of);
+      if (match === undefined) return undefined;
+      const path = preferred(match.paths.filter((p) => !this.isAlias(p.attributes.nextHop)));
+      if (path !== undefined) return { prefix: match.prefix, path };
+      const length = prefixLength(match.prefix);
+      of = length === 0 ? undefined : prefixOf(prefixAddress(match.prefix), length - 1);
+    }
+    return undefined;
   }
 
   underneath(prefix: Prefix): Underneath | { readonly refusal: string } {
