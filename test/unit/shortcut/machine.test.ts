@@ -258,7 +258,9 @@ describe("a shortcut does not come up, and says why", () => {
     w.largestProbe = 1_300;
     drive(a, c);
     unproven(40_000);
-    expect(reasons().some((r) => r.includes("probes of the full size (1372 bytes of UDP) do not pass"))).toBe(true);
+    expect(reasons().some((r) => r.includes("probes of the full size (1372 bytes of UDP) do not pass"))).toBe(
+      true,
+    );
   });
 
   it("when the hub attests other prefixes to the owner than to us: our sources are not accepted", () => {
@@ -388,6 +390,22 @@ describe("a direct shortcut", () => {
     a.reconsider(c.site);
     until(w, 30_000, () => !a.peers.has(c.key));
     expect(a.path(c.site)).toBe("overlay");
+  });
+
+  it("keeps its peer at the end of the drain when the FIB points at it again", () => {
+    a.daemon.alive = false;
+    w.input(a, { kind: "purge", owner: "all" });
+    until(w, 3_000, () => stage(a, c) === "draining");
+    // somebody deletes the override, and a dead daemon's route shows through
+    w.check = () => {};
+    a.overrides.delete(c.site);
+    a.report(c.site);
+    w.run(w.now + p.remoteHold + 3 * p.drain);
+    expect(a.path(c.site)).toBe("direct");
+    expect(a.peers.has(c.key)).toBe(true);
+    a.overrides.add(c.site);
+    a.report(c.site);
+    until(w, 3 * p.drain, () => !a.peers.has(c.key));
   });
 
   it("ends at once when the route underneath goes", () => {

@@ -1,0 +1,271 @@
+import { beforeEach, describe, expect, it } from "vitest";
+import { parseConfig } from "../../../plugin/driver/config.js";
+import { Driver } from "../../../plugin/driver/driver.js";
+import { address, prefix } from "../../../plugin/net/address.js";
+import { privateKeyFromBytes, publicKeyFromBytes } from "../../../plugin/net/key.js";
+import type { Stage } from "../../../plugin/shortcut/events.js";
+import { duration, renderExplanation, renderStatus } from "../../../plugin/status/render.js";
+import {
+  answer,
+  decodeRequest,
+  type Explanation,
+  explain,
+  type ShortcutReport,
+  statusReport,
+} from "../../../plugin/status/report.js";
+import { pathAttributes } from "../../../plugin/wire/bgp/attributes.js";
+import { id64FromBytes } from "../../../plugin/wire/control/codec.js";
+import { MemoryWorld } from "../../sim/ports.js";
+import { DIRECT, OVERLAY, route } from "../driver/support.js";
+
+const KEY = publicKeyFromBytes(new Uint8Array(32).fill(2));
+const P = prefix("10.1.0.0/24");
+let w: MemoryWorld;
+let d: Driver;
+
+beforeEach(async () => {
+  w = new MemoryWorld();
+  w.devices.set(OVERLAY, { publicKey: KEY, peers: new Map() });
+  w.put(route("10.255.0.0/24", OVERLAY, { protocol: 2, metric: 0 }));
+  w.put(route("10.1.0.0/24", OVERLAY));
+  const c = parseConfig("role: spoke\noverlay: wg0\nhubs: [10.255.0.1]\ndaemon: bird\nbgp: { as: 65000 }\n");
+  if (!c.ok) throw new Error("configuration");
+  d = new Driver(
+    c.value,
+    {
+      self: { address: address("10.255.0.2"), publicKey: KEY, bootId: id64FromBytes(new Uint8Array(8)) },
+      privateKey: privateKeyFromBytes(new Uint8Array(32).fill(1)),
+      overlayAddresses: [address("10.255.0.2")],
+      overlayMtu: 1420,
+      crypto: { shared: () => new Uint8Array(32), hmac: () => new Uint8Array(32) },
+      randomBytes: (n) => new Uint8Array(n).fill(7),
+    },
+    w.ports,
+  );
+  await w.clock.during(d.start());
+  w.session("feed").rib.apply({
+    withdrawn: [],
+    endOfRib: undefined,
+    reach: [
+      { attributes: pathAttributes({ nextHop: address("10.255.0.3") }), nlri: [{ prefix: P, pathId: 0 }] },
+    ],
+  });
+});
+
+const traffic = async (mbit: number, seconds: number) => {
+  for (let i = 0, bytes = 0; i < seconds; i++) {
+    bytes += (mbit * 1e6) / 8;
+    w.samples = [{ destination: P, bytes, packets: 1 }];
+    await w.clock.advance(1_000);
+  }
+};
+const why = (query = "10.1.0.7") => explain(d, w.clock.now(), query);
+
+describe("explain", () => {
+  it("says that nothing was counted, and what lies underneath", () => {
+    expect(why()).toMatchObject({
+      stage: "idle",
+      reason: "below threshold: no traffic by the overlay is counted",
+      underneath: "10.1.0.0/24 by next hop 10.255.0.3",
+      rate: "no traffic counted",
+    });
+  });
+
+  it("says that the daemon has no route underneath", () => {
+    expect(why("10.9.0.0/24")).toMatchObject({
+      stage: "idle",
+      reason: "no route underneath: the feed has none for 10.9.0.0/24",
+    });
+  });
+
+  it("says how far below the threshold the traffic is", async () => {
+    w.establish();
+    await traffic(3.1, 4);
+    expect(why()).toMatchObject({ stage: "below threshold", reason: "below threshold: 3.1 of 10.0 Mbit/s" });
+  });
+
+  it("says for how long the traffic has been above it", async () => {
+    w.establish();
+    await traffic(20, 4);
+    expect(why()?.reason).toMatch(/^above threshold for \d\.\d of 5 s: 20\.0 of 10\.0 Mbit\/s$/);
+  });
+
+  it("says why a hot destination goes no further: the sessions, then the hub", async () => {
+    await traffic(20, 9);
+    expect(why()).toMatchObject({ stage: "hot" });
+    expect(why()?.reason).toContain("not established");
+    w.establish();
+    await traffic(20, 12);
+    expect(why()).toMatchObject({ stage: "hot" });
+    expect(why()?.reason).toContain(
+      "hub 10.255.0.1 does not answer on the control port: is shortcutd running there",
+    );
+    w.session("offers").events.onState({ established: false, reason: "hold timer expired" });
+    expect(why()?.reason).toBe("offers session: hold timer expired");
+  });
+
+  it("takes addresses and prefixes, and nothing else", () => {
+    expect(why("10.1.0.0/24")?.query).toBe("10.1.0.0/24");
+    expect(why("2001:db8::1")).toBeDefined();
+    expect(why("10.1.0.7/24")).toBeUndefined();
+    expect(why("lan")).toBeUndefined();
+  });
+
+  const shortcut = (stage: Stage, given: Partial<ShortcutReport> = {}): ShortcutReport => ({
+    owner: address("10.255.0.3"),
+    stage,
+    origin: "local",
+    reason: "",
+    prefixes: [{ prefix: P, alias: address("198.18.0.1"), selected: true, path: "direct", reason: "" }],
+    publicKey: KEY,
+    bootId: undefined,
+    endpoint: { address: address("192.0.2.3"), port: 51821 },
+    roundTrip: 1.25,
+    bitsPerSecond: 12e6,
+    age: 61_000,
+    retryIn: undefined,
+    ...given,
+  });
+  const explanation = (s: ShortcutReport): Explanation => ({
+    query: "10.1.0.7",
+    stage: s.stage,
+    reason: s.reason,
+    age: s.age,
+    owner: s.owner,
+    rate: "0.0 Mbit/s by the hub",
+    shortcut: s,
+    underneath: "10.1.0.0/24 by next hop 10.255.0.3",
+  });
+
+  it("is rendered with the daemon's reason, the alias, the FIB and the endpoint", () => {
+    const refused = shortcut("refused", {
+      reason: "BIRD: rejected by import filter",
+      prefixes: [
+        {
+          prefix: P,
+          alias: address("198.18.0.1"),
+          selected: false,
+          path: "overlay",
+          reason: "BIRD: rejected by import filter",
+        },
+      ],
+      endpoint: undefined,
+    });
+    expect(renderExplanation(explanation(refused)).split("\n")).toEqual([
+      "10.1.0.7: refused for 1 min 1 s",
+      "  why: BIRD: rejected by import filter",
+      "  traffic: 0.0 Mbit/s by the hub",
+      "  underneath: 10.1.0.0/24 by next hop 10.255.0.3",
+      "  owner: 10.255.0.3",
+      "  offer 10.1.0.0/24 alias 198.18.0.1: not selected: BIRD: rejected by import filter; FIB: overlay",
+    ]);
+    const direct = renderExplanation(explanation(shortcut("direct")));
+    expect(direct).toContain("offer 10.1.0.0/24 alias 198.18.0.1: selected; FIB: direct");
+    expect(direct).toContain("endpoint: 192.0.2.3:51821");
+    expect(renderExplanation(explanation(shortcut("backoff", { retryIn: 2_500 })))).toContain(
+      "next try in 2.5 s",
+    );
+    expect(renderExplanation(explanation(shortcut("backoff", { retryIn: -3 })))).toContain(
+      "next try in 0.0 s",
+    );
+  });
+
+  it("status is rendered for every stage", () => {
+    const stages: Stage[] = [
+      "resolving",
+      "exchanging",
+      "offered",
+      "refused",
+      "connecting",
+      "direct",
+      "returning",
+      "draining",
+      "backoff",
+      "gone",
+    ];
+    const text = renderStatus({
+      ...statusReport(d, w.clock.now()),
+      shortcuts: stages.map((s) => shortcut(s)),
+    });
+    for (const s of stages) expect(text).toContain(s);
+    expect(text).toContain("1.3 ms");
+    expect(text).toContain("12.0 Mbit/s");
+  });
+});
+
+describe("status", () => {
+  it("tells role, daemon and hubs although nothing has happened yet", () => {
+    const s = statusReport(d, w.clock.now());
+    expect(s).toMatchObject({
+      role: "spoke",
+      address: "10.255.0.2",
+      overlay: OVERLAY,
+      direct: DIRECT,
+      shortcuts: [],
+      destinations: [],
+      registrations: [],
+    });
+    const text = renderStatus(s);
+    expect(text).toContain("bird: not yet connected to the daemon");
+    expect(text).toContain("hub 10.255.0.1:");
+    expect(text).toContain("no traffic by the overlay has been counted yet");
+  });
+
+  it("lists what is counted, and why not further", async () => {
+    w.establish();
+    await traffic(3.1, 4);
+    expect(statusReport(d, w.clock.now()).destinations).toEqual([
+      {
+        destination: P,
+        owner: undefined,
+        bitsPerSecond: 3_100_000,
+        hot: false,
+        stage: "below threshold",
+        reason: "below threshold: 3.1 of 10.0 Mbit/s",
+      },
+    ]);
+    expect(statusReport(d, w.clock.now()).daemon?.session).toBe("sessions established");
+  });
+});
+
+describe("requests", () => {
+  it.each([
+    ['{"command":"status"}', { command: "status" }],
+    ['{"command":"explain","query":"10.1.0.1"}', { command: "explain", query: "10.1.0.1" }],
+    ['{"command":"timeline"}', { command: "timeline", since: 0 }],
+    ['{"command":"timeline","since":5}', { command: "timeline", since: 5 }],
+    ['{"command":"purge","owner":"all"}', { command: "purge", owner: "all" }],
+    ["{", { error: "the request is not JSON" }],
+    ["null", { error: "unknown command undefined: status, explain, timeline or purge" }],
+    ['{"command":"explain"}', { error: "explain needs a query" }],
+    ['{"command":"purge","owner":5}', { error: "purge needs an owner or all" }],
+    ['{"command":"reboot"}', { error: 'unknown command "reboot": status, explain, timeline or purge' }],
+  ])("%s", (line, want) => {
+    expect(decodeRequest(line)).toEqual(want);
+  });
+
+  it("are answered, also when they ask for nonsense", () => {
+    const now = w.clock.now();
+    expect(answer(d, now, { command: "status" })).toMatchObject({ ok: true });
+    expect(answer(d, now, { command: "explain", query: "x" })).toEqual({
+      ok: false,
+      error: '"x" is neither an address nor a prefix',
+    });
+    expect(answer(d, now, { command: "timeline", since: 0 })).toEqual({ ok: true, timeline: [] });
+    expect(answer(d, now, { command: "purge", owner: "all" })).toEqual({ ok: true, done: "purged all" });
+    expect(answer(d, now, { command: "purge", owner: "x" })).toEqual({
+      ok: false,
+      error: '"x" is neither an overlay address nor "all"',
+    });
+  });
+});
+
+it("durations read well", () => {
+  expect([900, 59_900, 60_000, 3_599_000, 3_600_000].map(duration)).toEqual([
+    "0.9 s",
+    "59.9 s",
+    "1 min 0 s",
+    "59 min 59 s",
+    "1 h 0 min",
+  ]);
+});
