@@ -3,6 +3,9 @@ import { fileURLToPath } from "node:url";
 import { Command, Option } from "commander";
 import pc from "picocolors";
 import { keptLabs, type Lab, startLab, stopKept } from "./lab.js";
+import { SCENARIOS, scenario } from "./scenario/catalogue.js";
+import { runScenario } from "./scenario/run.js";
+import { renderScenario } from "./scenario/table.js";
 import { renderFailure, renderReport } from "./story/report.js";
 import { runStory } from "./story/run.js";
 import { type Daemon, ROUTERS } from "./story/triangle.js";
@@ -27,6 +30,8 @@ interface Options {
   keep: boolean;
   down: boolean;
   quiet: boolean;
+  scenario?: string;
+  repeat?: number;
 }
 
 const daemon = (router: string, role: string): Option =>
@@ -101,6 +106,37 @@ async function tell(options: Options): Promise<void> {
   }
 }
 
+async function play(name: string, options: Options): Promise<void> {
+  const found = scenario(name);
+  if (name === "list") {
+    const width = Math.max(...SCENARIOS.map((s) => s.name.length));
+    for (const s of SCENARIOS)
+      console.log(
+        `${s.name.padEnd(width)}  ${s.description}${s.only === undefined ? "" : ` (${s.only} on A)`}`,
+      );
+    return;
+  }
+  if (found === undefined) throw new Error(`no scenario ${name}; --scenario list lists them`);
+  if (found.only !== undefined && found.only !== options.daemonA)
+    throw new Error(`scenario ${name} is for ${found.only} on A: add --daemon-a ${found.only}`);
+  const out = inRepository("lab/out");
+  const report = await runScenario(found, {
+    topology: options.topology,
+    daemons: { a: options.daemonA, b: options.daemonB, c: options.daemonC },
+    programs: PROGRAMS,
+    out,
+    ...(options.repeat === undefined ? {} : { repeat: options.repeat }),
+    onLine: (line) => void (options.quiet || console.log(line)),
+  });
+  console.log(`\n${renderScenario(report)}`);
+  console.log(`${out}/${name}-${options.daemonA}-${options.daemonC}.svg, and .json beside it`);
+  if (report.result === "ok") console.log(pc.green(`ok: ${name} in ${report.seconds.toFixed(0)} s`));
+  else {
+    for (const f of report.failures) console.error(pc.red(f));
+    process.exitCode = 1;
+  }
+}
+
 async function main(): Promise<void> {
   const command = new Command("lab")
     .description(
@@ -119,6 +155,12 @@ async function main(): Promise<void> {
     .option("--no-story", "only bring it up, and take it down again unless it is kept")
     .option("--keep", "leave the lab and shortcutd up, and print how to enter each router", false)
     .option("--down", "take kept labs down", false)
+    .option("--scenario <name>", "run a failure or a flip by name and draw it; `list` lists them")
+    .addOption(
+      new Option("--repeat <times>", "of scenarios that repeat something: how often").argParser(
+        whole(1, 1_000),
+      ),
+    )
     .option("--quiet", "only the summary", false)
     .showHelpAfterError();
   command.parse();
@@ -132,6 +174,7 @@ async function main(): Promise<void> {
     if (kept.length === 0) console.log("no kept lab");
     return;
   }
+  if (options.scenario !== undefined) return await play(options.scenario, options);
   if (options.story) return await tell(options);
   const env = { DAEMON_A: options.daemonA, DAEMON_B: options.daemonB, DAEMON_C: options.daemonC };
   const lab = await startLab(options.topology, { env, keep: options.keep });

@@ -96,4 +96,4 @@ export class SentAccount {
 
 /** What nftables of a receiving host is told: `ttl` is that of a packet that crossed the two spokes and no hub. */
 export const markDirect = (port: number, ttl = 62): string =>
-  `table ip paths { chain mark { type filter hook input priority -150; ip ttl ${ttl} udp dport ${port} udp sport set ${MARK}; }; }\n`;
+  `table ip paths { chain tell { type filter hook input priority -150; ip ttl ${ttl} udp dport ${port} udp sport set ${MARK}; }; }\n`;

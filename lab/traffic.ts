@@ -172,7 +172,9 @@ async function main(): Promise<void> {
       received: [...accounts.values()].map((a) => a.read(performance.now())),
       kernelDrops: kernelDrops() - dropsBefore,
       last,
-      ...(width === undefined ? {} : { ways: [...ways.values()].map((w) => ({ flow: w.flow, way: w.latest })) }),
+      ...(width === undefined
+        ? {}
+        : { ways: [...ways.values()].map((w) => ({ flow: w.flow, way: w.latest })) }),
       ...(width === undefined || !last
         ? {}
         : {
