@@ -59,7 +59,9 @@ describe("engines in a simulated network", () => {
     const refused = new Map<Router, Set<Router>>();
     const chaos = () => {
       const a = pick(world, world.spokes);
-      const c = pick(world, world.spokes);
+      // mostly among neighbours, so that traffic, policy and faults meet on the same pairs
+      const near = world.spokes.slice(a.index, a.index + 3);
+      const c = pick(world, near.length > 0 && world.random() < 0.7 ? near : world.spokes);
       if (a !== c) {
         const what = world.random();
         if (what < 0.55)
@@ -91,7 +93,7 @@ describe("engines in a simulated network", () => {
     };
     world.at(world.now + 5_000, chaos);
     try {
-      world.run(world.now + 90_000);
+      world.run(world.now + 60_000);
       // faults end: everything that is hot, allowed and routed must come to rest in `direct`
       world.check = (r) => checkRouter(world, r);
       world.broken.clear();
