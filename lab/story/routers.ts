@@ -7,6 +7,7 @@ import { join } from "node:path";
 import type { PublicKey } from "../../plugin/net/key.js";
 import type { StatusReport } from "../../plugin/status/report.js";
 import { type Lab, LabError, until } from "../lab.js";
+import type { Node } from "../node.js";
 import { type PeerEpisode, PeerSampler } from "./peers.js";
 import type { Report } from "./report.js";
 import {
@@ -68,7 +69,7 @@ export class Routers {
     await Promise.all(
       ROUTERS.map(async (router) => {
         const node = this.lab.node(router);
-        this.#before.set(router, await settled(() => snapshot(node)));
+        this.#before.set(router, await settled(node));
         this.#watches.set(router, await watchRoutes(node));
         this.#samplers.set(router, new PeerSampler(node, router));
       }),
@@ -251,18 +252,24 @@ function spokeOf(router: Router): Spoke {
 const routeFact = (r: RouteChange | undefined, by = ""): Fact | undefined =>
   r && { at: r.at, shows: `${by}${r.deleted ? "gone: " : ""}${describeRoute(r)}` };
 
+/** What the last daemon to converge brings: the route to the LAN behind `ra`, and addresses without a detection under way. */
+const CONVERGED = 'test -n "$(ip route show 10.1.9.0/24)" && test -z "$(ip -6 address show tentative)"';
+
 /** Reads until two readings in a row are the same: the daemons have converged. */
-async function settled(read: () => Promise<Snapshot>): Promise<Snapshot> {
+async function settled(node: Node): Promise<Snapshot> {
+  await until(`${node.name} has every route`, 30_000, async () => {
+    return (await node.exec(["sh", "-c", CONVERGED])).status === 0;
+  });
   let before: Snapshot | undefined;
   return await until(
-    "the routers have settled",
+    `${node.name} has settled`,
     20_000,
     async () => {
-      const now = await read();
+      const now = await snapshot(node);
       const same = before !== undefined && difference(before, now).length === 0;
       before = now;
       return same ? now : undefined;
     },
-    300,
+    1_000,
   );
 }
