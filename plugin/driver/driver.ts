@@ -69,6 +69,11 @@ const OVERRIDE_METRIC = 1;
 const NET_METRIC = 0xff000000;
 /** How long a change may take. Milliseconds. */
 const NET_HOLD = 1_500;
+/**
+ * How long the net stays when the daemon itself went: zebra takes a dead bgpd's routes out of the FIB at once, BIRD does when it starts
+ * again, and until the hub's routes are learnt anew there would be none. Milliseconds.
+ */
+const NET_HOLD_DEAD = 30_000;
 /** How often peers are read while a handshake is awaited, and otherwise. */
 const FAST_POLL = 100;
 const SLOW_POLL = 1_000;
@@ -453,6 +458,7 @@ export class Driver {
       this.ports.log.info(established ? "sessions with the daemon are up" : "no session with the daemon", {
         reason,
       });
+      if (!established) for (const prefix of this.standing.keys()) this.spreadNet(prefix, NET_HOLD_DEAD);
       this.input({ kind: "offers-session", established, reason });
       if (established) void this.run("resync", async () => this.watch?.resync());
     }
@@ -715,6 +721,7 @@ export class Driver {
     const route: WantedRoute = { table, prefix: hostPrefix(alias), dev, metric: ALIAS_METRIC };
     if (to === "absent") {
       this.aliases.delete(alias);
+      this.selection?.release(alias, (prefix) => this.overrides.has(prefix));
       this.routeTasks.add("alias", () => ports.routes.remove({ ...route, protocol: RTPROT_SHORTCUTD }));
     } else {
       if (this.aliases.has(alias))
@@ -729,18 +736,24 @@ export class Driver {
     const held = this.nets.get(prefix);
     const under = this.routing?.underneath(prefix);
     if (under === undefined || "refusal" in under) {
-      if (held !== undefined) this.dropNet(prefix, held.route);
+      // without the feed nothing is known of what lies underneath
+      if (held !== undefined && this.session.feed) this.dropNet(prefix, held.route);
       return;
     }
-    const until = this.ports.clock.now() + NET_HOLD;
+    this.spreadNet(prefix, NET_HOLD);
+  }
+
+  private spreadNet(prefix: Prefix, ms: number): void {
+    const held = this.nets.get(prefix);
+    const until = this.ports.clock.now() + ms;
     if (held !== undefined) {
-      held.until = until;
+      held.until = Math.max(held.until, until);
       return;
     }
     const route: WantedRoute = { table: MAIN_TABLE, prefix, dev: this.config.overlay, metric: NET_METRIC };
     this.nets.set(prefix, { route, until });
     this.routeTasks.add("net", () => this.ports.routes.replace({ ...route, protocol: RTPROT_SHORTCUTD }));
-    this.later(NET_HOLD, () => this.releaseNet(prefix));
+    this.later(ms, () => this.releaseNet(prefix));
   }
 
   private releaseNet(prefix: Prefix): void {
@@ -763,7 +776,10 @@ export class Driver {
   private setOverride(prefix: Prefix, want: boolean): void {
     const route = this.overrideRoute(prefix);
     if (want) this.overrides.set(prefix, route);
-    else this.overrides.delete(prefix);
+    else {
+      this.overrides.delete(prefix);
+      if (this.fib.daemonBest(prefix) === undefined && !this.ended) this.spreadNet(prefix, NET_HOLD_DEAD);
+    }
     const { routes } = this.ports;
     this.routeTasks.add("override", () =>
       want

@@ -107,14 +107,20 @@ export class SelectionWatcher {
     this.offers.set(offer.prefix, { ...offer, told: "", withdrawn: false, doubtUntil: undefined });
   }
 
-  /** The offer was withdrawn: its path is still reported until {@link forget}. */
+  /** The offer was withdrawn: its path is still reported until its alias is {@link release}d. */
   withdraw(prefix: Prefix): void {
     const w = this.offers.get(prefix);
     if (w !== undefined) w.withdrawn = true;
   }
 
-  forget(prefix: Prefix): void {
-    this.offers.delete(prefix);
+  watches(prefix: Prefix): boolean {
+    return this.offers.has(prefix);
+  }
+
+  /** An alias is gone, and with it what was offered by it; prefixes for which `keep` holds are still looked at. */
+  release(alias: Address, keep: (prefix: Prefix) => boolean): void {
+    for (const w of [...this.offers.values()])
+      if (w.alias === alias && w.withdrawn && !keep(w.prefix)) this.offers.delete(w.prefix);
   }
 
   setSession(up: boolean, reason: string): void {

@@ -66,6 +66,8 @@ export interface Host {
   ): void;
   /** Whether traffic still wants this owner. */
   isHot(prefixes: readonly Prefix[]): boolean;
+  /** The owner by whose machine a prefix is still offered or being taken back; a daemon takes one offer for a prefix. */
+  offeredFor(prefix: Prefix): Address | undefined;
   /** Bits per second below which a shortcut is idle. */
   readonly lowRate: number;
   directUsable(): { readonly usable: boolean; readonly reason: string };
@@ -260,6 +262,11 @@ export class Shortcut {
         refusals.push(u.refusal);
         continue;
       }
+      const holder = this.host.offeredFor(prefix);
+      if (holder !== undefined && holder !== this.owner) {
+        refusals.push(`${prefix} moved here from ${holder}, whose offer is still being taken back`);
+        continue;
+      }
       const alias = this.host.aliases.acquire(this.owner, u.nextHop, familyOf(prefix));
       if (alias === undefined) {
         refusals.push(
@@ -372,7 +379,7 @@ export class Shortcut {
     }
     if (this.offeredCandidates.length === 0 && peer.candidates.length === 0) {
       const reason = "neither end knows its public endpoint yet: no hub has heard the direct interfaces";
-      this.turnBack(now, { reason, failure: false, tell: true });
+      this.turnBack(now, { reason, failure: true, tell: true });
       return;
     }
     this.enter(now, "connecting", "both daemons selected");

@@ -23,7 +23,7 @@ export interface SpokeConfig {
 
 type MachineHost = Omit<
   Host,
-  "candidates" | "selfGeneration" | "resolveOwner" | "isHot" | "lowRate" | "directUsable"
+  "candidates" | "selfGeneration" | "resolveOwner" | "isHot" | "offeredFor" | "lowRate" | "directUsable"
 >;
 export type SpokeHost = MachineHost & HubLinkHost;
 
@@ -94,6 +94,10 @@ export class Spoke {
         this.links.find((l) => l.registered !== undefined || l.generation !== undefined)?.generation,
       resolveOwner: (now, owner, done) => this.resolveOwner(now, owner, done),
       isHot: (prefixes) => this.isHot(prefixes),
+      offeredFor: (prefix) => {
+        for (const m of this.machines.values()) if (m.offersPrefix(prefix)) return m.owner;
+        return undefined;
+      },
       lowRate: this.config.trigger.rate * this.config.trigger.hysteresis,
       directUsable: () => this.usable,
     };

@@ -194,7 +194,10 @@ describe("the watcher", () => {
     expect(w.examine(1, "all")).toMatchObject([{ selected: false, reason: "withdrawn", path: "direct" }]);
     fib.apply({ kind: "set", route: main });
     expect(w.examine(2, [P])).toMatchObject([{ selected: false, path: "overlay" }]);
-    w.forget(P);
+    w.release(ALIAS, () => true);
+    expect(w.watches(P)).toBe(true);
+    w.release(ALIAS, () => false);
+    expect(w.watches(P)).toBe(false);
     fib.apply({ kind: "gone", route: main });
     expect(w.examine(3, "all")).toEqual([]);
   });
