@@ -778,7 +778,9 @@ export class Driver {
     if (want) this.overrides.set(prefix, route);
     else {
       this.overrides.delete(prefix);
-      if (this.fib.daemonBest(prefix) === undefined && !this.ended) this.spreadNet(prefix, NET_HOLD_DEAD);
+      // a daemon that has just come back clears the FIB before it has learnt the hub's routes
+      if (this.fib.daemonBest(prefix) === undefined && !this.session.offers)
+        this.spreadNet(prefix, NET_HOLD_DEAD);
     }
     const { routes } = this.ports;
     this.routeTasks.add("override", () =>
