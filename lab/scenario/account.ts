@@ -53,7 +53,7 @@ export function figures(
   way: PathName | undefined,
 ): StepFigures {
   // a slice belongs to the step in which it begins
-  const mine = slices(paths).filter((s) => s.at >= from - paths.width && s.at < to - paths.width);
+  const mine = slices(paths).filter((s) => s.at + paths.width > from && s.at + paths.width <= to);
   const sum = (of: (s: SliceCount) => number): number => mine.reduce((n, s) => n + of(s), 0);
   const losses = mine.filter((s) => s.lost > 0);
   const [first, last] = [losses[0], losses.at(-1)];

@@ -63,7 +63,7 @@ function bars(box: Box, axis: Axis, slices: readonly SliceCount[], width: number
     const x = box.x + Math.max(0, s.at - axis.from) * perMs;
     const w = Math.min(width * perMs, box.x + box.width - x);
     for (const way of WAYS) {
-      const h = (Math.min(s[way], most) / most) * box.height;
+      const h = Math.min((s[way] / most) * box.height, bottom - box.y);
       if (h <= 0) continue;
       paths[way].push(`M${n(x)} ${n(bottom)}v${n(-h)}h${n(w)}v${n(h)}z`);
       bottom -= h;
@@ -106,7 +106,11 @@ const eventLine = (box: Box, axis: Axis, at: number, label: string): string => {
   return `<path d="M${n(x)} ${n(box.y)}v${n(box.height)}" stroke="#000" stroke-dasharray="3 2"/>${text(x + 2, box.y + 11, label, 'font-weight="bold"')}`;
 };
 
-const peak = (slices: readonly SliceCount[]): number => Math.max(1, ...slices.map((s) => s.sent));
+/** The height of the axis: twice the middle slice, so that a sender's catching up does not flatten the rest; it is cut off. */
+export function height(slices: readonly SliceCount[]): number {
+  const sent = slices.map((s) => s.sent).sort((a, b) => a - b);
+  return Math.max(1, 2 * (sent[Math.floor(sent.length / 2)] ?? 0));
+}
 
 /** Whether something happened to the packets soon after: they changed their way, or some were lost. */
 function moved(slices: readonly SliceCount[], at: number): boolean {
@@ -136,7 +140,7 @@ export function plot(input: PlotInput): string {
     const axis = { from, to, zero };
     for (const d of input.directions) {
       const wide = widen(d.slices, width);
-      const most = peak(wide);
+      const most = height(wide);
       const box = { x: LEFT, y, width: WIDTH - LEFT - RIGHT, height: PANEL };
       body.push(...frame(box, axis, most, d.name, width), ...bars(box, axis, wide, width, most));
       body.push(...input.events.map((e, i) => eventLine(box, axis, e.at, String(i + 1))));
@@ -159,7 +163,7 @@ export function plot(input: PlotInput): string {
     for (const [i, d] of input.directions.entries()) {
       const near = d.slices.filter((s) => s.at >= axis.from && s.at < axis.to);
       const box = { x: LEFT + i * (half + 70), y, width: half, height: 80 };
-      const most = peak(near);
+      const most = height(near);
       body.push(...frame(box, axis, most, d.name, 10), ...bars(box, axis, near, 10, most));
       body.push(eventLine(box, axis, e.at, String(e.number)));
     }

@@ -8,7 +8,7 @@ const ms = (n: number | undefined): string =>
 export function renderScenario(r: ScenarioReport): string {
   const plain = { head: [], border: [] };
   const steps = new Table({
-    head: ["at", "event", "way", "direction", "on it after", "lost", "twice", "outage"],
+    head: ["at", "event", "way", "direction", "on it after", "lost", "twice", "outage", "full buffers"],
     style: plain,
   });
   for (const s of r.steps)
@@ -22,6 +22,7 @@ export function renderScenario(r: ScenarioReport): string {
         String(d.lost),
         String(d.duplicated),
         `${d.outage.toFixed(0)} ms`,
+        i === 0 ? String(s.fullBuffers) : "",
       ]);
   const totals = new Table({
     head: ["direction", "sent", "received", "lost", "twice", "reordered", "kernel drops"],
