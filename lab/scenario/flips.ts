@@ -84,7 +84,7 @@ const stop: Scenario = {
 /** 2,000 small packets a second stay below the low threshold (also as WireGuard counts them, both ways together), the bulk goes above. */
 const idleTrigger = [
   "trigger: { rate: 7500 kbit/s, for: 1 s, hysteresis: 0.9 }",
-  "timers: { idle: 1 s, backoff: 500 ms, backoff-max: 2 s }",
+  "timers: { idle: 3 s, backoff: 500 ms, backoff-max: 2 s }",
 ];
 
 const idle: Scenario = {
