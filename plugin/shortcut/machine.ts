@@ -14,44 +14,25 @@
  * After RFC 2332 (resolution, purge) and RFC 5880 (probes). The machine is told facts and never assumes that an effect
  * happened. Invariants are numbered in doc/invariants.md.
  */
-import {
-  type Address,
-  compareAddresses,
-  type Endpoint,
-  familyOf,
-  hostPrefix,
-  type Prefix,
-} from "../net/address.js";
+import { type Address, compareAddresses, type Endpoint, hostPrefix, type Prefix } from "../net/address.js";
 import type { PublicKey } from "../net/key.js";
 import { unreachable } from "../net/result.js";
 import { ZERO_ID } from "../wire/control/codec.js";
 import type { Epochs, ExchangeBody, Id64, ReplyBody, RequestBody } from "../wire/control/message.js";
 import type { Probe } from "../wire/probe.js";
-import type { AliasPool } from "./aliases.js";
 import type { Correspondent, Identity, Outcome } from "./control.js";
-import type {
-  Milestone,
-  Output,
-  Path,
-  PeerStatus,
-  RouteState,
-  RoutingView,
-  ShortcutStatus,
-  Stage,
-} from "./events.js";
+import type { Milestone, PeerStatus, RouteState, ShortcutStatus, Stage } from "./events.js";
 import { linkLocalOf } from "./linklocal.js";
+import { Offers, type OffersHost } from "./offers.js";
 import type { Parameters } from "./parameters.js";
 import { Prober } from "./prober.js";
 
 /** What a machine needs of its engine. */
-export interface Host {
+export interface Host extends OffersHost {
   readonly self: Identity;
   readonly parameters: Parameters;
-  readonly routing: RoutingView;
-  readonly aliases: AliasPool;
   readonly overlayMtu: number;
   random(): number;
-  emit(output: Output): void;
   request(now: number, to: Address, body: RequestBody, done: (now: number, outcome: Outcome) => void): Id64;
   cancel(id: Id64): void;
   nextEpoch(): number;
@@ -66,8 +47,6 @@ export interface Host {
   ): void;
   /** Whether traffic still wants this owner. */
   isHot(prefixes: readonly Prefix[]): boolean;
-  /** The owner by whose machine a prefix is still offered or being taken back; a daemon takes one offer for a prefix. */
-  offeredFor(prefix: Prefix): Address | undefined;
   /** Bits per second below which a shortcut is idle. */
   readonly lowRate: number;
   directUsable(): { readonly usable: boolean; readonly reason: string };
@@ -76,15 +55,6 @@ export interface Host {
 export interface Attested {
   readonly prefixes: readonly Prefix[];
   readonly generation: Id64;
-}
-
-interface Offer {
-  readonly prefix: Prefix;
-  readonly alias: Address;
-  readonly underneath: Prefix;
-  selected: boolean;
-  reason: string;
-  path: Path;
 }
 
 interface Peer {
@@ -120,9 +90,7 @@ export class Shortcut {
   private epochs: { mine: number; yours: number };
   private peer: Peer | undefined;
   private attested: Attested | undefined;
-  private readonly offers = new Map<Prefix, Offer>();
-  /** Offers that were withdrawn while the FIB still showed their alias: their alias is released when it does not. */
-  private readonly leaving = new Map<Prefix, Offer>();
+  private readonly offers: Offers;
   private remoteSelected = false;
   private saidSelected: boolean | undefined;
   private remoteReason = "";
@@ -132,7 +100,6 @@ export class Shortcut {
   private peerState: "none" | "wanted" | "applied" | "removing" = "none";
   private handshakeSeen = false;
   private prober: Prober | undefined;
-  private onDirect = false;
   private flippedShown = false;
   private transfer: { at: number; bytes: number } | undefined;
   private rate: number | undefined;
@@ -140,9 +107,6 @@ export class Shortcut {
   private deadline: number | undefined;
   private refreshAt: number | undefined;
   private ending: Return | undefined;
-  private readonly overridden = new Set<Prefix>();
-  /** Every alias of this attempt, those of former next hops too: the FIB may still go by them. */
-  private readonly aliasesHeld = new Set<Address>();
   private readonly requests = new Map<string, Id64>();
   private endpointInUse: Endpoint | undefined;
   private offeredCandidates: readonly Endpoint[] = [];
@@ -160,6 +124,7 @@ export class Shortcut {
     this.since = now;
     this.busySince = now;
     this.epochs = { mine: host.nextEpoch(), yours: 0 };
+    this.offers = new Offers(host, owner);
   }
 
   // ------------------------------------------------------------------------------------------ stages
@@ -171,11 +136,8 @@ export class Shortcut {
     this.reason = reason;
     this.deadline = undefined;
     this.refreshAt = undefined;
-    const prefixes = [...this.offers.keys()];
-    this.host.emit({
-      kind: "transition",
-      transition: { owner: this.owner, stage, previous, reason, prefixes },
-    });
+    const transition = { owner: this.owner, stage, previous, reason, prefixes: this.offers.prefixes };
+    this.host.emit({ kind: "transition", transition });
   }
 
   /** A destination of this owner is hot and the hub has said what the owner owns. */
@@ -247,72 +209,18 @@ export class Shortcut {
     this.enter(now, "offered", "waiting for the daemons");
     this.deadline = now + this.host.parameters.offerTimeout;
     this.refreshAt = now + this.host.parameters.refresh;
-    const refusals = this.updateOffers();
-    if (this.offers.size === 0) this.fail(now, refusals[0] ?? `the hub attests no prefix for ${this.owner}`);
-  }
-
-  /** Brings the offers in line with attestation and underneath. Returns why prefixes are not offered. */
-  private updateOffers(): string[] {
-    const refusals: string[] = [];
-    const wanted = new Set<Prefix>();
-    for (const prefix of this.attested?.prefixes ?? []) {
-      if (prefix === hostPrefix(this.owner)) continue;
-      const u = this.host.routing.underneath(prefix);
-      if ("refusal" in u) {
-        refusals.push(u.refusal);
-        continue;
-      }
-      const holder = this.host.offeredFor(prefix);
-      if (holder !== undefined && holder !== this.owner) {
-        refusals.push(`${prefix} moved here from ${holder}, whose offer is still being taken back`);
-        continue;
-      }
-      const alias = this.host.aliases.acquire(this.owner, u.nextHop, familyOf(prefix));
-      if (alias === undefined) {
-        refusals.push(
-          `no alias next hop for ${prefix}: the pool is used up, or not configured for its family`,
-        );
-        continue;
-      }
-      this.aliasesHeld.add(alias);
-      wanted.add(prefix);
-      const before = this.offers.get(prefix);
-      if (before !== undefined && before.alias === alias && before.underneath === u.prefix) continue;
-      this.host.emit({ kind: "alias", alias, to: this.onDirect ? "direct" : "overlay" });
-      this.host.emit({ kind: "offer", prefix, alias, underneath: u.prefix });
-      this.leaving.delete(prefix);
-      this.offers.set(prefix, {
-        prefix,
-        alias,
-        underneath: u.prefix,
-        selected: before?.selected ?? false,
-        reason: before?.reason ?? "waiting for the daemon",
-        path: before?.path ?? "none",
-      });
-    }
-    for (const offer of [...this.offers.values()]) if (!wanted.has(offer.prefix)) this.withdraw(offer);
-    return refusals;
-  }
-
-  private withdraw(offer: Offer): void {
-    this.host.emit({ kind: "withdraw", prefix: offer.prefix });
-    this.offers.delete(offer.prefix);
-    this.leaving.set(offer.prefix, offer);
-  }
-
-  private get selected(): boolean {
-    for (const o of this.offers.values()) if (o.selected) return true;
-    return false;
+    const refusals = this.offers.update(this.prefixes);
+    if (this.offers.empty) this.fail(now, refusals[0] ?? `the hub attests no prefix for ${this.owner}`);
   }
 
   /** Something that bears on selection changed: tell the other end, go forth or back. */
   private consider(now: number): void {
-    const selected = this.selected;
+    const { selected } = this.offers;
     switch (this.stage) {
       case "offered":
       case "refused": {
-        if (this.offers.size === 0) {
-          this.turnBack(now, { reason: "no route underneath any more", failure: false, tell: true });
+        if (this.offers.empty) {
+          this.turnBack(now, { reason: this.offers.refusal(), failure: false, tell: true });
           return;
         }
         this.tellSelected(now);
@@ -321,30 +229,21 @@ export class Shortcut {
       }
       case "connecting":
       case "direct":
-        if (!selected) {
-          const reason = this.offers.size === 0 ? "no route underneath any more" : this.localReason();
-          this.turnBack(now, { reason, failure: false, tell: true });
-        }
+        if (!selected) this.turnBack(now, { reason: this.offers.refusal(), failure: false, tell: true });
         return;
       default:
         return;
     }
   }
 
-  private localReason(): string {
-    for (const o of this.offers.values()) if (!o.selected && o.reason !== "") return o.reason;
-    return "not selected by the daemon";
-  }
-
   private tellSelected(now: number, again = false): void {
-    const selected = this.selected;
+    const { selected } = this.offers;
     if (this.saidSelected === selected && !again) return;
-    if (selected && this.saidSelected !== true)
-      this.milestone("selected", [...this.offers.keys()].join(", "));
+    if (selected && this.saidSelected !== true) this.milestone("selected", this.offers.prefixes.join(", "));
     // before the deadline, "not yet" is no news
     if (!selected && this.saidSelected === undefined && !again) return;
     this.saidSelected = selected;
-    const reason = selected ? "" : this.localReason();
+    const reason = selected ? "" : this.offers.refusal();
     this.send(now, "selected", { kind: "selected", epochs: this.epochs, selected, reason }, (t, o) =>
       this.afterTelling(t, o),
     );
@@ -498,10 +397,9 @@ export class Shortcut {
     this.milestone("path-proven", rtt);
     this.enter(now, "direct", rtt);
     this.busySince = now;
-    this.onDirect = true;
     this.flippedShown = false;
     this.milestone("flipping", "");
-    for (const alias of this.aliasesHeld) this.host.emit({ kind: "alias", alias, to: "direct" });
+    this.offers.point("direct");
     if (this.role === "responder" && this.peer !== undefined) {
       const want = {
         publicKey: this.peer.publicKey,
@@ -528,8 +426,7 @@ export class Shortcut {
     this.cancelRequests();
     this.ending = r;
     if (r.failure) this.setbacks.failures++;
-    this.onDirect = false;
-    for (const alias of this.aliasesHeld) this.host.emit({ kind: "alias", alias, to: "overlay" });
+    this.offers.point("overlay");
     if (this.prober !== undefined) this.sendProbe(now, this.prober, true);
     this.enter(now, "returning", r.reason);
     this.deadline = now + this.host.parameters.overrideAfter;
@@ -538,14 +435,10 @@ export class Shortcut {
     this.checkReturned(now);
   }
 
-  private stillDirect(): Offer[] {
-    return [...this.offers.values(), ...this.leaving.values()].filter((o) => o.path === "direct");
-  }
-
   private checkReturned(now: number): void {
-    if (this.stage !== "returning" || this.stillDirect().length > 0) return;
+    if (this.stage !== "returning" || this.offers.stillDirect().length > 0) return;
     this.milestone("flipped-back", this.ending?.reason ?? "");
-    for (const offer of [...this.offers.values()]) this.withdraw(offer);
+    this.offers.withdrawAll();
     this.enter(now, "draining", this.ending?.reason ?? "");
     if (this.peer !== undefined && !this.saidFlipped) {
       this.saidFlipped = true;
@@ -563,9 +456,8 @@ export class Shortcut {
 
   /** The drain is over: the peer goes, unless a FIB route still points at it (a daemon that is dead and came back). */
   private finishDrain(now: number): void {
-    const still = this.stillDirect();
-    if (still.length > 0) {
-      for (const o of still) this.override(o.prefix, true);
+    if (this.offers.stillDirect().length > 0) {
+      this.offers.overrideStillDirect();
       this.deadline = now + this.host.parameters.drain;
       return;
     }
@@ -574,12 +466,7 @@ export class Shortcut {
       this.host.emit({ kind: "unpeer", owner: this.owner, publicKey: this.peer.publicKey });
       this.milestone("peer-removed", "");
     }
-    for (const alias of this.aliasesHeld) {
-      this.host.emit({ kind: "alias", alias, to: "absent" });
-      this.host.aliases.release(alias);
-    }
-    this.aliasesHeld.clear();
-    this.leaving.clear();
+    this.offers.release();
     this.rest(now);
   }
 
@@ -623,35 +510,15 @@ export class Shortcut {
     this.epochs = { mine: this.host.nextEpoch(), yours: 0 };
   }
 
-  private override(prefix: Prefix, want: boolean): void {
-    if (this.overridden.has(prefix) === want) return;
-    if (want) this.overridden.add(prefix);
-    else this.overridden.delete(prefix);
-    this.host.emit({ kind: "override", prefix, want });
-    if (want)
-      this.milestone(
-        "override",
-        `${prefix}: the FIB did not follow, a route of our own holds it on the overlay`,
-      );
-  }
-
   // ------------------------------------------------------------------------------------------ facts
 
   routeState(now: number, s: RouteState): void {
-    if (s.daemonPath !== "direct") this.override(s.prefix, false);
-    const offer = this.offers.get(s.prefix) ?? this.leaving.get(s.prefix);
-    if (offer === undefined) return;
-    if (offer.selected && !s.selected && this.offers.has(s.prefix))
-      this.host.emit({ kind: "explain", prefix: offer.prefix, alias: offer.alias });
-    offer.selected = s.selected;
-    offer.path = s.path;
-    if (s.reason !== "") offer.reason = s.reason;
-    if (s.selected) offer.reason = "";
+    if (!this.offers.observe(s)) return;
     if (this.stage === "direct" && !this.flippedShown && s.path === "direct") {
       this.flippedShown = true;
       this.milestone("flipped", s.prefix);
     }
-    if (s.harmful && this.offers.has(s.prefix)) {
+    if (s.harmful && this.offers.stands(s.prefix)) {
       this.turnBack(now, { reason: s.reason, failure: true, tell: true });
       return;
     }
@@ -660,10 +527,7 @@ export class Shortcut {
   }
 
   explained(prefix: Prefix, reason: string): void {
-    const offer = this.offers.get(prefix);
-    if (offer === undefined || offer.selected) return;
-    offer.reason = reason;
-    if (this.stage === "refused") this.reason = reason;
+    if (this.offers.explained(prefix, reason) && this.stage === "refused") this.reason = reason;
   }
 
   underneathChanged(now: number): void {
@@ -672,7 +536,7 @@ export class Shortcut {
       case "refused":
       case "connecting":
       case "direct":
-        this.updateOffers();
+        this.offers.update(this.prefixes);
         this.consider(now);
         return;
       default:
@@ -681,10 +545,7 @@ export class Shortcut {
 
   /** The offers session is gone: the daemon has dropped every offer. */
   sessionDown(now: number, reason: string): void {
-    for (const o of this.offers.values()) {
-      o.selected = false;
-      o.reason = reason;
-    }
+    this.offers.dropped(reason);
     this.consider(now);
   }
 
@@ -715,7 +576,7 @@ export class Shortcut {
 
   /** Nothing in the kernel needs this machine any more. */
   get finished(): boolean {
-    return this.stage === "gone" && this.overridden.size === 0;
+    return this.stage === "gone" && !this.offers.overriding;
   }
 
   get prefixes(): readonly Prefix[] {
@@ -727,16 +588,7 @@ export class Shortcut {
   }
 
   offersPrefix(prefix: Prefix): boolean {
-    return this.offers.has(prefix) || this.leaving.has(prefix) || this.overridden.has(prefix);
-  }
-
-  get hasPeer(): boolean {
-    return this.peerState === "wanted" || this.peerState === "applied";
-  }
-
-  /** For eviction: bits per second by the direct path. */
-  get directRate(): number {
-    return this.rate ?? 0;
+    return this.offers.holds(prefix);
   }
 
   // ------------------------------------------------------------------------------------------ the other end's messages
@@ -908,7 +760,7 @@ export class Shortcut {
         return;
       }
       case "returning":
-        for (const o of this.stillDirect()) this.override(o.prefix, true);
+        this.offers.overrideStillDirect();
         this.deadline = now + this.host.parameters.overrideAfter;
         return;
       case "draining":
@@ -922,16 +774,13 @@ export class Shortcut {
   }
 
   private refuse(now: number): void {
-    const local = this.selected;
+    const local = this.offers.selected;
     const reason = local
       ? `the owner's daemon: ${this.remoteReason === "" ? "did not select our prefixes" : this.remoteReason}`
-      : this.localReason();
+      : this.offers.refusal();
     this.enter(now, "refused", reason);
     this.refreshAt = now + this.host.parameters.refresh;
-    if (!local) {
-      for (const o of this.offers.values())
-        this.host.emit({ kind: "explain", prefix: o.prefix, alias: o.alias });
-    }
+    if (!local) this.offers.explainAll();
     this.tellSelected(now, true);
   }
 
@@ -949,17 +798,14 @@ export class Shortcut {
         failure: false,
         tell: true,
       });
-    else if (this.stage === "refused" && !this.selected) {
-      for (const o of this.offers.values())
-        this.host.emit({ kind: "explain", prefix: o.prefix, alias: o.alias });
-    }
+    else if (this.stage === "refused" && !this.offers.selected) this.offers.explainAll();
   }
 
   private sendProbe(now: number, prober: Prober, down: boolean): void {
     if (this.peer === undefined || this.peerState !== "applied") return;
     const probe = prober.next(now, this.host.random(), {
       accepted: this.attested?.generation ?? ZERO_ID,
-      flipped: this.onDirect,
+      flipped: this.offers.onDirect,
       down,
     });
     this.host.emit({ kind: "probe", owner: this.owner, publicKey: this.peer.publicKey, probe });
@@ -999,13 +845,7 @@ export class Shortcut {
       since: this.since,
       origin: this.origin,
       reason: this.reason,
-      prefixes: [...this.offers.values()].map((o) => ({
-        prefix: o.prefix,
-        alias: o.alias,
-        selected: o.selected,
-        path: o.path,
-        reason: o.reason,
-      })),
+      prefixes: this.offers.rows(),
       publicKey: this.peer?.publicKey,
       bootId: this.peer?.bootId,
       endpoint: this.endpointInUse,
