@@ -60,12 +60,19 @@ export function figures(
   const before = paths.received.changes.filter((c) => c.sentAt < from).at(-1);
   const latest = paths.received.changes.filter((c) => c.sentAt >= from && c.sentAt < to).at(-1);
   const end = latest ?? before;
+  // after an outage the first packets may come by the way by which the last ones came
+  const heard = mine.find((s) => s.hub + s.direct > 0);
+  const silent = heard === undefined || heard === mine[0] ? 0 : Math.max(0, heard.at - from);
   return {
     sent: sum((s) => s.sent),
     lost: sum((s) => s.lost),
     duplicated: sum((s) => s.duplicated),
     settled:
-      way === undefined || end?.path !== way ? undefined : latest === undefined ? 0 : latest.sentAt - from,
+      way === undefined || end?.path !== way
+        ? undefined
+        : latest === undefined
+          ? silent
+          : latest.sentAt - from,
     outage: first === undefined || last === undefined ? 0 : last.at - first.at + paths.width,
   };
 }

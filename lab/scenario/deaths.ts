@@ -93,7 +93,7 @@ const daemonDeath = (
     name,
     description: `kill -9 of ${title} on A; the direct path is cut while it is dead; healed and restarted`,
     only: daemon,
-    ...(loses ? { unrouted: "c" as const } : {}),
+    ...(loses ? { unrouted: ["c"] as const } : {}),
     script: async (stage) => {
       const { site } = stage;
       await stage.step({
@@ -181,7 +181,7 @@ const interfaceDeath = (
 const overlayDown: Scenario = {
   name: "overlay-down",
   description: "wg0 of A is down for 30 s, and up again",
-  unrouted: "c",
+  unrouted: ["a", "c"],
   script: async (stage) => {
     await stage.step({
       name: "wg0 of A goes down",
@@ -206,7 +206,7 @@ const overlayDown: Scenario = {
 const hubReboot: Scenario = {
   name: "hub-reboot",
   description: "the hub loses everything at once (shortcutd, daemon, WireGuard, nftables) and comes back",
-  unrouted: "c",
+  unrouted: ["a", "c"],
   script: async (stage) => {
     await stage.step({
       name: "the hub reboots",

@@ -64,7 +64,10 @@ export interface Scenario {
   readonly size?: number;
   /** The script itself starts what is needed to go direct. */
   readonly cold?: boolean;
-  /** A spoke that has no route to the other site for a time, of its own daemons' doing: what leaves it then is counted, not judged. */
-  readonly unrouted?: Spoke;
+  /**
+   * Spokes whose daemons have no route to the other site for a time, as they would have none without shortcutd: what their default route
+   * then sends to the underlay is counted, not judged.
+   */
+  readonly unrouted?: readonly Spoke[];
   readonly script: (stage: Stage) => Promise<void>;
 }

@@ -68,6 +68,11 @@ describe("the account of a step", () => {
     expect(figures(cut, 1500, 2000, "hub")).toMatchObject({ settled: 0, lost: 0, outage: 0 });
   });
 
+  it("counts an outage when the path before it and after it is the same", () => {
+    const gap = flow([...every(0, 100, "direct"), ...every(100, 180, "lost"), ...every(180, 300, "direct")]);
+    expect(figures(gap, 100, 300, "direct")).toMatchObject({ settled: 80, lost: 80 });
+  });
+
   it("counts copies apart from losses, by the time of sending", () => {
     const twice = flow([
       { at: 5, way: "hub", copies: 3 },
