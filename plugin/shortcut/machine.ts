@@ -14,29 +14,20 @@
  * After RFC 2332 (resolution, purge) and RFC 5880 (probes). The machine is told facts and never assumes that an effect
  * happened. Invariants are numbered in doc/invariants.md.
  */
-import { type Address, compareAddresses, type Endpoint, hostPrefix, type Prefix } from "../net/address.js";
+import type { Address, Prefix } from "../net/address.js";
 import type { PublicKey } from "../net/key.js";
 import { unreachable } from "../net/result.js";
 import { ZERO_ID } from "../wire/control/codec.js";
-import type { Epochs, ExchangeBody, Id64, ReplyBody, RequestBody } from "../wire/control/message.js";
+import type { ExchangeBody, Id64, ReplyBody, RequestBody } from "../wire/control/message.js";
 import type { Probe } from "../wire/probe.js";
-import type { Correspondent, Identity, Outcome } from "./control.js";
+import type { Correspondent, Outcome } from "./control.js";
 import type { Milestone, PeerStatus, RouteState, ShortcutStatus, Stage } from "./events.js";
-import { linkLocalOf } from "./linklocal.js";
 import { Offers, type OffersHost } from "./offers.js";
-import type { Parameters } from "./parameters.js";
-import { Prober } from "./prober.js";
+import { OtherEnd, type OtherEndHost } from "./otherend.js";
+import { Tunnel, type TunnelHost } from "./tunnel.js";
 
 /** What a machine needs of its engine. */
-export interface Host extends OffersHost {
-  readonly self: Identity;
-  readonly parameters: Parameters;
-  readonly overlayMtu: number;
-  random(): number;
-  request(now: number, to: Address, body: RequestBody, done: (now: number, outcome: Outcome) => void): Id64;
-  cancel(id: Id64): void;
-  nextEpoch(): number;
-  candidates(): readonly Endpoint[];
+export interface Host extends OffersHost, OtherEndHost, TunnelHost {
   /** Generation of this router's own prefixes, as the hub attests them; undefined until the hub said. */
   selfGeneration(): Id64 | undefined;
   /** Asks the hub what the owner owns. */
@@ -47,21 +38,12 @@ export interface Host extends OffersHost {
   ): void;
   /** Whether traffic still wants this owner. */
   isHot(prefixes: readonly Prefix[]): boolean;
-  /** Bits per second below which a shortcut is idle. */
-  readonly lowRate: number;
   directUsable(): { readonly usable: boolean; readonly reason: string };
 }
 
 export interface Attested {
   readonly prefixes: readonly Prefix[];
   readonly generation: Id64;
-}
-
-interface Peer {
-  readonly publicKey: PublicKey;
-  readonly bootId: Id64;
-  readonly candidates: readonly Endpoint[];
-  readonly mtu: number;
 }
 
 /** Whether the other end shall hear of it, and what follows. */
@@ -87,29 +69,14 @@ export class Shortcut {
   stage: Stage = "resolving";
   since: number;
   reason = "";
-  private epochs: { mine: number; yours: number };
-  private peer: Peer | undefined;
   private attested: Attested | undefined;
   private readonly offers: Offers;
-  private remoteSelected = false;
-  private saidSelected: boolean | undefined;
-  private remoteReason = "";
-  private remoteReady = false;
-  private remoteFlipped = false;
-  private saidFlipped = false;
-  private peerState: "none" | "wanted" | "applied" | "removing" = "none";
-  private handshakeSeen = false;
-  private prober: Prober | undefined;
+  private readonly them: OtherEnd;
+  private tunnel: Tunnel | undefined;
   private flippedShown = false;
-  private transfer: { at: number; bytes: number } | undefined;
-  private rate: number | undefined;
-  private busySince: number;
   private deadline: number | undefined;
   private refreshAt: number | undefined;
   private ending: Return | undefined;
-  private readonly requests = new Map<string, Id64>();
-  private endpointInUse: Endpoint | undefined;
-  private offeredCandidates: readonly Endpoint[] = [];
   /** The boot of the other end with which the direct path failed, during the pause after it. */
   private held: Id64 | undefined;
 
@@ -122,8 +89,7 @@ export class Shortcut {
     readonly setbacks: Setbacks,
   ) {
     this.since = now;
-    this.busySince = now;
-    this.epochs = { mine: host.nextEpoch(), yours: 0 };
+    this.them = new OtherEnd(host, owner);
     this.offers = new Offers(host, owner);
   }
 
@@ -154,7 +120,7 @@ export class Shortcut {
       if ("refusal" in r) this.fail(t, r.refusal);
       else {
         this.attested = r;
-        if (this.peer === undefined) this.beginExchange(t, "resolved");
+        if (this.them.peer === undefined) this.beginExchange(t, "resolved");
         else this.announce(t);
       }
     });
@@ -162,13 +128,13 @@ export class Shortcut {
 
   private beginExchange(now: number, why: string): void {
     this.enter(now, "exchanging", why);
-    this.send(now, "exchange", { kind: "exchange", ...this.exchangeBody() }, (t, outcome) => {
+    this.them.send(now, "exchange", { kind: "exchange", ...this.them.exchangeBody() }, (t, outcome) => {
       if (this.stage !== "exchanging") return;
       if (outcome.kind === "timeout")
         this.fail(t, `${this.owner} does not answer: is shortcutd running there?`);
       else if (outcome.body.kind === "exchanged") {
         const b = outcome.body;
-        if (b.epochs.yours !== this.epochs.mine) this.fail(t, "the owner answered another attempt");
+        if (b.epochs.yours !== this.them.epochs.mine) this.fail(t, "the owner answered another attempt");
         else {
           this.adopt(outcome.from, b);
           this.announce(t);
@@ -182,24 +148,8 @@ export class Shortcut {
     });
   }
 
-  private exchangeBody(): ExchangeBody {
-    // one list an attempt: the roles follow from what both ends know
-    if (this.offeredCandidates.length === 0) this.offeredCandidates = this.host.candidates().slice(0, 8);
-    return {
-      epochs: { ...this.epochs },
-      candidates: this.offeredCandidates,
-      mtu: this.host.overlayMtu,
-    };
-  }
-
   private adopt(from: Correspondent, b: ExchangeBody): void {
-    this.epochs = { mine: this.epochs.mine, yours: b.epochs.mine };
-    this.peer = {
-      publicKey: from.publicKey,
-      bootId: from.bootId,
-      candidates: b.candidates,
-      mtu: b.mtu,
-    };
+    this.them.adopt(from, b);
     this.setbacks.deferrals = 0;
     this.milestone("exchanged", `key ${from.publicKey.slice(0, 8)}…, ${b.candidates.length} candidate(s)`);
   }
@@ -224,7 +174,7 @@ export class Shortcut {
           return;
         }
         this.tellSelected(now);
-        if (selected && this.remoteSelected) this.connect(now);
+        if (selected && this.them.selected) this.connect(now);
         return;
       }
       case "connecting":
@@ -238,13 +188,15 @@ export class Shortcut {
 
   private tellSelected(now: number, again = false): void {
     const { selected } = this.offers;
-    if (this.saidSelected === selected && !again) return;
-    if (selected && this.saidSelected !== true) this.milestone("selected", this.offers.prefixes.join(", "));
+    const { told } = this.them;
+    if (told.selected === selected && !again) return;
+    if (selected && told.selected !== true) this.milestone("selected", this.offers.prefixes.join(", "));
     // before the deadline, "not yet" is no news
-    if (!selected && this.saidSelected === undefined && !again) return;
-    this.saidSelected = selected;
+    if (!selected && told.selected === undefined && !again) return;
+    told.selected = selected;
     const reason = selected ? "" : this.offers.refusal();
-    this.send(now, "selected", { kind: "selected", epochs: this.epochs, selected, reason }, (t, o) =>
+    const { epochs } = this.them;
+    this.them.send(now, "selected", { kind: "selected", epochs, selected, reason }, (t, o) =>
       this.afterTelling(t, o),
     );
   }
@@ -260,112 +212,60 @@ export class Shortcut {
 
   // ------------------------------------------------------------------------------------------ the tunnel
 
-  /** The lower overlay address starts the handshake, unless only one end can be reached: then the other starts. */
-  private get role(): "initiator" | "responder" {
-    const here = this.offeredCandidates.length > 0;
-    const there = (this.peer?.candidates.length ?? 0) > 0;
-    if (here !== there) return there ? "initiator" : "responder";
-    return compareAddresses(this.host.self.address, this.owner) < 0 ? "initiator" : "responder";
-  }
-
   private connect(now: number): void {
-    const usable = this.host.directUsable();
-    const peer = this.peer;
+    const { peer } = this.them;
     if (peer === undefined) return;
-    if (!usable.usable) {
-      this.turnBack(now, { reason: usable.reason, failure: true, tell: true });
+    const { usable, reason } = this.host.directUsable();
+    if (!usable) {
+      this.turnBack(now, { reason, failure: true, tell: true });
       return;
     }
-    if (this.offeredCandidates.length === 0 && peer.candidates.length === 0) {
+    if (!this.them.reachable) {
       const reason = "neither end knows its public endpoint yet: no hub has heard the direct interfaces";
       this.turnBack(now, { reason, failure: true, tell: true });
       return;
     }
     this.enter(now, "connecting", "both daemons selected");
     this.deadline = now + this.host.parameters.connectTimeout;
-    this.prober = new Prober({
-      bootId: this.host.self.bootId,
-      epochs: { ...this.epochs },
-      peerBootId: peer.bootId,
-      interval: this.host.parameters.probeInterval,
-      multiplier: this.host.parameters.probeMultiplier,
-      fullSize: Math.min(this.host.overlayMtu, peer.mtu) - 48, // IPv6 and UDP headers
-    });
-    this.handshakeSeen = false;
-    if (this.role === "responder" || this.remoteReady) this.configurePeer();
-  }
-
-  private configurePeer(): void {
-    const peer = this.peer;
-    if (peer === undefined || this.peerState !== "none") return;
-    this.peerState = "wanted";
-    this.endpointInUse = peer.candidates[0];
-    this.host.emit({
-      kind: "peer",
-      owner: this.owner,
-      want: {
-        publicKey: peer.publicKey,
-        endpoint: this.endpointInUse,
-        allowedIps: this.allowedIps(peer),
-        // the initiator's keepalive is what starts the handshake; crossed initiations would cost five seconds
-        keepalive: this.role === "initiator" ? this.host.parameters.peerKeepalive : 0,
-      },
-    });
-  }
-
-  private allowedIps(peer: Peer): readonly Prefix[] {
-    const own = [hostPrefix(this.owner), hostPrefix(linkLocalOf(peer.publicKey))];
-    return [...own, ...(this.attested?.prefixes ?? []).filter((p) => !own.includes(p))];
+    const { owner, prefixes } = this;
+    const { epochs, role } = this.them;
+    const accepted = this.attested?.generation ?? ZERO_ID;
+    this.tunnel = new Tunnel(this.host, { owner, peer, epochs, role, prefixes, accepted }, now);
+    if (role === "responder" || this.them.ready) this.tunnel.configure();
   }
 
   peerApplied(now: number, error: string | undefined): void {
-    if (this.peerState === "removing" || this.peerState === "none") return;
+    const { tunnel } = this;
+    if (tunnel === undefined || !tunnel.configured) return;
+    const news = tunnel.markApplied();
     if (error !== undefined) {
-      this.peerState = "applied"; // it may exist: it is removed on the way back
       this.turnBack(now, { reason: `cannot configure the peer: ${error}`, failure: true, tell: true });
       return;
     }
-    if (this.peerState !== "wanted") return;
-    this.peerState = "applied";
-    this.milestone("peer-created", this.role);
+    if (!news) return;
+    this.milestone("peer-created", tunnel.role);
     if (this.stage !== "connecting") return;
-    if (this.role === "responder")
-      this.send(now, "ready", { kind: "ready", epochs: this.epochs }, (t, o) => this.afterTelling(t, o));
-    else this.prober?.start(now);
+    if (tunnel.role === "initiator") tunnel.prober.start(now);
+    else {
+      const { epochs } = this.them;
+      this.them.send(now, "ready", { kind: "ready", epochs }, (t, o) => this.afterTelling(t, o));
+    }
   }
 
   peerStatus(now: number, s: PeerStatus): void {
-    if (s.lastHandshake > 0 && !this.handshakeSeen && this.stage === "connecting") {
-      this.handshakeSeen = true;
-      this.milestone(
-        "handshake",
-        s.endpoint === undefined ? "" : `${s.endpoint.address} port ${s.endpoint.port}`,
-      );
-    }
-    if (s.endpoint !== undefined) this.endpointInUse = s.endpoint;
-    const bytes = s.rxBytes + s.txBytes;
-    const before = this.transfer;
-    this.transfer = { at: now, bytes };
-    if (before === undefined || now <= before.at || bytes < before.bytes) return;
-    this.rate = ((bytes - before.bytes) * 8000) / (now - before.at);
-    if (this.rate >= this.host.lowRate) this.busySince = now;
+    this.tunnel?.observe(now, s, this.stage === "connecting");
   }
 
   handleProbe(now: number, probe: Probe): void {
-    const prober = this.prober;
-    if (prober === undefined || (this.stage !== "connecting" && this.stage !== "direct")) return;
-    if (!prober.receive(now, probe)) return;
-    if (this.role === "responder" && this.stage === "connecting" && this.peerState === "applied")
-      prober.start(now);
-    this.judge(now);
+    if (this.stage !== "connecting" && this.stage !== "direct") return;
+    if (this.tunnel?.receive(now, probe, this.stage === "connecting") === true) this.judge(now, this.tunnel);
   }
 
-  private judge(now: number): void {
-    const prober = this.prober;
-    if (prober === undefined) return;
+  private judge(now: number, tunnel: Tunnel): void {
+    const { prober } = tunnel;
     const verdict = prober.verdict(now, this.host.selfGeneration() ?? ZERO_ID);
     if (this.stage === "connecting") {
-      if (verdict === "proven" && this.peerState === "applied") this.flip(now, prober);
+      if (verdict === "proven" && tunnel.applied) this.flip(now, tunnel);
       return;
     }
     if (this.stage !== "direct") return;
@@ -392,23 +292,16 @@ export class Shortcut {
     }
   }
 
-  private flip(now: number, prober: Prober): void {
-    const rtt = prober.roundTrip === undefined ? "" : `round trip ${prober.roundTrip.toFixed(1)} ms`;
+  private flip(now: number, tunnel: Tunnel): void {
+    const { roundTrip } = tunnel.prober;
+    const rtt = roundTrip === undefined ? "" : `round trip ${roundTrip.toFixed(1)} ms`;
     this.milestone("path-proven", rtt);
     this.enter(now, "direct", rtt);
-    this.busySince = now;
+    tunnel.busyAt = now;
     this.flippedShown = false;
     this.milestone("flipping", "");
     this.offers.point("direct");
-    if (this.role === "responder" && this.peer !== undefined) {
-      const want = {
-        publicKey: this.peer.publicKey,
-        endpoint: undefined,
-        allowedIps: this.allowedIps(this.peer),
-        keepalive: this.host.parameters.peerKeepalive,
-      };
-      this.host.emit({ kind: "peer", owner: this.owner, want });
-    }
+    tunnel.keepAlive();
   }
 
   // ------------------------------------------------------------------------------------------ the way back
@@ -423,15 +316,16 @@ export class Shortcut {
         return;
       default:
     }
-    this.cancelRequests();
+    this.them.cancelRequests();
     this.ending = r;
     if (r.failure) this.setbacks.failures++;
     this.offers.point("overlay");
-    if (this.prober !== undefined) this.sendProbe(now, this.prober, true);
+    this.tunnel?.probe(now, { flipped: false, down: true });
     this.enter(now, "returning", r.reason);
     this.deadline = now + this.host.parameters.overrideAfter;
-    if (this.peer === undefined) this.remoteFlipped = true;
-    else if (r.tell) this.tell(now, { kind: "withdraw", epochs: this.epochs, reason: r.reason });
+    const { peer, epochs } = this.them;
+    if (peer === undefined) this.them.flipped = true;
+    else if (r.tell) this.farewell(now, { kind: "withdraw", epochs, reason: r.reason });
     this.checkReturned(now);
   }
 
@@ -440,17 +334,19 @@ export class Shortcut {
     this.milestone("flipped-back", this.ending?.reason ?? "");
     this.offers.withdrawAll();
     this.enter(now, "draining", this.ending?.reason ?? "");
-    if (this.peer !== undefined && !this.saidFlipped) {
-      this.saidFlipped = true;
-      this.tell(now, { kind: "flipped", epochs: this.epochs });
+    const { peer, told, epochs } = this.them;
+    if (peer !== undefined && !told.flipped) {
+      told.flipped = true;
+      this.farewell(now, { kind: "flipped", epochs });
     }
-    const awaited = this.remoteFlipped || this.peerState === "none" ? 0 : this.host.parameters.remoteHold;
+    const awaited =
+      this.them.flipped || this.tunnel?.configured !== true ? 0 : this.host.parameters.remoteHold;
     this.deadline = now + awaited + this.host.parameters.drain;
   }
 
   private otherFlipped(now: number): void {
-    this.remoteFlipped = true;
-    if (this.stage === "draining" && this.peerState !== "none")
+    this.them.flipped = true;
+    if (this.stage === "draining" && this.tunnel?.configured === true)
       this.deadline = Math.min(this.deadline ?? Number.POSITIVE_INFINITY, now + this.host.parameters.drain);
   }
 
@@ -461,11 +357,7 @@ export class Shortcut {
       this.deadline = now + this.host.parameters.drain;
       return;
     }
-    if (this.peer !== undefined && this.peerState !== "none" && this.peerState !== "removing") {
-      this.peerState = "removing";
-      this.host.emit({ kind: "unpeer", owner: this.owner, publicKey: this.peer.publicKey });
-      this.milestone("peer-removed", "");
-    }
+    this.tunnel?.remove();
     this.offers.release();
     this.rest(now);
   }
@@ -473,7 +365,7 @@ export class Shortcut {
   private rest(now: number): void {
     const p = this.host.parameters;
     const reason = this.ending?.reason ?? this.reason;
-    const held = this.ending?.hold === true ? this.peer?.bootId : undefined;
+    const held = this.ending?.hold === true ? this.them.peer?.bootId : undefined;
     this.reset();
     this.held = held;
     this.enter(now, "backoff", reason);
@@ -484,30 +376,19 @@ export class Shortcut {
 
   /** Before any offer was made. */
   private fail(now: number, reason: string, failure = true): void {
-    this.turnBack(now, { reason, failure, tell: this.peer !== undefined });
+    this.turnBack(now, { reason, failure, tell: this.them.peer !== undefined });
   }
 
   private reset(): void {
-    this.cancelRequests();
-    this.prober?.stop();
-    this.prober = undefined;
-    this.peer = undefined;
+    this.them.startAnew();
+    this.tunnel = undefined;
     this.attested = undefined;
-    this.peerState = "none";
-    this.remoteSelected = false;
-    this.remoteReason = "";
-    this.remoteReady = false;
-    this.remoteFlipped = false;
-    this.saidFlipped = false;
-    this.saidSelected = undefined;
-    this.handshakeSeen = false;
     this.flippedShown = false;
-    this.transfer = undefined;
-    this.rate = undefined;
     this.ending = undefined;
-    this.endpointInUse = undefined;
-    this.offeredCandidates = [];
-    this.epochs = { mine: this.host.nextEpoch(), yours: 0 };
+  }
+
+  private farewell(now: number, body: RequestBody): void {
+    this.them.farewell(now, body, (t) => this.otherFlipped(t));
   }
 
   // ------------------------------------------------------------------------------------------ facts
@@ -584,7 +465,7 @@ export class Shortcut {
   }
 
   get publicKey(): PublicKey | undefined {
-    return this.peer?.publicKey;
+    return this.them.peer?.publicKey;
   }
 
   offersPrefix(prefix: Prefix): boolean {
@@ -593,44 +474,32 @@ export class Shortcut {
 
   // ------------------------------------------------------------------------------------------ the other end's messages
 
-  private current(e: Epochs): boolean {
-    return e.mine === this.epochs.yours && e.yours === this.epochs.mine;
-  }
-
   handleRequest(now: number, from: Correspondent, body: RequestBody): ReplyBody | undefined {
     if (body.kind === "exchange") return this.handleExchange(now, from, body);
     // it overtook the reply to our exchange
-    if (this.stage === "exchanging" && "epochs" in body && body.epochs.yours === this.epochs.mine)
+    if (this.stage === "exchanging" && "epochs" in body && body.epochs.yours === this.them.epochs.mine)
       return undefined;
-    if (
-      this.peer !== undefined &&
-      (from.bootId !== this.peer.bootId || from.publicKey !== this.peer.publicKey)
-    ) {
+    if (this.them.isAnother(from)) {
       this.turnBack(now, { reason: "the other end restarted", failure: false, tell: false });
       this.otherFlipped(now);
       return stale("another boot of this end is known");
     }
+    if ("epochs" in body && !this.them.isCurrent(body.epochs)) return stale(`${body.kind} of another epoch`);
     switch (body.kind) {
       case "selected":
-        if (!this.current(body.epochs)) return stale("selected of another epoch");
         this.handleSelected(now, body.selected, body.reason);
         return { kind: "ack" };
       case "ready":
-        if (!this.current(body.epochs)) return stale("ready of another epoch");
-        this.remoteReady = true;
-        if (!this.remoteSelected) this.handleSelected(now, true, "");
-        if (this.stage === "connecting") this.configurePeer();
+        this.them.ready = true;
+        if (!this.them.selected) this.handleSelected(now, true, "");
+        if (this.stage === "connecting") this.tunnel?.configure();
         return { kind: "ack" };
-      case "withdraw":
-        if (!this.current(body.epochs)) return stale("withdraw of another epoch");
-        this.turnBack(now, {
-          reason: `the other end went back: ${body.reason}`,
-          failure: false,
-          tell: false,
-        });
+      case "withdraw": {
+        const reason = `the other end went back: ${body.reason}`;
+        this.turnBack(now, { reason, failure: false, tell: false });
         return { kind: "ack" };
+      }
       case "flipped":
-        if (!this.current(body.epochs)) return stale("flipped of another epoch");
         this.turnBack(now, { reason: "the other end went back", failure: false, tell: false });
         this.otherFlipped(now);
         return { kind: "ack" };
@@ -640,13 +509,13 @@ export class Shortcut {
   }
 
   private handleExchange(now: number, from: Correspondent, b: ExchangeBody): ReplyBody {
-    const reply = (): ReplyBody => ({ kind: "exchanged", ...this.exchangeBody() });
+    const reply = (): ReplyBody => ({ kind: "exchanged", ...this.them.exchangeBody() });
     switch (this.stage) {
       case "resolving":
       case "exchanging":
         this.adopt(from, b);
         if (this.stage === "exchanging" && this.attested !== undefined) {
-          this.cancelRequests();
+          this.them.cancelRequests();
           this.announce(now);
         }
         return this.stageNow() === "offered" || this.stageNow() === "resolving" ? reply() : busy(this.reason);
@@ -661,11 +530,11 @@ export class Shortcut {
       case "refused":
       case "connecting":
       case "direct": {
-        const same = this.epochs.yours === b.epochs.mine && this.peer?.bootId === from.bootId;
+        const { epochs, peer } = this.them;
         // a boot's epochs grow: what was delayed or is replayed must not take down what came after it
-        if (this.peer?.bootId === from.bootId && b.epochs.mine < this.epochs.yours)
+        if (peer?.bootId === from.bootId && b.epochs.mine < epochs.yours)
           return stale("exchange of an older epoch");
-        if (same && this.peer?.publicKey === from.publicKey) return reply();
+        if (!this.them.isAnother(from) && epochs.yours === b.epochs.mine) return reply();
         this.turnBack(now, { reason: "the other end started anew", failure: false, tell: false });
         this.otherFlipped(now);
         return busy("the former attempt is being taken down");
@@ -673,7 +542,7 @@ export class Shortcut {
       case "returning":
       case "draining":
       case "gone":
-        if (this.peer !== undefined && this.epochs.yours !== b.epochs.mine) this.otherFlipped(now);
+        if (this.them.peer !== undefined && this.them.epochs.yours !== b.epochs.mine) this.otherFlipped(now);
         return busy("the former attempt is being taken down");
       default:
         return unreachable(this.stage);
@@ -686,23 +555,22 @@ export class Shortcut {
   }
 
   private handleSelected(now: number, selected: boolean, reason: string): void {
-    if (selected && !this.remoteSelected) this.milestone("selected-by-owner", "");
-    this.remoteSelected = selected;
-    this.remoteReason = reason;
-    this.refreshedAt = now;
+    if (selected && !this.them.selected) this.milestone("selected-by-owner", "");
+    this.them.selected = selected;
+    this.them.reason = reason;
+    this.them.wantedAt = now;
     if (selected) this.consider(now);
     else if (this.stage === "connecting" || this.stage === "direct")
       this.turnBack(now, { reason: `the owner's daemon: ${reason}`, failure: false, tell: true });
     else if (this.stage === "refused") this.reason = `the owner's daemon: ${reason}`;
   }
-  private refreshedAt: number | undefined;
 
   /** First contact by the other end. */
   accept(now: number, from: Correspondent, b: ExchangeBody): ReplyBody {
     this.adopt(from, b);
     this.startRemote(now);
     return this.stageNow() === "resolving" || this.stageNow() === "offered"
-      ? { kind: "exchanged", ...this.exchangeBody() }
+      ? { kind: "exchanged", ...this.them.exchangeBody() }
       : busy(this.reason);
   }
 
@@ -714,36 +582,20 @@ export class Shortcut {
       if (t !== undefined && (at === undefined || t < at)) at = t;
     };
     sooner(this.refreshAt);
-    if (this.stage === "connecting" || this.stage === "direct") {
-      sooner(this.prober?.nextAt);
-      if (this.stage === "direct") {
-        sooner(this.prober?.failureAt());
-        sooner(this.busySince + this.host.parameters.idleTimeout);
-        if (this.setbacks.failures > 0) sooner(this.since + this.host.parameters.forgive);
-      }
+    const { tunnel } = this;
+    if (tunnel !== undefined && (this.stage === "connecting" || this.stage === "direct"))
+      sooner(tunnel.prober.nextAt);
+    if (tunnel !== undefined && this.stage === "direct") {
+      sooner(tunnel.prober.failureAt());
+      sooner(tunnel.busyAt + this.host.parameters.idleTimeout);
+      if (this.setbacks.failures > 0) sooner(this.since + this.host.parameters.forgive);
     }
     return at;
   }
 
   handleTimeout(now: number): void {
-    const prober = this.prober;
-    if (
-      prober?.nextAt !== undefined &&
-      now >= prober.nextAt &&
-      (this.stage === "connecting" || this.stage === "direct")
-    ) {
-      this.sendProbe(now, prober, false);
-    }
-    if (this.stage === "direct") {
-      if (this.setbacks.failures > 0 && now >= this.since + this.host.parameters.forgive)
-        this.setbacks.failures = 0;
-      if (now >= this.busySince + this.host.parameters.idleTimeout) {
-        const reason = `idle for ${Math.round(this.host.parameters.idleTimeout / 1000)} s`;
-        this.turnBack(now, { reason, failure: false, tell: true });
-        return;
-      }
-      this.judge(now);
-    }
+    if (this.tunnel !== undefined && (this.stage === "connecting" || this.stage === "direct"))
+      this.watch(now, this.tunnel);
     if (this.refreshAt !== undefined && now >= this.refreshAt) this.refresh(now);
     if (this.deadline === undefined || now < this.deadline) return;
     this.deadline = undefined;
@@ -752,10 +604,7 @@ export class Shortcut {
         this.refuse(now);
         return;
       case "connecting": {
-        const generation = this.host.selfGeneration() ?? ZERO_ID;
-        const reason = this.handshakeSeen
-          ? (prober?.describe(generation) ?? "no probe")
-          : `no WireGuard handshake with ${this.endpointInUse?.address ?? "an unknown endpoint"}`;
+        const reason = this.tunnel?.describe(this.host.selfGeneration() ?? ZERO_ID) ?? "no tunnel";
         this.turnBack(now, { reason, failure: true, tell: true, hold: true });
         return;
       }
@@ -773,10 +622,23 @@ export class Shortcut {
     }
   }
 
+  /** Probes that are due, and what the tunnel shows: a path that failed, or that nothing goes by. */
+  private watch(now: number, tunnel: Tunnel): void {
+    if (tunnel.prober.nextAt !== undefined && now >= tunnel.prober.nextAt)
+      tunnel.probe(now, { flipped: this.offers.onDirect, down: false });
+    if (this.stage !== "direct") return;
+    const { forgive, idleTimeout } = this.host.parameters;
+    if (this.setbacks.failures > 0 && now >= this.since + forgive) this.setbacks.failures = 0;
+    if (now >= tunnel.busyAt + idleTimeout) {
+      const reason = `idle for ${Math.round(idleTimeout / 1000)} s`;
+      this.turnBack(now, { reason, failure: false, tell: true });
+    } else this.judge(now, tunnel);
+  }
+
   private refuse(now: number): void {
     const local = this.offers.selected;
     const reason = local
-      ? `the owner's daemon: ${this.remoteReason === "" ? "did not select our prefixes" : this.remoteReason}`
+      ? `the owner's daemon: ${this.them.reason === "" ? "did not select our prefixes" : this.them.reason}`
       : this.offers.refusal();
     this.enter(now, "refused", reason);
     this.refreshAt = now + this.host.parameters.refresh;
@@ -791,7 +653,7 @@ export class Shortcut {
     if (this.stage !== "offered" && this.stage !== "refused") return;
     const wantedHere = this.host.isHot(this.prefixes);
     if (wantedHere) this.tellSelected(now, true);
-    const wantedThere = this.refreshedAt !== undefined && now - this.refreshedAt < 3 * p.refresh;
+    const wantedThere = this.them.wantedAt !== undefined && now - this.them.wantedAt < 3 * p.refresh;
     if (!wantedHere && (this.origin === "local" || !wantedThere))
       this.turnBack(now, {
         reason: `below threshold; before that: ${this.reason}`,
@@ -799,39 +661,6 @@ export class Shortcut {
         tell: true,
       });
     else if (this.stage === "refused" && !this.offers.selected) this.offers.explainAll();
-  }
-
-  private sendProbe(now: number, prober: Prober, down: boolean): void {
-    if (this.peer === undefined || this.peerState !== "applied") return;
-    const probe = prober.next(now, this.host.random(), {
-      accepted: this.attested?.generation ?? ZERO_ID,
-      flipped: this.offers.onDirect,
-      down,
-    });
-    this.host.emit({ kind: "probe", owner: this.owner, publicKey: this.peer.publicKey, probe });
-  }
-
-  private send(now: number, slot: string, body: RequestBody, done: (now: number, o: Outcome) => void): void {
-    const before = this.requests.get(slot);
-    if (before !== undefined) this.host.cancel(before);
-    const id = this.host.request(now, this.owner, body, (t, o) => {
-      if (this.requests.get(slot) === id) this.requests.delete(slot);
-      done(t, o);
-    });
-    this.requests.set(slot, id);
-  }
-
-  /** A farewell: retransmitted even when this attempt is over, and answered by "stale" when the other end's is. */
-  private tell(now: number, body: RequestBody): void {
-    const epoch = this.epochs.mine;
-    this.host.request(now, this.owner, body, (t, o) => {
-      if (this.epochs.mine === epoch && o.kind === "reply" && o.body.kind === "refused") this.otherFlipped(t);
-    });
-  }
-
-  private cancelRequests(): void {
-    for (const id of this.requests.values()) this.host.cancel(id);
-    this.requests.clear();
   }
 
   private milestone(milestone: Milestone, detail: string): void {
@@ -846,12 +675,12 @@ export class Shortcut {
       origin: this.origin,
       reason: this.reason,
       prefixes: this.offers.rows(),
-      publicKey: this.peer?.publicKey,
-      bootId: this.peer?.bootId,
-      endpoint: this.endpointInUse,
+      publicKey: this.them.peer?.publicKey,
+      bootId: this.them.peer?.bootId,
+      endpoint: this.tunnel?.endpoint,
       retryAt: this.stage === "backoff" ? this.deadline : undefined,
-      roundTrip: this.prober?.roundTrip,
-      bitsPerSecond: this.rate,
+      roundTrip: this.tunnel?.prober.roundTrip,
+      bitsPerSecond: this.tunnel?.rate,
     };
   }
 }
