@@ -43,6 +43,9 @@ interface Refusal {
 /** An attestation that could not be renewed is asked for again after this. */
 const RENEWAL_PAUSE = 5_000;
 const RESOLUTIONS_IN_FLIGHT = 32;
+/** A shortcut younger than this is not evicted, nor by a destination with less than so many times its rate: or they would take turns. */
+const EVICTION_AGE = 10_000;
+const EVICTION_RATIO = 2;
 
 export interface DestinationStatus {
   readonly rate: DestinationRate;
@@ -215,8 +218,8 @@ export class Spoke {
   /** Every hot destination without a machine gets one, or a reason. */
   private pursue(now: number): void {
     if (this.stopping || !this.sessionUp || !this.usable.usable) return;
-    for (const r of this.trigger.rates()) {
-      if (!r.hot) continue;
+    const hot = [...this.trigger.rates()].filter((r) => r.hot);
+    for (const r of hot.sort((x, y) => y.bitsPerSecond - x.bitsPerSecond)) {
       const known = this.ownerOf(now, r.destination);
       if (known !== undefined) this.start(now, known.owner, known, r);
       else this.lookUp(now, r);
@@ -261,7 +264,8 @@ export class Spoke {
     if (this.machines.has(owner)) return;
     if (!this.hasRoom()) {
       const reason = `the maximum of ${this.config.maxShortcuts} shortcuts is reached`;
-      this.unresolved.set(r.destination, { reason, retryAt: now + 10_000, failures: 1 });
+      this.evict(now, r);
+      this.unresolved.set(r.destination, { reason, retryAt: now + 2_000, failures: 1 });
       return;
     }
     const machine = this.create(now, owner, "local");
@@ -275,6 +279,23 @@ export class Spoke {
     let active = 0;
     for (const m of this.machines.values()) if (!m.resting) active++;
     return active < this.config.maxShortcuts;
+  }
+
+  /** The least used shortcut makes room for a destination that deserves it clearly more; the newcomer is tried again when it has gone. */
+  private evict(now: number, r: DestinationRate): void {
+    let least: { readonly machine: Shortcut; readonly rate: number } | undefined;
+    for (const machine of this.machines.values()) {
+      // one is on its way out already
+      if (machine.stage === "returning" || machine.stage === "draining") return;
+      if (machine.stage !== "direct" || now - machine.since < EVICTION_AGE) continue;
+      const rate = machine.status().bitsPerSecond ?? 0;
+      if (least === undefined || rate < least.rate) least = { machine, rate };
+    }
+    if (least === undefined || least.rate * EVICTION_RATIO > r.bitsPerSecond) return;
+    least.machine.stop(
+      now,
+      `makes room for ${r.destination}: the maximum of ${this.config.maxShortcuts} shortcuts is reached`,
+    );
   }
 
   private create(now: number, owner: Address, origin: "local" | "remote"): Shortcut {

@@ -295,6 +295,25 @@ describe("a shortcut does not come up, and says why", () => {
   });
 });
 
+describe("at the maximum of shortcuts", () => {
+  it("the least used makes room for one that deserves it clearly more, and for no other", () => {
+    ({ w, a, c, d } = world({ maxShortcuts: 1 }));
+    drive(a, c, 2e6);
+    bothDirect(w, a, c);
+    w.run(w.now + 15_000);
+    drive(a, d, 3e6);
+    w.run(w.now + 15_000);
+    expect(direct(a, c)).toBe(true);
+    expect(stage(a, d)).toBeUndefined();
+    drive(a, d, 9e6);
+    until(w, 30_000, () => direct(a, d));
+    expect(a.path(c.site)).toBe("overlay");
+    expect(a.peers.has(c.key)).toBe(false);
+    w.run(w.now + 30_000);
+    expect(direct(a, d)).toBe(true);
+  });
+});
+
 describe("a harmful offer", () => {
   it("is withdrawn at once: an export filter takes the hub route away with it", () => {
     a.dropsOffers = true;
