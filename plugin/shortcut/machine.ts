@@ -46,15 +46,24 @@ export interface Attested {
   readonly generation: Id64;
 }
 
-/** Whether the other end shall hear of it, and what follows. */
-interface Return {
-  readonly reason: string;
+/** How an attempt ends. */
+interface Ending {
   /** A failure lengthens the pause before the next try. */
   readonly failure: boolean;
+  /** Whether the other end shall hear of it. */
   readonly tell: boolean;
-  /** The direct path itself failed: until the pause is over the other end is held back too, unless it restarts. */
+  /** Until the pause is over the other end is held back too, unless it restarts. */
   readonly hold?: boolean;
 }
+
+const ORDERLY: Ending = { failure: false, tell: true };
+const FAILED: Ending = { failure: true, tell: true };
+/** The direct path itself failed. */
+const PATH_FAILED: Ending = { failure: true, tell: true, hold: true };
+/** The other end fell silent. */
+const SILENT: Ending = { failure: true, tell: false };
+/** The other end went first. */
+const FOLLOWED: Ending = { failure: false, tell: false };
 
 export interface Setbacks {
   failures: number;
@@ -76,7 +85,7 @@ export class Shortcut {
   private flippedShown = false;
   private deadline: number | undefined;
   private refreshAt: number | undefined;
-  private ending: Return | undefined;
+  private ending: (Ending & { readonly reason: string }) | undefined;
   /** The boot of the other end with which the direct path failed, during the pause after it. */
   private held: Id64 | undefined;
 
@@ -117,7 +126,7 @@ export class Shortcut {
     this.enter(now, "resolving", "the other end asked for a shortcut");
     this.host.resolveOwner(now, this.owner, (t, r) => {
       if (this.stage !== "resolving") return;
-      if ("refusal" in r) this.fail(t, r.refusal);
+      if ("refusal" in r) this.turnBack(t, r.refusal, FAILED);
       else {
         this.attested = r;
         if (this.them.peer === undefined) this.beginExchange(t, "resolved");
@@ -131,10 +140,11 @@ export class Shortcut {
     this.them.send(now, "exchange", { kind: "exchange", ...this.them.exchangeBody() }, (t, outcome) => {
       if (this.stage !== "exchanging") return;
       if (outcome.kind === "timeout")
-        this.fail(t, `${this.owner} does not answer: is shortcutd running there?`);
+        this.turnBack(t, `${this.owner} does not answer: is shortcutd running there?`, FAILED);
       else if (outcome.body.kind === "exchanged") {
         const b = outcome.body;
-        if (b.epochs.yours !== this.them.epochs.mine) this.fail(t, "the owner answered another attempt");
+        if (b.epochs.yours !== this.them.epochs.mine)
+          this.turnBack(t, "the owner answered another attempt", FAILED);
         else {
           this.adopt(outcome.from, b);
           this.announce(t);
@@ -143,7 +153,7 @@ export class Shortcut {
         // an end that is busy will not be for long, and two that call each other busy must not wait ever longer
         const busyThere = outcome.body.kind === "refused" && outcome.body.code === "busy";
         if (busyThere) this.setbacks.deferrals++;
-        this.fail(t, refusalText(outcome.body), !busyThere);
+        this.turnBack(t, refusalText(outcome.body), busyThere ? ORDERLY : FAILED);
       }
     });
   }
@@ -160,7 +170,8 @@ export class Shortcut {
     this.deadline = now + this.host.parameters.offerTimeout;
     this.refreshAt = now + this.host.parameters.refresh;
     const refusals = this.offers.update(this.prefixes);
-    if (this.offers.empty) this.fail(now, refusals[0] ?? `the hub attests no prefix for ${this.owner}`);
+    if (this.offers.empty)
+      this.turnBack(now, refusals[0] ?? `the hub attests no prefix for ${this.owner}`, FAILED);
   }
 
   /** Something that bears on selection changed: tell the other end, go forth or back. */
@@ -170,7 +181,7 @@ export class Shortcut {
       case "offered":
       case "refused": {
         if (this.offers.empty) {
-          this.turnBack(now, { reason: this.offers.refusal(), failure: false, tell: true });
+          this.turnBack(now, this.offers.refusal(), ORDERLY);
           return;
         }
         this.tellSelected(now);
@@ -179,7 +190,7 @@ export class Shortcut {
       }
       case "connecting":
       case "direct":
-        if (!selected) this.turnBack(now, { reason: this.offers.refusal(), failure: false, tell: true });
+        if (!selected) this.turnBack(now, this.offers.refusal(), ORDERLY);
         return;
       default:
         return;
@@ -204,9 +215,9 @@ export class Shortcut {
   private afterTelling(now: number, outcome: Outcome): void {
     if (outcome.kind === "timeout") {
       if (this.stage === "offered" || this.stage === "refused" || this.stage === "connecting")
-        this.turnBack(now, { reason: `${this.owner} fell silent`, failure: true, tell: false });
+        this.turnBack(now, `${this.owner} fell silent`, SILENT);
     } else if (outcome.body.kind === "refused" && outcome.body.code === "stale") {
-      this.turnBack(now, { reason: "the other end started anew", failure: false, tell: false });
+      this.turnBack(now, "the other end started anew", FOLLOWED);
     }
   }
 
@@ -216,13 +227,9 @@ export class Shortcut {
     const { peer } = this.them;
     if (peer === undefined) return;
     const { usable, reason } = this.host.directUsable();
-    if (!usable) {
-      this.turnBack(now, { reason, failure: true, tell: true });
-      return;
-    }
-    if (!this.them.reachable) {
-      const reason = "neither end knows its public endpoint yet: no hub has heard the direct interfaces";
-      this.turnBack(now, { reason, failure: true, tell: true });
+    if (!usable || !this.them.reachable) {
+      const unknown = "neither end knows its public endpoint yet: no hub has heard the direct interfaces";
+      this.turnBack(now, usable ? unknown : reason, FAILED);
       return;
     }
     this.enter(now, "connecting", "both daemons selected");
@@ -239,7 +246,7 @@ export class Shortcut {
     if (tunnel === undefined || !tunnel.configured) return;
     const news = tunnel.markApplied();
     if (error !== undefined) {
-      this.turnBack(now, { reason: `cannot configure the peer: ${error}`, failure: true, tell: true });
+      this.turnBack(now, `cannot configure the peer: ${error}`, FAILED);
       return;
     }
     if (!news) return;
@@ -272,17 +279,13 @@ export class Shortcut {
     switch (verdict) {
       case "lost":
         this.milestone("path-failed", prober.describeLoss(now));
-        this.turnBack(now, { reason: "the direct path failed", failure: true, tell: true, hold: true });
+        this.turnBack(now, "the direct path failed", PATH_FAILED);
         return;
       case "down":
-        this.turnBack(now, { reason: "the other end goes back", failure: false, tell: false });
+        this.turnBack(now, "the other end goes back", FOLLOWED);
         return;
       case "unaccepted":
-        this.turnBack(now, {
-          reason: "the owner no longer accepts our prefixes",
-          failure: false,
-          tell: true,
-        });
+        this.turnBack(now, "the owner no longer accepts our prefixes", ORDERLY);
         return;
       case "waiting":
       case "proven":
@@ -307,7 +310,7 @@ export class Shortcut {
   // ------------------------------------------------------------------------------------------ the way back
 
   /** From anywhere: first the alias, then everything else. */
-  private turnBack(now: number, r: Return): void {
+  private turnBack(now: number, reason: string, ending: Ending): void {
     switch (this.stage) {
       case "returning":
       case "draining":
@@ -317,15 +320,15 @@ export class Shortcut {
       default:
     }
     this.them.cancelRequests();
-    this.ending = r;
-    if (r.failure) this.setbacks.failures++;
+    this.ending = { ...ending, reason };
+    if (ending.failure) this.setbacks.failures++;
     this.offers.point("overlay");
     this.tunnel?.probe(now, { flipped: false, down: true });
-    this.enter(now, "returning", r.reason);
+    this.enter(now, "returning", reason);
     this.deadline = now + this.host.parameters.overrideAfter;
     const { peer, epochs } = this.them;
     if (peer === undefined) this.them.flipped = true;
-    else if (r.tell) this.farewell(now, { kind: "withdraw", epochs, reason: r.reason });
+    else if (ending.tell) this.farewell(now, { kind: "withdraw", epochs, reason });
     this.checkReturned(now);
   }
 
@@ -374,11 +377,6 @@ export class Shortcut {
     this.deadline = now + pause * (0.75 + this.host.random() * 0.5);
   }
 
-  /** Before any offer was made. */
-  private fail(now: number, reason: string, failure = true): void {
-    this.turnBack(now, { reason, failure, tell: this.them.peer !== undefined });
-  }
-
   private reset(): void {
     this.them.startAnew();
     this.tunnel = undefined;
@@ -400,7 +398,7 @@ export class Shortcut {
       this.milestone("flipped", s.prefix);
     }
     if (s.harmful && this.offers.stands(s.prefix)) {
-      this.turnBack(now, { reason: s.reason, failure: true, tell: true });
+      this.turnBack(now, s.reason, FAILED);
       return;
     }
     this.checkReturned(now);
@@ -433,22 +431,21 @@ export class Shortcut {
   /** A new attestation of the owner after a purge. */
   reattested(now: number, a: Attested | { readonly refusal: string }): void {
     if ("refusal" in a) {
-      this.turnBack(now, { reason: a.refusal, failure: false, tell: true });
+      this.turnBack(now, a.refusal, ORDERLY);
       return;
     }
     if (this.attested === undefined || a.generation === this.attested.generation) return;
     // Further prefixes need both ends' consent before the first packet: go by the hub and come back with the new set.
-    this.turnBack(now, { reason: "the hub's routes to the owner changed", failure: false, tell: true });
+    this.turnBack(now, "the hub's routes to the owner changed", ORDERLY);
   }
 
   directUnusable(now: number, reason: string): void {
-    if (this.stage === "connecting" || this.stage === "direct")
-      this.turnBack(now, { reason, failure: true, tell: true });
+    if (this.stage === "connecting" || this.stage === "direct") this.turnBack(now, reason, FAILED);
   }
 
   stop(now: number, reason: string): void {
     if (this.stage === "backoff") this.enter(now, "gone", reason);
-    else this.turnBack(now, { reason, failure: false, tell: true });
+    else this.turnBack(now, reason, ORDERLY);
   }
 
   get resting(): boolean {
@@ -480,7 +477,7 @@ export class Shortcut {
     if (this.stage === "exchanging" && "epochs" in body && body.epochs.yours === this.them.epochs.mine)
       return undefined;
     if (this.them.isAnother(from)) {
-      this.turnBack(now, { reason: "the other end restarted", failure: false, tell: false });
+      this.turnBack(now, "the other end restarted", FOLLOWED);
       this.otherFlipped(now);
       return stale("another boot of this end is known");
     }
@@ -494,13 +491,11 @@ export class Shortcut {
         if (!this.them.selected) this.handleSelected(now, true, "");
         if (this.stage === "connecting") this.tunnel?.configure();
         return { kind: "ack" };
-      case "withdraw": {
-        const reason = `the other end went back: ${body.reason}`;
-        this.turnBack(now, { reason, failure: false, tell: false });
+      case "withdraw":
+        this.turnBack(now, `the other end went back: ${body.reason}`, FOLLOWED);
         return { kind: "ack" };
-      }
       case "flipped":
-        this.turnBack(now, { reason: "the other end went back", failure: false, tell: false });
+        this.turnBack(now, "the other end went back", FOLLOWED);
         this.otherFlipped(now);
         return { kind: "ack" };
       default:
@@ -535,7 +530,7 @@ export class Shortcut {
         if (peer?.bootId === from.bootId && b.epochs.mine < epochs.yours)
           return stale("exchange of an older epoch");
         if (!this.them.isAnother(from) && epochs.yours === b.epochs.mine) return reply();
-        this.turnBack(now, { reason: "the other end started anew", failure: false, tell: false });
+        this.turnBack(now, "the other end started anew", FOLLOWED);
         this.otherFlipped(now);
         return busy("the former attempt is being taken down");
       }
@@ -561,7 +556,7 @@ export class Shortcut {
     this.them.wantedAt = now;
     if (selected) this.consider(now);
     else if (this.stage === "connecting" || this.stage === "direct")
-      this.turnBack(now, { reason: `the owner's daemon: ${reason}`, failure: false, tell: true });
+      this.turnBack(now, `the owner's daemon: ${reason}`, ORDERLY);
     else if (this.stage === "refused") this.reason = `the owner's daemon: ${reason}`;
   }
 
@@ -605,7 +600,7 @@ export class Shortcut {
         return;
       case "connecting": {
         const reason = this.tunnel?.describe(this.host.selfGeneration() ?? ZERO_ID) ?? "no tunnel";
-        this.turnBack(now, { reason, failure: true, tell: true, hold: true });
+        this.turnBack(now, reason, PATH_FAILED);
         return;
       }
       case "returning":
@@ -629,10 +624,9 @@ export class Shortcut {
     if (this.stage !== "direct") return;
     const { forgive, idleTimeout } = this.host.parameters;
     if (this.setbacks.failures > 0 && now >= this.since + forgive) this.setbacks.failures = 0;
-    if (now >= tunnel.busyAt + idleTimeout) {
-      const reason = `idle for ${Math.round(idleTimeout / 1000)} s`;
-      this.turnBack(now, { reason, failure: false, tell: true });
-    } else this.judge(now, tunnel);
+    if (now >= tunnel.busyAt + idleTimeout)
+      this.turnBack(now, `idle for ${Math.round(idleTimeout / 1000)} s`, ORDERLY);
+    else this.judge(now, tunnel);
   }
 
   private refuse(now: number): void {
@@ -655,11 +649,7 @@ export class Shortcut {
     if (wantedHere) this.tellSelected(now, true);
     const wantedThere = this.them.wantedAt !== undefined && now - this.them.wantedAt < 3 * p.refresh;
     if (!wantedHere && (this.origin === "local" || !wantedThere))
-      this.turnBack(now, {
-        reason: `below threshold; before that: ${this.reason}`,
-        failure: false,
-        tell: true,
-      });
+      this.turnBack(now, `below threshold; before that: ${this.reason}`, ORDERLY);
     else if (this.stage === "refused" && !this.offers.selected) this.offers.explainAll();
   }
 
