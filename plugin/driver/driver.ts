@@ -694,7 +694,11 @@ export class Driver {
         return;
       case "override":
         if (o.want) this.machineOverrides.add(o.prefix);
-        else this.machineOverrides.delete(o.prefix);
+        else {
+          this.machineOverrides.delete(o.prefix);
+          // BIRD and zebra, when they have just come back, clear the FIB before they have learnt the hub's routes
+          if (this.fib.daemonBest(o.prefix) === undefined) this.spreadNet(o.prefix, NET_HOLD_DEAD);
+        }
         this.setOverride(o.prefix, o.want);
         return;
       case "transition":
@@ -736,8 +740,9 @@ export class Driver {
     const held = this.nets.get(prefix);
     const under = this.routing?.underneath(prefix);
     if (under === undefined || "refusal" in under) {
-      // without the feed nothing is known of what lies underneath
-      if (held !== undefined && this.session.feed) this.dropNet(prefix, held.route);
+      // a daemon that went may have come back without the route as yet
+      if (held !== undefined && held.until - this.ports.clock.now() <= NET_HOLD)
+        this.dropNet(prefix, held.route);
       return;
     }
     this.spreadNet(prefix, NET_HOLD);
@@ -776,12 +781,7 @@ export class Driver {
   private setOverride(prefix: Prefix, want: boolean): void {
     const route = this.overrideRoute(prefix);
     if (want) this.overrides.set(prefix, route);
-    else {
-      this.overrides.delete(prefix);
-      // a daemon that has just come back clears the FIB before it has learnt the hub's routes
-      if (this.fib.daemonBest(prefix) === undefined && !this.session.offers)
-        this.spreadNet(prefix, NET_HOLD_DEAD);
-    }
+    else this.overrides.delete(prefix);
     const { routes } = this.ports;
     this.routeTasks.add("override", () =>
       want
