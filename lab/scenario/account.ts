@@ -68,7 +68,7 @@ export function figures(
     lost: sum((s) => s.lost),
     duplicated: sum((s) => s.duplicated),
     settled:
-      way === undefined || end?.path !== way
+      way === undefined || end?.path !== way || heard === undefined
         ? undefined
         : latest === undefined
           ? silent

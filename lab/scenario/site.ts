@@ -195,6 +195,7 @@ export class Site {
   /** Packets come by these ways. */
   async untilWays(ends: Outcomes, ms: number): Promise<void> {
     const since = Date.now();
+    const before = this.flows.read();
     const wanted = [outcomeOf(ends, 0), outcomeOf(ends, 1)];
     try {
       await until(`packets come by ${wanted.join(" and ")} path (A to C, C to A)`, ms, () =>

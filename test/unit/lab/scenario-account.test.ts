@@ -73,6 +73,11 @@ describe("the account of a step", () => {
     expect(figures(gap, 100, 300, "direct")).toMatchObject({ settled: 80, lost: 80 });
   });
 
+  it("knows no path when nothing arrived in the step", () => {
+    const dead = flow([...every(0, 100, "direct"), ...every(100, 300, "lost")]);
+    expect(figures(dead, 150, 300, "direct").settled).toBeUndefined();
+  });
+
   it("counts copies apart from losses, by the time of sending", () => {
     const twice = flow([
       { at: 5, way: "hub", copies: 3 },
