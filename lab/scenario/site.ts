@@ -199,7 +199,12 @@ export class Site {
     const wanted = [outcomeOf(ends, 0), outcomeOf(ends, 1)];
     try {
       await until(`packets come by ${wanted.join(" and ")} path (A to C, C to A)`, ms, () =>
-        this.flows.ways().every((w, i) => wanted[i] === "any" || (w.at > since + 100 && w.way === wanted[i])),
+        this.flows.ways().every((w, i) => {
+          if (wanted[i] === "any") return true;
+          // a way that nothing comes by any more is none
+          const arriving = (this.flows.read()[i]?.received ?? 0) > (before[i]?.received ?? 0);
+          return arriving && w.at > since + 100 && w.way === wanted[i];
+        }),
       );
     } catch (e) {
       const said = await Promise.all(SPOKES.map((s) => this.explain(s).catch(() => "nothing")));
