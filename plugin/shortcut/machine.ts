@@ -21,10 +21,22 @@ import { ZERO_ID } from "../wire/control/codec.js";
 import type { ExchangeBody, Id64, ReplyBody, RequestBody } from "../wire/control/message.js";
 import type { Probe } from "../wire/probe.js";
 import type { Correspondent, Outcome } from "./control.js";
+import {
+  type Ending,
+  FAILED,
+  FOLLOWED,
+  ORDERLY,
+  PATH_FAILED,
+  pauseAfter,
+  type Setbacks,
+  SILENT,
+} from "./endings.js";
 import type { Milestone, PeerStatus, RouteState, ShortcutStatus, Stage } from "./events.js";
 import { Offers, type OffersHost } from "./offers.js";
-import { OtherEnd, type OtherEndHost } from "./otherend.js";
+import { busy, OtherEnd, type OtherEndHost, stale } from "./otherend.js";
 import { Tunnel, type TunnelHost } from "./tunnel.js";
+
+export type { Setbacks };
 
 /** What a machine needs of its engine. */
 export interface Host extends OffersHost, OtherEndHost, TunnelHost {
@@ -45,34 +57,6 @@ export interface Attested {
   readonly prefixes: readonly Prefix[];
   readonly generation: Id64;
 }
-
-/** How an attempt ends. */
-interface Ending {
-  /** A failure lengthens the pause before the next try. */
-  readonly failure: boolean;
-  /** Whether the other end shall hear of it. */
-  readonly tell: boolean;
-  /** Until the pause is over the other end is held back too, unless it restarts. */
-  readonly hold?: boolean;
-}
-
-const ORDERLY: Ending = { failure: false, tell: true };
-const FAILED: Ending = { failure: true, tell: true };
-/** The direct path itself failed. */
-const PATH_FAILED: Ending = { failure: true, tell: true, hold: true };
-/** The other end fell silent. */
-const SILENT: Ending = { failure: true, tell: false };
-/** The other end went first. */
-const FOLLOWED: Ending = { failure: false, tell: false };
-
-export interface Setbacks {
-  failures: number;
-  /** Times that the other end said "busy". */
-  deferrals: number;
-}
-
-/** An end that is busy is asked again less and less often, but at least once in backoff x 2^(DEFERRALS - 1). */
-const DEFERRALS = 4;
 
 export class Shortcut {
   stage: Stage = "resolving";
@@ -366,15 +350,12 @@ export class Shortcut {
   }
 
   private rest(now: number): void {
-    const p = this.host.parameters;
     const reason = this.ending?.reason ?? this.reason;
     const held = this.ending?.hold === true ? this.them.peer?.bootId : undefined;
     this.reset();
     this.held = held;
     this.enter(now, "backoff", reason);
-    const tries = Math.max(this.setbacks.failures, Math.min(this.setbacks.deferrals, DEFERRALS));
-    const pause = Math.min(p.backoffMax, p.backoff * 2 ** Math.max(0, tries - 1));
-    this.deadline = now + pause * (0.75 + this.host.random() * 0.5);
+    this.deadline = now + pauseAfter(this.setbacks, this.host.parameters, this.host.random());
   }
 
   private reset(): void {
@@ -674,9 +655,6 @@ export class Shortcut {
     };
   }
 }
-
-const stale = (reason: string): ReplyBody => ({ kind: "refused", code: "stale", reason });
-const busy = (reason: string): ReplyBody => ({ kind: "refused", code: "busy", reason });
 
 function refusalText(b: ReplyBody): string {
   return b.kind === "refused" ? `the owner refused: ${b.reason}` : `unexpected ${b.kind} of the owner`;

@@ -5,7 +5,7 @@
  */
 import { type Address, compareAddresses, type Endpoint } from "../net/address.js";
 import type { PublicKey } from "../net/key.js";
-import type { Epochs, ExchangeBody, Id64, RequestBody } from "../wire/control/message.js";
+import type { Epochs, ExchangeBody, Id64, ReplyBody, RequestBody } from "../wire/control/message.js";
 import type { Correspondent, Identity, Outcome } from "./control.js";
 
 /** What talking to the other end needs of the engine. */
@@ -29,6 +29,11 @@ export interface Peer {
 
 /** Who starts the WireGuard handshake. */
 export type Role = "initiator" | "responder";
+
+/** To a message of an attempt that is over: who sent it starts anew. */
+export const stale = (reason: string): ReplyBody => ({ kind: "refused", code: "stale", reason });
+/** Not now: the other end asks again. */
+export const busy = (reason: string): ReplyBody => ({ kind: "refused", code: "busy", reason });
 
 /** In one exchange. */
 const MAX_CANDIDATES = 8;
