@@ -405,7 +405,7 @@ export class Spoke {
       case "exchange": {
         const machine = this.machines.get(from.address);
         if (this.stopping) return { kind: "refused", code: "busy", reason: "this end is stopping" };
-        if (machine !== undefined) return machine.handleRequest(now, from, body);
+        if (machine !== undefined && !machine.resting) return machine.handleRequest(now, from, body);
         if (!this.sessionUp)
           return {
             kind: "refused",
@@ -417,6 +417,7 @@ export class Spoke {
           return { kind: "refused", code: "busy", reason: "this end has its maximum of shortcuts" };
         if (this.config.hubs.includes(from.address))
           return { kind: "refused", code: "not-permitted", reason: "a hub has no shortcuts" };
+        if (machine !== undefined) return machine.handleRequest(now, from, body);
         return this.create(now, from.address, "remote").accept(now, from, body);
       }
       default: {
