@@ -29,8 +29,8 @@ export const NLA_F_NET_BYTEORDER = 0x4000;
 const NLA_TYPE_MASK = 0x3fff;
 export const NLA_HDRLEN = 4;
 
-/** NLA_ALIGN, NLMSG_ALIGN */
-export const align4 = (n: number): number => (n + 3) & ~3;
+/** NLA_ALIGN, NLMSG_ALIGN. By arithmetic: `&` would turn a length of 2^31 and more, as garbage claims, negative. */
+export const align4 = (n: number): number => Math.ceil(n / 4) * 4;
 
 /** Host byte order: netlink never leaves the host. */
 export const HOST_LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;

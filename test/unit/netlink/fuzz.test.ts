@@ -45,7 +45,22 @@ for (const [name, vector, decode] of decoders)
           if (!decode(bytes).ok) refused++;
         },
       ),
-      { numRuns: 2000 },
+      // a request that claims more than 2^31 bytes
+      {
+        numRuns: 2000,
+        examples:
+          name === "error"
+            ? [
+                [
+                  [
+                    [23, 128],
+                    [7, 62],
+                  ],
+                  64,
+                ],
+              ]
+            : [],
+      },
     );
     expect(refused).toBeGreaterThan(50);
   });
