@@ -166,7 +166,7 @@ export class DirectInterface {
       (from, payload) => this.probeArrived(from, payload),
       (e) => {
         // a probe that cannot be sent is a probe that is lost; the machine notices
-        if (e.code !== "EMSGSIZE") this.journal.probeProblem(e);
+        if (e.code !== "EMSGSIZE") this.journal.problem(e.place, e.message);
       },
     );
     this.probes = { socket, linkLocal };

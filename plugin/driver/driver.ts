@@ -16,7 +16,7 @@ import { FibView } from "./fibview.js";
 import { Journal } from "./journal.js";
 import { OwnRoutes } from "./ownroutes.js";
 import type { BgpPort, DaemonPort, DatagramSocket, RoutePort } from "./ports.js";
-import { Routing } from "./routing.js";
+import { OFFER_FUNCTION, OFFER_VALUE, Routing } from "./routing.js";
 import { Schedule } from "./schedule.js";
 import { birdRule, frrRule, SelectionWatcher } from "./selection.js";
 import { asPortError, TaskQueue } from "./tasks.js";
@@ -106,7 +106,7 @@ export class Driver {
         pools: config.aliases,
         session: { localAs: d.offersAs, remoteAs: d.as },
         anyType: d.kind === "bird",
-        offerCommunity: largeCommunityFromParts(d.as, 1, 1),
+        offerCommunity: largeCommunityFromParts(d.as, OFFER_FUNCTION, OFFER_VALUE),
       });
       this.selection = new SelectionWatcher(d.kind === "bird" ? birdRule(d.table) : frrRule, this.fib);
     }

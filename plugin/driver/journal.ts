@@ -5,7 +5,7 @@
  */
 import type { Address } from "../net/address.js";
 import type { Milestone, Stage, Transition } from "../shortcut/events.js";
-import type { Clock, LogPort, PortError } from "./ports.js";
+import type { Clock, LogPort } from "./ports.js";
 
 export interface JournalEntry {
   /** Milliseconds since the epoch. */
@@ -69,10 +69,6 @@ export class Journal {
     if (this.problems.size > HISTORY) this.problems.clear();
     this.problems.set(key, now);
     this.log.warn(problem, { place });
-  }
-
-  probeProblem(e: PortError): void {
-    this.problem(e.place, e.message);
   }
 
   since(at: number): readonly JournalEntry[] {

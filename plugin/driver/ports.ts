@@ -8,6 +8,7 @@ import type { Address, Endpoint, Family, Prefix } from "../net/address.js";
 import type { PrivateKey, PublicKey } from "../net/key.js";
 import type { PathAttributes } from "../wire/bgp/attributes.js";
 import type { KernelLink, KernelRoute, NextHop, RouteEvent } from "../wire/netlink/fib.js";
+import type { WireGuardPeerChange, WireGuardPeerState } from "../wire/netlink/wireguard.js";
 
 /** A failure outside: what was attempted, what came back, and what an operator can do about it. */
 export class PortError extends Error {
@@ -60,33 +61,13 @@ export interface RoutePort {
 
 // ---------------------------------------------------------------------------------------------- WireGuard
 
-export interface WireGuardPeer {
-  readonly publicKey: PublicKey;
-  readonly endpoint: Endpoint | undefined;
-  readonly allowedIps: readonly Prefix[];
-  /** Seconds; 0 is off. */
-  readonly keepalive: number;
-  /** Milliseconds since the epoch of the last completed handshake; 0 when there was none. */
-  readonly lastHandshake: number;
-  readonly rxBytes: number;
-  readonly txBytes: number;
-}
+export type { WireGuardPeerChange as PeerSpec, WireGuardPeerState as WireGuardPeer };
 
 export interface WireGuardDevice {
   readonly name: string;
   readonly publicKey: PublicKey | undefined;
   readonly listenPort: number;
-  readonly peers: readonly WireGuardPeer[];
-}
-
-/** What a peer shall be; fields that are undefined are left alone on an existing peer. */
-export interface PeerSpec {
-  readonly publicKey: PublicKey;
-  readonly presharedKey?: PrivateKey | undefined;
-  readonly endpoint?: Endpoint | undefined;
-  /** Replaces the whole list. */
-  readonly allowedIps?: readonly Prefix[] | undefined;
-  readonly keepalive?: number | undefined;
+  readonly peers: readonly WireGuardPeerState[];
 }
 
 export interface InterfaceSpec {
@@ -104,7 +85,7 @@ export interface WireGuardPort {
   ensure(spec: InterfaceSpec): Promise<{ created: boolean; backend: "kernel" | "uapi" }>;
   /** Undefined when there is no such interface, or no WireGuard behind it. */
   device(name: string): Promise<WireGuardDevice | undefined>;
-  setPeer(name: string, peer: PeerSpec): Promise<void>;
+  setPeer(name: string, peer: WireGuardPeerChange): Promise<void>;
   removePeer(name: string, publicKey: PublicKey): Promise<void>;
   /** Deletes the interface (and ends a wireguard-go that ran it). Idempotent. */
   destroy(name: string): Promise<void>;
@@ -183,7 +164,6 @@ export interface DaemonPort {
   /** Checks that what bird-config/ or frr-config/ provides is there. Rejects only when the daemon cannot be reached. */
   check(expect: DaemonExpectation): Promise<{ version: string; findings: readonly DaemonFinding[] }>;
   explain(prefix: Prefix, alias: Address): Promise<DaemonExplanation>;
-  /** Asks the daemon to send the offers session's routes through its policy again (BIRD `reload in`, FRR soft in). */
   close(): Promise<void>;
 }
 

@@ -15,7 +15,7 @@
  * happened. Invariants are numbered in doc/invariants.md.
  */
 import type { Address, Prefix } from "../net/address.js";
-import type { PublicKey } from "../net/key.js";
+import { type PublicKey, shortKey } from "../net/key.js";
 import { unreachable } from "../net/result.js";
 import { ZERO_ID } from "../wire/control/codec.js";
 import type { ExchangeBody, Id64, ReplyBody, RequestBody } from "../wire/control/message.js";
@@ -145,7 +145,7 @@ export class Shortcut {
   private adopt(from: Correspondent, b: ExchangeBody): void {
     this.them.adopt(from, b);
     this.setbacks.deferrals = 0;
-    this.milestone("exchanged", `key ${from.publicKey.slice(0, 8)}…, ${b.candidates.length} candidate(s)`);
+    this.milestone("exchanged", `key ${shortKey(from.publicKey)}, ${b.candidates.length} candidate(s)`);
   }
 
   /** Offers every attested prefix that has a route of the daemon's own underneath, by the overlay. */

@@ -20,7 +20,7 @@ export function checkRouter(world: World, r: Router): void {
     if (owner === undefined) fail("attested", r, "peer with an unknown key");
     if (owner.hub) continue;
     subordination(world, r, owner, peer.since);
-    attested(world, r, owner, peer.allowedIps);
+    attested(r, owner, peer.allowedIps);
   }
   noBlackHole(world, r);
 }
@@ -32,10 +32,7 @@ function subordination(world: World, r: Router, owner: Router, since: number): v
     return;
   }
   if (since === world.now) fail("subordination", r, `peer ${owner.address} made without a selection`);
-  const last = Math.max(
-    r.selectedAt.get(owner.address) ?? Number.NEGATIVE_INFINITY,
-    Number.NEGATIVE_INFINITY,
-  );
+  const last = r.selectedAt.get(owner.address) ?? Number.NEGATIVE_INFINITY;
   if (world.now - last > DRAIN_BOUND)
     fail(
       "subordination",
@@ -44,11 +41,10 @@ function subordination(world: World, r: Router, owner: Router, since: number): v
     );
 }
 
-function attested(world: World, r: Router, owner: Router, allowed: readonly Prefix[]): void {
+function attested(r: Router, owner: Router, allowed: readonly Prefix[]): void {
   const may = [hostPrefix(owner.address), hostPrefix(linkLocalOf(owner.key)), owner.site];
   for (const a of allowed)
     if (!may.some((m) => contains(m, a))) fail("attested", r, `AllowedIPs of ${owner.address} hold ${a}`);
-  void world;
 }
 
 function noBlackHole(world: World, r: Router): void {

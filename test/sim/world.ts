@@ -10,7 +10,7 @@ import {
   type Prefix,
   prefix,
 } from "../../plugin/net/address.js";
-import { keyBytes, type PublicKey, publicKeyFromBytes } from "../../plugin/net/key.js";
+import { type PublicKey, publicKeyFromBytes } from "../../plugin/net/key.js";
 import { Engine, type EngineConfig } from "../../plugin/shortcut/engine.js";
 import type { Output, Path, PeerWant, RoutingView, Transition } from "../../plugin/shortcut/events.js";
 import { defaultParameters } from "../../plugin/shortcut/parameters.js";
@@ -552,5 +552,3 @@ function bodyKind(payload: Uint8Array): string {
 }
 
 const before = (a: Event, b: Event): boolean => a.at < b.at || (a.at === b.at && a.order < b.order);
-
-export const hexKey = (k: PublicKey): string => Buffer.from(keyBytes(k)).toString("hex").slice(0, 8);
