@@ -38,6 +38,8 @@ export class Prober {
   private remoteDown = false;
   accepted: Id64 | undefined;
   remoteFlipped = false;
+  /** The other end still routes, by itself, everything that this end accepts from it: {@link Probe.keeps}. */
+  remoteKeeps = false;
   /** Smoothed as in RFC 6298, milliseconds. */
   roundTrip: number | undefined;
   nextAt: number | undefined;
@@ -59,7 +61,11 @@ export class Prober {
   }
 
   /** The probe that is due; the caller asks when `nextAt` has come. */
-  next(now: number, random: number, state: { accepted: Id64; flipped: boolean; down: boolean }): Probe {
+  next(
+    now: number,
+    random: number,
+    state: { accepted: Id64; flipped: boolean; down: boolean; keeps: boolean },
+  ): Probe {
     this.nextAt = now + this.config.interval * (1 - random * 0.25);
     this.sequence++;
     const full = !this.heardFullThere ? this.sequence % 2 === 1 : this.sequence % 16 === 0;
@@ -72,6 +78,7 @@ export class Prober {
       heardFull: this.heardFullHere,
       flipped: state.flipped,
       down: state.down,
+      keeps: state.keeps,
       sequence: this.sequence,
       sentAt,
       echo: this.echo,
@@ -92,6 +99,7 @@ export class Prober {
     if (p.heardFull) this.heardFullThere = true;
     this.accepted = p.accepted;
     this.remoteFlipped = p.flipped;
+    this.remoteKeeps = p.keeps;
     if (p.hearYou) this.lastHearYou = now;
     if (p.echo !== 0) {
       const sample = ((micros(now) - p.echo - p.held) >>> 0) / 1000;

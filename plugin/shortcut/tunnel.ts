@@ -142,7 +142,7 @@ export class Tunnel {
   probe(now: number, state: { readonly flipped: boolean; readonly down: boolean }): void {
     if (!this.applied) return;
     const { owner, peer, accepted } = this.ends;
-    const probe = this.prober.next(now, this.host.random(), { accepted, ...state });
+    const probe = this.prober.next(now, this.host.random(), { accepted, keeps: false, ...state });
     this.host.emit({ kind: "probe", owner, publicKey: peer.publicKey, probe });
   }
 

@@ -28,6 +28,11 @@ export interface Probe {
   readonly flipped: boolean;
   /** The sender detected a failure, or tears down: RFC 5880's AdminDown. */
   readonly down: boolean;
+  /**
+   * The sender still routes, by routes of its own that do not leave by overlay or direct interface, every prefix that the
+   * receiver's `accepted` generation names.
+   */
+  readonly keeps: boolean;
   readonly sequence: number;
   /** Sender's clock, microseconds modulo 2^32. */
   readonly sentAt: number;
@@ -43,7 +48,8 @@ export function encodeProbe(p: Probe): Uint8Array {
   const view = new DataView(out.buffer);
   view.setUint32(0, MAGIC);
   out[4] = VERSION;
-  out[5] = (p.hearYou ? 1 : 0) | (p.heardFull ? 2 : 0) | (p.flipped ? 4 : 0) | (p.down ? 8 : 0);
+  out[5] =
+    (p.hearYou ? 1 : 0) | (p.heardFull ? 2 : 0) | (p.flipped ? 4 : 0) | (p.down ? 8 : 0) | (p.keeps ? 16 : 0);
   view.setUint16(6, out.length);
   out.set(id64Bytes(p.bootId), 8);
   out.set(id64Bytes(p.accepted), 16);
@@ -73,6 +79,7 @@ export function decodeProbe(bytes: Uint8Array): Result<Probe, string> {
     heardFull: (flags & 2) !== 0,
     flipped: (flags & 4) !== 0,
     down: (flags & 8) !== 0,
+    keeps: (flags & 16) !== 0,
     sequence: view.getUint32(32),
     sentAt: view.getUint32(36),
     echo: view.getUint32(40),

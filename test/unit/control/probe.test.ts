@@ -13,6 +13,7 @@ const aProbe: fc.Arbitrary<Probe> = fc.record({
   heardFull: fc.boolean(),
   flipped: fc.boolean(),
   down: fc.boolean(),
+  keeps: fc.boolean(),
   sequence: u32,
   sentAt: u32,
   echo: u32,
@@ -45,6 +46,7 @@ const PROBE: Probe = {
   heardFull: false,
   flipped: true,
   down: false,
+  keeps: false,
   sequence: 0x23,
   sentAt: 0x24,
   echo: 0x25,
@@ -63,8 +65,9 @@ describe("probes", () => {
     ["heardFull", 2],
     ["flipped", 4],
     ["down", 8],
+    ["keeps", 16],
   ] as const)("carry %s in bit %i of the flags", (flag, bit) => {
-    const none = { ...PROBE, hearYou: false, heardFull: false, flipped: false, down: false };
+    const none = { ...PROBE, hearYou: false, heardFull: false, flipped: false, down: false, keeps: false };
     expect(encodeProbe(none)[5]).toBe(0);
     expect(encodeProbe({ ...none, [flag]: true })[5]).toBe(bit);
   });

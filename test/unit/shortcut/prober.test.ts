@@ -40,7 +40,12 @@ class Pair {
       for (const end of ["a", "c"] as const) {
         const p = this[end];
         if (p.nextAt !== undefined && this.now >= p.nextAt) {
-          const probe = p.next(this.now, 0.5, { accepted: this.accepted[end], flipped: false, down: false });
+          const probe = p.next(this.now, 0.5, {
+            accepted: this.accepted[end],
+            flipped: false,
+            down: false,
+            keeps: false,
+          });
           const lost = this.cut.has(end) || (this.small.has(end) && probe.size > 1000);
           if (!lost) this.flight.push({ at: this.now + 10, to: end === "a" ? "c" : "a", probe });
         }
@@ -140,7 +145,7 @@ describe("probes", () => {
     expect(p.a.heard).toBe(false);
     const good = new Pair();
     good.run(300);
-    const probe = good.c.next(good.now, 0, { accepted: GEN_A, flipped: false, down: false });
+    const probe = good.c.next(good.now, 0, { accepted: GEN_A, flipped: false, down: false, keeps: false });
     expect(good.a.receive(good.now, probe)).toBe(true);
     expect(good.a.receive(good.now, { ...probe, bootId: OTHER, down: true })).toBe(false);
     expect(good.a.receive(good.now, { ...probe, epochs: { mine: 8, yours: 7 }, down: true })).toBe(false);
@@ -148,10 +153,20 @@ describe("probes", () => {
     expect(good.verdict("a")).toBe("proven");
   });
 
+  it("say whether the other end keeps what it owns", () => {
+    const p = new Pair();
+    p.run(500);
+    expect(p.a.remoteKeeps).toBe(false);
+    p.a.receive(p.now, p.c.next(p.now, 0, { accepted: GEN_A, flipped: true, down: false, keeps: true }));
+    expect(p.a.remoteKeeps).toBe(true);
+    p.run(200);
+    expect(p.a.remoteKeeps).toBe(false);
+  });
+
   it("that say down end it at once", () => {
     const p = new Pair();
     p.run(500);
-    const probe = p.c.next(p.now, 0, { accepted: GEN_A, flipped: false, down: true });
+    const probe = p.c.next(p.now, 0, { accepted: GEN_A, flipped: false, down: true, keeps: false });
     p.a.receive(p.now, probe);
     expect(p.verdict("a")).toBe("down");
   });
@@ -159,7 +174,7 @@ describe("probes", () => {
   it("measure the round trip without the time that the other end held the echo", () => {
     const p = new Pair();
     p.run(50);
-    const mine = p.a.next(1_000, 0, { accepted: GEN_C, flipped: false, down: false });
+    const mine = p.a.next(1_000, 0, { accepted: GEN_C, flipped: false, down: false, keeps: false });
     const fresh = new Pair();
     fresh.a.receive(1_500, {
       ...mine,
@@ -182,7 +197,7 @@ describe("probes", () => {
   it("come at the interval, jittered down by at most a quarter (RFC 5880 §6.8.7)", () => {
     const p = new Pair();
     for (const random of [0, 0.5, 0.999]) {
-      p.a.next(1_000, random, { accepted: GEN_C, flipped: false, down: false });
+      p.a.next(1_000, random, { accepted: GEN_C, flipped: false, down: false, keeps: false });
       expect(p.a.nextAt).toBeCloseTo(1_000 + INTERVAL * (1 - random / 4), 6);
     }
   });
