@@ -132,7 +132,8 @@ export class Node {
   static async start(spec: TopologyNode, keep: boolean): Promise<Node> {
     const flags = ["--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"];
     // A session of its own: Ctrl-C reaches the runner, and the runner decides.
-    const child = spawn("unshare", [...flags, "bash", "-c", initScript(spec, keep)], {
+    // --norc: its stdin is a socket, and bash then takes itself for a remote shell and reads ~/.bashrc.
+    const child = spawn("unshare", [...flags, "bash", "--norc", "-c", initScript(spec, keep)], {
       detached: true,
       stdio: [keep ? "ignore" : "pipe", "pipe", "pipe"],
       env: { ...baseEnvironment(), ...spec.env },
@@ -267,7 +268,8 @@ export class Node {
 
 function baseEnvironment(): Record<string, string> {
   return {
-    PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    // /run is the node's own: a command there takes the place of the host's
+    PATH: "/run/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     HOME: process.env.HOME ?? "/root",
     LANG: "C.UTF-8",
     ...(process.env.TERM === undefined ? {} : { TERM: process.env.TERM }),

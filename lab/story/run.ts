@@ -43,6 +43,10 @@ export interface StoryOptions {
   readonly out: string;
   /** Leaves lab and shortcutd up. */
   readonly keep?: boolean;
+  /** Variables for the topology in addition. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Called when everything is up, before the first packet of the traffic. */
+  readonly onReady?: (lab: Lab) => Promise<void>;
   /** Packets per second each way, and bytes of UDP payload. */
   readonly rate?: number;
   readonly size?: number;
@@ -76,7 +80,7 @@ const POLICY_FILE = "/etc/bird/shortcut/policy.conf";
 export async function runStory(options: StoryOptions): Promise<{ report: Report; lab: Lab | undefined }> {
   mkdirSync(options.out, { recursive: true });
   const { a, b, c } = options.daemons;
-  const env = { DAEMON_A: a, DAEMON_B: b, DAEMON_C: c, SHORTCUTD: "install" };
+  const env = { DAEMON_A: a, DAEMON_B: b, DAEMON_C: c, SHORTCUTD: "install", ...options.env };
   options.onLine?.(`bringing up ${options.topology}: ${a} on A, ${b} on B (hub), ${c} on C`);
   const lab = await startLab(options.topology, { env, keep: options.keep ?? false });
   try {
@@ -144,6 +148,7 @@ class Story {
     await this.#routers.observe();
     await this.#routers.start(this.options.programs, this.options.out);
     this.#line("shortcutd runs on A, B and C; both spokes are registered; no shortcut");
+    await this.options.onReady?.(lab);
   }
 
   async #appears(): Promise<void> {

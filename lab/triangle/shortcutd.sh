@@ -13,6 +13,14 @@ mkdir -p /etc/shortcutd /run/shortcutd
 mkdir -p -m 700 /var/lib/shortcutd
 # A hub's file names no daemon.
 sed "s/^daemon: .*/daemon: $daemon/" "$REPO/lab/triangle/$router.yaml" > /etc/shortcutd/shortcutd.yaml
+# A daemon in a root of its own (daemon.sh) has its sockets there.
+if [ -n "${DAEMON_ROOT:-}" ] && grep -q '^daemon:' /etc/shortcutd/shortcutd.yaml; then
+    case $daemon in
+    bird) socket=/run/daemon/run/bird/bird.ctl ;;
+    *) socket=/run/daemon/run/frr ;;
+    esac
+    echo "daemon-socket: $socket" >> /etc/shortcutd/shortcutd.yaml
+fi
 
 case $verb in
 install) ;;
