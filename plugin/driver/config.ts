@@ -214,6 +214,7 @@ const schema = z.strictObject({
       backoff: timeField(100, 600_000).optional(),
       "backoff-max": timeField(1000, 86_400_000).optional(),
       keepalive: timeField(5_000, 25_000).optional(),
+      outlive: timeField(0, 86_400_000).optional(),
     })
     .optional(),
   log: oneOf(["error", "warn", "info", "debug"]).optional(),
@@ -395,6 +396,7 @@ function complete(c: Parsed): Config {
       remoteHold: (c.bgp?.["hold-time"] ?? 9) * 1000,
       backoff: t?.backoff ?? p.backoff,
       backoffMax: t?.["backoff-max"] ?? p.backoffMax,
+      outlive: t?.outlive ?? p.outlive,
       peerKeepalive: t?.keepalive === undefined ? p.peerKeepalive : Math.round(t.keepalive / 1000),
     },
     logLevel: c.log ?? "info",

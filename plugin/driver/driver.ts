@@ -115,7 +115,10 @@ export class Driver {
       {
         crypto: router.crypto,
         randomBytes: router.randomBytes,
-        routing: this.routing ?? { underneath: () => ({ refusal: "a hub offers nothing" }) },
+        routing: this.routing ?? {
+          underneath: () => ({ refusal: "a hub offers nothing", gone: false }),
+          routesItself: () => false,
+        },
       },
       clock.now(),
     );
@@ -425,6 +428,9 @@ export class Driver {
         return;
       case "unpeer":
         this.direct.removePeer(o.publicKey);
+        return;
+      case "read-overlay":
+        void this.schedule.attempt("read the overlay's peers", () => this.pollOverlay());
         return;
       case "override":
         this.routes.setOverride(o.prefix, o.want);

@@ -14,10 +14,10 @@ import {
   prefixOf,
 } from "../net/address.js";
 import { err, ok, type Result } from "../net/result.js";
-import type { RoutingView, Underneath } from "../shortcut/events.js";
+import type { NothingUnderneath, RoutingView, Underneath } from "../shortcut/events.js";
 import type { PathAttributes } from "../wire/bgp/attributes.js";
 import type { LargeCommunity } from "../wire/bgp/community.js";
-import type { FibView } from "./fibview.js";
+import { type FibView, RTPROT_SHORTCUTD } from "./fibview.js";
 
 /** Function 1 of shortcutd's own large communities, value 1: "shortcut offer" (doc/communities.md). */
 export const OFFER_FUNCTION = 1;
@@ -70,21 +70,32 @@ export class Routing implements RoutingView {
     return undefined;
   }
 
-  underneath(prefix: Prefix): Underneath | { readonly refusal: string } {
+  underneath(prefix: Prefix): Underneath | NothingUnderneath {
     const { fib } = this.options;
     const under = this.pathUnderneath(prefix);
-    if (under === undefined) return { refusal: `no route underneath: the feed has none for ${prefix}` };
+    if (under === undefined)
+      return { refusal: `no route underneath: the feed has none for ${prefix}`, gone: true };
     const nextHop = under.path.attributes.nextHop;
     const byNextHop = fib.pathOf(fib.lookup(nextHop));
     if (byNextHop !== "overlay")
       return {
         refusal: `the route underneath ${prefix} has next hop ${nextHop}, which does not leave by ${fib.overlay}`,
+        gone: true,
       };
     if (fib.pathOf(fib.daemonBest(prefix)) === "other")
-      return { refusal: `the daemon routes ${prefix} by another interface than ${fib.overlay}` };
+      return { refusal: `the daemon routes ${prefix} by another interface than ${fib.overlay}`, gone: false };
     const attributes = this.attributes(prefix, nextHop);
-    if (!attributes.ok) return { refusal: attributes.error };
+    if (!attributes.ok) return { refusal: attributes.error, gone: false };
     return { prefix: under.prefix, nextHop };
+  }
+
+  routesItself(prefix: Prefix): boolean {
+    const { fib } = this.options;
+    const route = fib.lookup(prefix);
+    if (route === undefined || route.protocol === RTPROT_SHORTCUTD || prefixLength(route.prefix) === 0)
+      return false;
+    // an aggregate is an unreachable or a blackhole route: the site's all the same
+    return route.type !== "unicast" || fib.pathOf(route) === "other";
   }
 
   /** The attributes of an offer for `prefix` with this alias, copied from what lies underneath now. */

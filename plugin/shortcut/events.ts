@@ -30,10 +30,18 @@ export interface Underneath {
   readonly nextHop: Address;
 }
 
+export interface NothingUnderneath {
+  readonly refusal: string;
+  /** There is no such route, or its next hop is not reached: as it is when the hub has gone. */
+  readonly gone: boolean;
+}
+
 /** The daemon's routes, asked synchronously. */
 export interface RoutingView {
   /** The route that lies (or would lie) underneath an offer for `prefix`, if it leaves by the overlay; otherwise why not. */
-  underneath(prefix: Prefix): Underneath | { readonly refusal: string };
+  underneath(prefix: Prefix): Underneath | NothingUnderneath;
+  /** Whether this router has a way of its own to all of `prefix`: a route that is no default route and leaves neither by the overlay nor by the direct interface. */
+  routesItself(prefix: Prefix): boolean;
 }
 
 /** A snapshot of the direct interface's peers. */
@@ -70,6 +78,7 @@ export type Input =
         readonly publicKey: PublicKey;
         readonly allowedIps: readonly Prefix[];
         readonly endpoint: Endpoint | undefined;
+        readonly rxBytes: number;
       }[];
     }
   /** Hub: the main FIB, whole. */
@@ -121,6 +130,7 @@ export type Milestone =
   | "flipping"
   | "flipped"
   | "path-failed"
+  | "outlives-hub"
   | "flipped-back"
   | "override"
   | "peer-removed";
@@ -135,6 +145,8 @@ export type Output =
   | { readonly kind: "explain"; readonly prefix: Prefix; readonly alias: Address }
   | { readonly kind: "peer"; readonly owner: Address; readonly want: PeerWant }
   | { readonly kind: "unpeer"; readonly owner: Address; readonly publicKey: PublicKey }
+  /** Wanted: an `overlay-peers` input, now. */
+  | { readonly kind: "read-overlay" }
   | { readonly kind: "override"; readonly prefix: Prefix; readonly want: boolean }
   | { readonly kind: "transition"; readonly transition: Transition }
   | {

@@ -19,6 +19,13 @@ export interface HubLinkHost {
   request(now: number, to: Address, body: RequestBody, done: (now: number, outcome: Outcome) => void): Id64;
 }
 
+export interface HubLinkEvents {
+  /** It answered. */
+  heard(now: number): void;
+  /** The hub was started anew: it does not know what it said, and may say otherwise. */
+  restarted(now: number): void;
+}
+
 export interface HubStatus {
   readonly address: Address;
   readonly registered: boolean;
@@ -45,8 +52,7 @@ export class HubLink {
     private readonly host: HubLinkHost,
     readonly address: Address,
     now: number,
-    /** The hub was started anew: it does not know what it said, and may say otherwise. */
-    private readonly onRestart: (now: number) => void = () => {},
+    private readonly on: HubLinkEvents,
   ) {
     this.since = now;
     this.nextAt = now;
@@ -66,6 +72,19 @@ export class HubLink {
     this.host.request(now, this.address, body, (t, o) => this.answered(t, o));
   }
 
+  /** Asks for a sign, whatever else is under way. */
+  ask(now: number): void {
+    this.host.request(now, this.address, { kind: "keepalive" }, (t, o) => {
+      if (o.kind === "reply") this.on.heard(t);
+    });
+  }
+
+  /** The hub may be there again: it is asked soon. */
+  hasten(now: number): void {
+    this.failures = 0;
+    if (this.registered === undefined) this.nextAt = Math.min(this.nextAt, now);
+  }
+
   private answered(now: number, o: Outcome): void {
     this.waiting = false;
     const p = this.host.parameters;
@@ -76,11 +95,12 @@ export class HubLink {
       );
       return;
     }
+    this.on.heard(now);
     switch (o.body.kind) {
       case "registered":
         if (this.registered === undefined) this.since = now;
         this.registered = o.from;
-        if (this.boot !== undefined && this.boot !== o.from.bootId) this.onRestart(now);
+        if (this.boot !== undefined && this.boot !== o.from.bootId) this.on.restarted(now);
         this.boot = o.from.bootId;
         this.problem = "";
         this.failures = 0;

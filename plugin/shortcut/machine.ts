@@ -20,6 +20,7 @@ import { unreachable } from "../net/result.js";
 import { ZERO_ID } from "../wire/control/codec.js";
 import type { ExchangeBody, Id64, ReplyBody, RequestBody } from "../wire/control/message.js";
 import type { Probe } from "../wire/probe.js";
+import type { Presence } from "./absence.js";
 import type { Correspondent, Outcome } from "./control.js";
 import {
   type Ending,
@@ -41,7 +42,9 @@ export type { Setbacks };
 /** What a machine needs of its engine. */
 export interface Host extends OffersHost, OtherEndHost, TunnelHost {
   /** Generation of this router's own prefixes, as the hub attests them; undefined until the hub said. */
-  selfGeneration(): Id64 | undefined;
+  selfGeneration(now: number): Id64 | undefined;
+  /** A route underneath went: is it the hub that went? {@link Shortcut.hubPresence} is told. */
+  suspectHub(now: number): void;
   /** Asks the hub what the owner owns. */
   resolveOwner(
     now: number,
@@ -68,6 +71,8 @@ export class Shortcut {
   private tunnel: Tunnel | undefined;
   private flippedShown = false;
   private deadline: number | undefined;
+  /** Since when offers stand without a route underneath: the hub may be gone. */
+  private orphanedAt: number | undefined;
   private refreshAt: number | undefined;
   private ending: (Ending & { readonly reason: string }) | undefined;
   /** The boot of the other end with which the direct path failed, during the pause after it. */
@@ -153,7 +158,7 @@ export class Shortcut {
     this.enter(now, "offered", "waiting for the daemons");
     this.deadline = now + this.host.parameters.offerTimeout;
     this.refreshAt = now + this.host.parameters.refresh;
-    const refusals = this.offers.update(this.prefixes);
+    const { refusals } = this.offers.update(this.prefixes);
     if (this.offers.empty)
       this.turnBack(now, refusals[0] ?? `the hub attests no prefix for ${this.owner}`, FAILED);
   }
@@ -254,7 +259,11 @@ export class Shortcut {
 
   private judge(now: number, tunnel: Tunnel): void {
     const { prober } = tunnel;
-    const verdict = prober.verdict(now, this.host.selfGeneration() ?? ZERO_ID);
+    if (this.orphanedAt !== undefined && !prober.remoteKeeps) {
+      this.updateOffers(now, false);
+      this.consider(now);
+    }
+    const verdict = prober.verdict(now, this.host.selfGeneration(now) ?? ZERO_ID);
     if (this.stage === "connecting") {
       if (verdict === "proven" && tunnel.applied) this.flip(now, tunnel);
       return;
@@ -363,6 +372,7 @@ export class Shortcut {
     this.tunnel = undefined;
     this.attested = undefined;
     this.flippedShown = false;
+    this.orphanedAt = undefined;
     this.ending = undefined;
   }
 
@@ -396,11 +406,40 @@ export class Shortcut {
       case "refused":
       case "connecting":
       case "direct":
-        this.offers.update(this.prefixes);
+        this.updateOffers(now, true);
         this.consider(now);
         return;
       default:
     }
+  }
+
+  /**
+   * A shortcut that is direct may outlive the hub's routes, for a bounded time, while the owner confirms by the direct path that it still routes its prefixes;
+   * not when the hub is there and has taken the routes away.
+   */
+  private updateOffers(now: number, hubMayBeGone: boolean): void {
+    const may =
+      hubMayBeGone && this.stage === "direct" && this.ownerKeeps && this.host.parameters.outlive > 0;
+    const { orphans } = this.offers.update(this.prefixes, may);
+    if (orphans === 0) this.orphanedAt = undefined;
+    else {
+      this.orphanedAt ??= now;
+      this.host.suspectHub(now);
+    }
+  }
+
+  private get ownerKeeps(): boolean {
+    return this.tunnel?.prober.remoteKeeps === true;
+  }
+
+  /** What has become of the suspicion that the hub is gone. */
+  hubPresence(now: number, presence: Presence): void {
+    if (this.orphanedAt === undefined) return;
+    if (presence === "present") {
+      this.updateOffers(now, false);
+      this.consider(now);
+    } else if (presence === "absent")
+      this.milestone("outlives-hub", `for up to ${Math.round(this.host.parameters.outlive / 1000)} s`);
   }
 
   /** The offers session is gone: the daemon has dropped every offer. */
@@ -415,9 +454,14 @@ export class Shortcut {
       this.turnBack(now, a.refusal, ORDERLY);
       return;
     }
-    if (this.attested === undefined || a.generation === this.attested.generation) return;
+    if (this.attested === undefined || this.livesBy(a.generation)) return;
     // Further prefixes need both ends' consent before the first packet: go by the hub and come back with the new set.
     this.turnBack(now, "the hub's routes to the owner changed", ORDERLY);
+  }
+
+  /** Whether it stands on this attestation. */
+  livesBy(generation: Id64): boolean {
+    return this.attested?.generation === generation;
   }
 
   directUnusable(now: number, reason: string): void {
@@ -564,6 +608,7 @@ export class Shortcut {
     if (tunnel !== undefined && this.stage === "direct") {
       sooner(tunnel.prober.failureAt());
       sooner(tunnel.busyAt + this.host.parameters.idleTimeout);
+      if (this.orphanedAt !== undefined) sooner(this.orphanedAt + this.host.parameters.outlive);
       if (this.setbacks.failures > 0) sooner(this.since + this.host.parameters.forgive);
     }
     return at;
@@ -580,7 +625,7 @@ export class Shortcut {
         this.refuse(now);
         return;
       case "connecting": {
-        const reason = this.tunnel?.describe(this.host.selfGeneration() ?? ZERO_ID) ?? "no tunnel";
+        const reason = this.tunnel?.describe(this.host.selfGeneration(now) ?? ZERO_ID) ?? "no tunnel";
         this.turnBack(now, reason, PATH_FAILED);
         return;
       }
@@ -603,10 +648,12 @@ export class Shortcut {
     if (tunnel.prober.nextAt !== undefined && now >= tunnel.prober.nextAt)
       tunnel.probe(now, { flipped: this.offers.onDirect, down: false });
     if (this.stage !== "direct") return;
-    const { forgive, idleTimeout } = this.host.parameters;
+    const { forgive, idleTimeout, outlive } = this.host.parameters;
     if (this.setbacks.failures > 0 && now >= this.since + forgive) this.setbacks.failures = 0;
     if (now >= tunnel.busyAt + idleTimeout)
       this.turnBack(now, `idle for ${Math.round(idleTimeout / 1000)} s`, ORDERLY);
+    else if (this.orphanedAt !== undefined && now >= this.orphanedAt + outlive)
+      this.turnBack(now, `the hub has been away for ${Math.round(outlive / 1000)} s`, ORDERLY);
     else this.judge(now, tunnel);
   }
 

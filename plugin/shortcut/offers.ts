@@ -6,7 +6,15 @@
  */
 import { type Address, familyOf, hostPrefix, type Prefix } from "../net/address.js";
 import type { AliasPool } from "./aliases.js";
-import type { Milestone, Output, Path, RouteState, RoutingView, ShortcutStatus } from "./events.js";
+import type {
+  Milestone,
+  Output,
+  Path,
+  RouteState,
+  RoutingView,
+  ShortcutStatus,
+  Underneath,
+} from "./events.js";
 
 /** What offers need of the engine. */
 export interface OffersHost {
@@ -84,24 +92,30 @@ export class Offers {
 
   /**
    * Offers every attested prefix that has a route of the daemon's own underneath, by the overlay, and withdraws the
-   * others. Returns why prefixes are not offered.
+   * others; `keepOrphans` lets those stand whose route underneath has gone. Returns why prefixes are not offered, and how many stand as orphans.
    */
-  update(attested: readonly Prefix[]): string[] {
+  update(
+    attested: readonly Prefix[],
+    keepOrphans = false,
+  ): { readonly refusals: string[]; readonly orphans: number } {
     const refusals: string[] = [];
     const wanted = new Set<Prefix>();
+    let orphans = 0;
     for (const prefix of attested) {
       if (prefix === hostPrefix(this.owner)) continue;
-      const refusal = this.offer(prefix);
+      const under = this.host.routing.underneath(prefix);
+      const refusal = "refusal" in under ? under.refusal : this.offer(prefix, under);
       if (refusal === undefined) wanted.add(prefix);
-      else refusals.push(refusal);
+      else if (keepOrphans && "gone" in under && under.gone && this.standing.has(prefix)) {
+        wanted.add(prefix);
+        orphans++;
+      } else refusals.push(refusal);
     }
     for (const offer of [...this.standing.values()]) if (!wanted.has(offer.prefix)) this.withdraw(offer);
-    return refusals;
+    return { refusals, orphans };
   }
 
-  private offer(prefix: Prefix): string | undefined {
-    const u = this.host.routing.underneath(prefix);
-    if ("refusal" in u) return u.refusal;
+  private offer(prefix: Prefix, u: Underneath): string | undefined {
     const holder = this.host.offeredFor(prefix);
     if (holder !== undefined && holder !== this.owner)
       return `${prefix} moved here from ${holder}, whose offer is still being taken back`;

@@ -29,6 +29,8 @@ export interface Parameters {
   readonly forgive: number;
   /** A refused or waiting shortcut tells the other end this often that it still wants it; silence of three ends it there. */
   readonly refresh: number;
+  /** How long a shortcut may stay when the hub itself, and with it the route underneath, is gone; 0: not at all. */
+  readonly outlive: number;
   /** Seconds that a resolution holds; a purge ends it earlier. */
   readonly resolutionLifetime: number;
 }
@@ -50,5 +52,6 @@ export const defaultParameters: Parameters = {
   backoffMax: 300_000,
   forgive: 60_000,
   refresh: 20_000,
+  outlive: 300_000,
   resolutionLifetime: 300,
 };

@@ -5,7 +5,9 @@
  */
 import { type Address, contains, type Endpoint, hostPrefix, overlaps, type Prefix } from "../net/address.js";
 import type { PublicKey } from "../net/key.js";
-import type { ReplyBody, RequestBody } from "../wire/control/message.js";
+import { PrefixMap } from "../net/lpm.js";
+import type { Id64, ReplyBody, RequestBody } from "../wire/control/message.js";
+import { HubAbsence, type Presence } from "./absence.js";
 import type { Correspondent, Outcome } from "./control.js";
 import { generationOf } from "./digest.js";
 import type { Input, PeerStatus, RouteState, ShortcutStatus } from "./events.js";
@@ -23,7 +25,15 @@ export interface SpokeConfig {
 
 type MachineHost = Omit<
   Host,
-  "candidates" | "selfGeneration" | "resolveOwner" | "isHot" | "offeredFor" | "lowRate" | "directUsable"
+  | "candidates"
+  | "selfGeneration"
+  | "routesOwn"
+  | "suspectHub"
+  | "resolveOwner"
+  | "isHot"
+  | "offeredFor"
+  | "lowRate"
+  | "directUsable"
 >;
 export type SpokeHost = MachineHost & HubLinkHost;
 
@@ -43,6 +53,8 @@ interface Refusal {
 /** An attestation that could not be renewed is asked for again after this. */
 const RENEWAL_PAUSE = 5_000;
 const RESOLUTIONS_IN_FLIGHT = 32;
+/** Whether this router still routes its own prefixes is looked up this often. */
+const OWN_ROUTES_AGE = 100;
 /** A shortcut younger than this is not evicted, nor by a destination with less than so many times its rate: or they would take turns. */
 const EVICTION_AGE = 10_000;
 const EVICTION_RATIO = 2;
@@ -67,7 +79,13 @@ export class Spoke {
   private sessionReason = "the offers session is not established yet";
   private stopping = false;
   /** Owners whose attestation ran out while a machine lives by it: asked for again, since when and when next. */
-  private readonly renewals = new Map<Address, { readonly since: number; at: number }>();
+  private readonly renewals = new Map<Address, number>();
+  private readonly absence: HubAbsence;
+  /** Generation of this router's own prefixes as last believed, and the prefixes, once the hub has told them. */
+  private generation: Id64 | undefined;
+  private own: Attested | undefined;
+  private ownAskedAt = Number.NEGATIVE_INFINITY;
+  private routesOwn = { at: Number.NEGATIVE_INFINITY, yes: false };
 
   constructor(
     private readonly host: SpokeHost,
@@ -75,7 +93,19 @@ export class Spoke {
     now: number,
   ) {
     this.trigger = new Trigger(config.trigger);
-    this.links = config.hubs.map((h) => new HubLink(host, h, now, (t) => this.hubRestarted(t)));
+    this.absence = new HubAbsence({
+      parameters: host.parameters,
+      ask: (t) => {
+        for (const l of this.links) l.ask(t);
+      },
+      readOverlay: () => host.emit({ kind: "read-overlay" }),
+      changed: (t, presence) => this.hubPresence(t, presence),
+    });
+    const events = {
+      heard: (t: number) => this.absence.heard(t),
+      restarted: (t: number) => this.hubRestarted(t),
+    };
+    this.links = config.hubs.map((h) => new HubLink(host, h, now, events));
   }
 
   // ------------------------------------------------------------------------------------------ what machines ask
@@ -93,8 +123,9 @@ export class Spoke {
       cancel: (id) => this.host.cancel(id),
       nextEpoch: () => this.host.nextEpoch(),
       candidates: () => this.candidates(),
-      selfGeneration: () =>
-        this.links.find((l) => l.registered !== undefined || l.generation !== undefined)?.generation,
+      selfGeneration: (now) => this.selfGeneration(now),
+      routesOwn: (now) => this.routesOwnPrefixes(now),
+      suspectHub: (now) => this.absence.suspect(now),
       resolveOwner: (now, owner, done) => this.resolveOwner(now, owner, done),
       isHot: (prefixes) => this.isHot(prefixes),
       offeredFor: (prefix) => {
@@ -174,14 +205,21 @@ export class Spoke {
     next(now, 0);
   }
 
+  private hubPresence(now: number, presence: Presence): void {
+    if (presence === "returned") for (const l of this.links) l.hasten(now);
+    for (const m of [...this.machines.values()]) m.hubPresence(now, presence);
+    this.sweep(now);
+  }
+
   private hubRestarted(now: number): void {
+    this.absence.restarted(now);
     for (const [owner, a] of this.owners) this.owners.set(owner, { ...a, expires: now });
   }
 
   /** When a machine's attestation has run out; undefined for one that lives by none. */
   private renewalAt(owner: Address, m: Shortcut): number | undefined {
     if (m.resting) return undefined;
-    return this.renewals.get(owner)?.at ?? this.owners.get(owner)?.expires;
+    return this.renewals.get(owner) ?? this.owners.get(owner)?.expires;
   }
 
   /** No shortcut outlives what the hub attests: an attestation that ran out is asked for again, and a changed one ends it. */
@@ -189,24 +227,61 @@ export class Spoke {
     for (const owner of this.renewals.keys()) if (!this.machines.has(owner)) this.renewals.delete(owner);
     for (const [owner, machine] of [...this.machines]) {
       const due = this.renewalAt(owner, machine);
-      if (due === undefined || due > now) continue;
-      const renewal = this.renewals.get(owner) ?? { since: now, at: now };
-      this.renewals.set(owner, renewal);
-      renewal.at = Number.POSITIVE_INFINITY;
-      this.resolveOwner(now, owner, (t, r) => {
-        if (this.machines.get(owner) !== machine) return;
-        // a hub that was started anew knows its spokes again after three keepalives
-        const patience = "refusal" in r && t - renewal.since < 3 * this.host.parameters.hubKeepalive;
-        if ("refusal" in r && (r.unanswered === true || patience)) {
-          renewal.at = t + RENEWAL_PAUSE;
-          return;
-        }
-        this.renewals.delete(owner);
-        if ("refusal" in r) this.owners.delete(owner);
-        machine.reattested(t, r);
-        this.sweep(t);
-      });
+      if (due !== undefined && due <= now) this.reattest(now, owner, machine);
     }
+  }
+
+  private reattest(now: number, owner: Address, machine: Shortcut): void {
+    const before = this.owners.get(owner);
+    this.renewals.set(owner, Number.POSITIVE_INFINITY);
+    this.resolveOwner(now, owner, (t, r) => {
+      if (this.machines.get(owner) !== machine) return;
+      // a hub that is away, or has not been back for long, knows the half of it
+      const same = !("refusal" in r) && machine.livesBy(r.generation);
+      if (("refusal" in r && r.unanswered === true) || (!same && this.absence.unsettled(t))) {
+        if (before !== undefined) this.owners.set(owner, { ...before, expires: now });
+        this.renewals.set(owner, t + RENEWAL_PAUSE);
+        return;
+      }
+      this.renewals.delete(owner);
+      if ("refusal" in r) this.owners.delete(owner);
+      machine.reattested(t, r);
+      this.sweep(t);
+    });
+  }
+
+  // ------------------------------------------------------------------------------------------ what the hub attests for this router
+
+  private selfGeneration(now: number): Id64 | undefined {
+    const told = this.links.find((l) => l.registered !== undefined || l.generation !== undefined)?.generation;
+    if (told !== undefined && (this.generation === undefined || !this.absence.unsettled(now)))
+      this.generation = told;
+    return this.generation;
+  }
+
+  /** Learns from the hub which prefixes are this router's own. */
+  private learnOwn(now: number): void {
+    const generation = this.selfGeneration(now);
+    if (generation === undefined || this.own?.generation === generation) return;
+    if (now - this.ownAskedAt < RENEWAL_PAUSE || this.hub() === undefined) return;
+    this.ownAskedAt = now;
+    this.resolve(
+      now,
+      (page) => ({ kind: "resolve-owner", owner: this.host.self.address, page }),
+      (_, r) => {
+        if (!("refusal" in r)) this.own = r;
+      },
+    );
+  }
+
+  private routesOwnPrefixes(now: number): boolean {
+    const { own } = this;
+    if (own === undefined || own.generation !== this.selfGeneration(now)) return false;
+    if (now - this.routesOwn.at >= OWN_ROUTES_AGE) {
+      const yes = own.prefixes.every((p) => this.host.routing.routesItself(p));
+      this.routesOwn = { at: now, yes };
+    }
+    return this.routesOwn.yes;
   }
 
   private ownerOf(now: number, destination: Prefix): (Attested & { readonly owner: Address }) | undefined {
@@ -325,6 +400,7 @@ export class Spoke {
         this.trigger.read(now, input.samples);
         for (const d of this.unresolved.keys()) if (!this.trigger.isHot(d)) this.unresolved.delete(d);
         this.pursue(now);
+        this.learnOwn(now);
         break;
       case "probe":
         this.machines.get(input.owner)?.handleProbe(now, input.probe);
@@ -356,6 +432,7 @@ export class Spoke {
         break;
       case "overlay-peers":
         for (const l of this.links) l.overlayPeers(input.peers);
+        this.absence.received(now, this.receivedFromHubs(input.peers));
         break;
       case "direct-usable":
         this.usable = { usable: input.usable, reason: input.reason };
@@ -428,17 +505,23 @@ export class Spoke {
     }
   }
 
+  /** Bytes that came from the overlay peers behind which the hubs are. */
+  private receivedFromHubs(peers: Extract<Input, { kind: "overlay-peers" }>["peers"]): number {
+    const byPrefix = new PrefixMap<(typeof peers)[number]>();
+    for (const p of peers) for (const a of p.allowedIps) byPrefix.set(a, p);
+    const behind = new Set(this.config.hubs.map((h) => byPrefix.longestMatch(h)?.value));
+    let bytes = 0;
+    for (const p of behind) bytes += p?.rxBytes ?? 0;
+    return bytes;
+  }
+
   private purge(now: number, from: Correspondent, owner: Address): ReplyBody {
     if (!this.links.some((l) => l.registered?.publicKey === from.publicKey && l.address === from.address))
       return { kind: "refused", code: "not-permitted", reason: "only a hub purges" };
-    this.owners.delete(owner);
     const machine = this.machines.get(owner);
-    if (machine !== undefined && !machine.resting) {
-      this.resolveOwner(now, owner, (t, r) => {
-        if (this.machines.get(owner) === machine) machine.reattested(t, r);
-        this.sweep(t);
-      });
-    }
+    const known = this.owners.get(owner);
+    if (known !== undefined) this.owners.set(owner, { ...known, expires: now });
+    if (machine !== undefined && !machine.resting) this.reattest(now, owner, machine);
     return { kind: "ack" };
   }
 
@@ -454,6 +537,7 @@ export class Spoke {
       if (!this.stopping) sooner(this.renewalAt(owner, m));
     }
     if (!this.stopping) for (const l of this.links) sooner(l.pollTimeout());
+    sooner(this.absence.pollTimeout());
     return at;
   }
 
@@ -464,6 +548,7 @@ export class Spoke {
     }
     if (!this.stopping) {
       for (const l of this.links) l.handleTimeout(now);
+      this.absence.handleTimeout(now);
       this.renew(now);
     }
     this.sweep(now);

@@ -20,6 +20,8 @@ export interface TunnelHost {
   readonly overlayMtu: number;
   /** Bits per second below which a shortcut is idle. */
   readonly lowRate: number;
+  /** Whether this router has routes of its own to all prefixes that the hub attests for it. */
+  routesOwn(now: number): boolean;
   random(): number;
   emit(output: Output): void;
 }
@@ -142,7 +144,11 @@ export class Tunnel {
   probe(now: number, state: { readonly flipped: boolean; readonly down: boolean }): void {
     if (!this.applied) return;
     const { owner, peer, accepted } = this.ends;
-    const probe = this.prober.next(now, this.host.random(), { accepted, keeps: false, ...state });
+    const probe = this.prober.next(now, this.host.random(), {
+      accepted,
+      keeps: this.host.routesOwn(now),
+      ...state,
+    });
     this.host.emit({ kind: "probe", owner, publicKey: peer.publicKey, probe });
   }
 

@@ -70,6 +70,8 @@ export class Router {
   startedAt = 0;
   stopped = false;
   boot = 0;
+  /** Whether it has a route of its own to its site. */
+  routesSite = true;
   /** False: a router of the VPN that does not run shortcutd. */
   runs = true;
   /** The daemon's export filter drops offers from the FIB, and the hub route with them. */
@@ -125,8 +127,9 @@ export class Router {
         const owner = w.ownerOf.get(p);
         return owner !== undefined && w.routed.has(p)
           ? { prefix: p, nextHop: w.nextHop(this, owner).address }
-          : { refusal: `no route for ${p}` };
+          : { refusal: `no route for ${p}`, gone: true };
       },
+      routesItself: (p) => p === this.site && this.routesSite,
     };
     const crypto = {
       shared: (theirs: PublicKey) =>
@@ -232,6 +235,9 @@ export class Router {
         this.transfer.delete(o.publicKey);
         for (const other of w.routers) if (other.peers.has(this.key)) w.check(other);
         return;
+      case "read-overlay":
+        w.at(w.now + 2, () => w.tellOverlay(this));
+        return;
       case "override":
         if (o.want) this.overrides.add(o.prefix);
         else this.overrides.delete(o.prefix);
@@ -311,6 +317,8 @@ export class World {
   largestProbe = Number.POSITIVE_INFINITY;
   /** Whether rendezvous handshakes arrive, so that the hub knows reflexive endpoints. */
   rendezvous = true;
+  hubDiedAt: number | undefined;
+  private hubAway = 0;
   private queue: Event[] = [];
   private order = 0;
   private sameInstant = 0;
@@ -362,18 +370,42 @@ export class World {
         publicKey: s.key,
         allowedIps: [hostPrefix(s.address), s.site],
         endpoint: s.endpoint,
+        rxBytes: 0,
       }));
       this.input(r, { kind: "overlay-peers", peers });
       return;
     }
     this.input(r, { kind: "offers-session", established: true, reason: "" });
     this.input(r, { kind: "direct-usable", usable: true, reason: "" });
+    this.tellOverlay(r);
+  }
+
+  /** A spoke reads its overlay peer, the hub: what it has received grows while the hub is there. */
+  tellOverlay(r: Router): void {
     const overlayHub = {
       publicKey: this.hub.key,
       allowedIps: [prefix("0.0.0.0/0")],
       endpoint: this.hub.endpoint,
+      rxBytes: (this.hubDiedAt ?? this.now) - this.hubAway,
     };
     this.input(r, { kind: "overlay-peers", peers: [overlayHub] });
+  }
+
+  /** The hub, and with it the overlay, is gone: every daemon loses its routes. */
+  killHub(): void {
+    this.hubDiedAt = this.now;
+    for (const p of [...this.routed]) this.setRouted(p, false, false);
+  }
+
+  /** The hub is back, its daemon as well, and after `later` its routes. Its shortcutd has forgotten everything. */
+  reviveHub(later: number): void {
+    this.hubAway += this.now - (this.hubDiedAt ?? this.now);
+    this.hubDiedAt = undefined;
+    this.hub.crash();
+    this.start(this.hub);
+    this.at(this.now + later, () => {
+      for (const p of this.ownerOf.keys()) this.setRouted(p, true);
+    });
   }
 
   tellFib(): void {
@@ -382,12 +414,11 @@ export class World {
   }
 
   /** The hub's routing changes, and a moment later every spoke's. */
-  setRouted(p: Prefix, routed: boolean): void {
+  setRouted(p: Prefix, routed: boolean, hubKnows = true): void {
     if (routed) this.routed.add(p);
     else this.routed.delete(p);
-    this.tellFib();
+    if (hubKnows) this.tellFib();
     for (const r of this.spokes) {
-      if (!routed && r.daemon.alive) r.daemon.selected.delete(p);
       this.input(r, { kind: "underneath-changed", prefixes: [p] });
       if (r.daemon.alive && r.daemon.offers.has(p)) r.reconsider(p);
       r.report(p);
@@ -488,7 +519,7 @@ export class World {
 
   datagram(from: Router, to: Endpoint, payload: Uint8Array): void {
     const target = this.byAddress.get(to.address);
-    if (target?.runs !== true) return;
+    if (target?.runs !== true || this.hubDiedAt !== undefined) return;
     if (this.passes !== undefined && !this.passes(from, target, bodyKind(payload))) return;
     const copies = this.random() < this.options.loss ? 0 : this.random() < this.options.loss ? 2 : 1;
     for (let i = 0; i < copies; i++) {
@@ -520,8 +551,9 @@ export class World {
     const step = () => {
       for (const [p, rate] of r.rates) {
         const owner = this.ownerOf.get(p);
-        if (owner === undefined || !this.routed.has(p)) continue;
-        if (r.path(p) === "direct") r.transfer.set(owner.key, (r.transfer.get(owner.key) ?? 0) + rate / 8);
+        const path = r.path(p);
+        if (owner === undefined || path === "none") continue;
+        if (path === "direct") r.transfer.set(owner.key, (r.transfer.get(owner.key) ?? 0) + rate / 8);
         else r.bytes.set(p, (r.bytes.get(p) ?? 0) + rate / 8);
       }
       const samples = [...r.bytes].map(([destination, bytes]) => ({ destination, bytes }));

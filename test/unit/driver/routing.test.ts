@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { AdjRibIn } from "../../../plugin/bgp/rib.js";
+import { RTPROT_SHORTCUTD } from "../../../plugin/driver/fibview.js";
 import { Routing } from "../../../plugin/driver/routing.js";
 import { address, prefix } from "../../../plugin/net/address.js";
 import { type PathAttributes, pathAttributes } from "../../../plugin/wire/bgp/attributes.js";
@@ -58,6 +59,7 @@ describe("what lies underneath an offer", () => {
   it("is refused when the feed has none, or only more specific ones", () => {
     expect(routing({}).underneath(P)).toEqual({
       refusal: "no route underneath: the feed has none for 10.1.0.0/24",
+      gone: true,
     });
     expect(routing({ "10.1.0.0/25": [{}] }).underneath(P)).toHaveProperty("refusal");
   });
@@ -69,6 +71,7 @@ describe("what lies underneath an offer", () => {
     ]);
     expect(r.underneath(P)).toEqual({
       refusal: "the route underneath 10.1.0.0/24 has next hop 192.0.2.9, which does not leave by wg0",
+      gone: true,
     });
     expect(routing({ "10.1.0.0/24": [{ nextHop: address("192.0.2.9") }] }).underneath(P)).toHaveProperty(
       "refusal",
@@ -82,6 +85,7 @@ describe("what lies underneath an offer", () => {
     ]);
     expect(r.underneath(P)).toEqual({
       refusal: "the daemon routes 10.1.0.0/24 by another interface than wg0",
+      gone: false,
     });
     const flipped = routing({ "10.1.0.0/24": [{}] }, [
       route("10.255.0.0/24", OVERLAY),
@@ -122,6 +126,24 @@ describe("what lies underneath an offer", () => {
     ).toBe(C);
     expect(by({ nextHop: C, med: 10 }, { nextHop: HUB, med: 5 })).toBe(HUB);
     expect(by({ nextHop: C, pathId: 2 }, { nextHop: HUB, pathId: 1 })).toBe(HUB);
+  });
+});
+
+describe("this router's own routes", () => {
+  const own = (...routes: ReturnType<typeof route>[]) => routing({}, routes).routesItself(P);
+
+  it("are those by other interfaces, and aggregates", () => {
+    expect(own(route("10.1.0.0/24", "eth1"))).toBe(true);
+    expect(own(route("10.1.0.0/16", "eth1"))).toBe(true);
+    expect(own({ ...route("10.1.0.0/16", "eth1"), type: "unreachable", nextHops: [] })).toBe(true);
+  });
+
+  it("are neither default routes, nor those by the hub or a shortcut, nor ours", () => {
+    expect(own()).toBe(false);
+    expect(own(route("0.0.0.0/0", "eth0"))).toBe(false);
+    expect(own(route("10.1.0.0/24", OVERLAY))).toBe(false);
+    expect(own(route("10.1.0.0/16", "eth1"), route("10.1.0.0/24", DIRECT))).toBe(false);
+    expect(own({ ...route("10.1.0.0/24", "eth1"), protocol: RTPROT_SHORTCUTD })).toBe(false);
   });
 });
 

@@ -429,7 +429,7 @@ describe("a direct shortcut", () => {
 
   it("ends at once when the route underneath goes", () => {
     w.setRouted(c.site, false);
-    expect(a.daemon.offers.has(c.site)).toBe(false);
+    until(w, 500, () => !a.daemon.offers.has(c.site));
     gone(p.remoteHold + 3_000);
     expect(stage(a, c)).not.toBe("direct");
     w.setRouted(c.site, true);
