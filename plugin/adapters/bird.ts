@@ -9,6 +9,7 @@ import { explainBird, type OfferFacts } from "../driver/daemons/bird-explain.js"
 import { type DaemonExpectation, type DaemonPort, PortError } from "../driver/ports.js";
 import { type Address, addressBits, familyOf, type Prefix } from "../net/address.js";
 import { err, ok } from "../net/result.js";
+import { summarySession } from "../shortcut/absence.js";
 import {
   type BirdReply,
   describeReplyError,
@@ -25,6 +26,7 @@ import {
   parseTables,
   parseVersion,
   type StaticRoute,
+  sessionsWith,
 } from "../wire/bird/show.js";
 import { CommandConnection, type CommandProtocol } from "./vty.js";
 
@@ -176,6 +178,8 @@ export function birdClient(options: BirdOptions): DaemonPort {
       return { version: found.version, findings: auditBird(found, expect) };
     },
     explain: async (prefix, alias) => explainBird(prefix, alias, await offerFacts(prefix, alias)),
+    hubSession: async (hubs) =>
+      summarySession(sessionsWith(parseProtocols(await show("show protocols all")), hubs)),
     close: () => connection.close(),
   };
 }

@@ -11,6 +11,7 @@ import { explainFrr } from "../driver/daemons/frr-explain.js";
 import { type DaemonExpectation, type DaemonPort, PortError } from "../driver/ports.js";
 import { type Address, address, familyOf, type Prefix } from "../net/address.js";
 import { err, ok, type Result } from "../net/result.js";
+import { summarySession } from "../shortcut/absence.js";
 import {
   decodeBgpRoute,
   decodeFilteredRoutes,
@@ -231,6 +232,14 @@ export function frrClient(options: FrrOptions): DaemonPort {
       };
     },
     explain,
+    hubSession: async (hubs) => {
+      const neighbors = await Promise.all(
+        hubs.map((hub) =>
+          bgpd.decoded(`show bgp neighbors ${hub} json`, (text) => decodeNeighbor(text, hub)),
+        ),
+      );
+      return summarySession(neighbors.flatMap((n) => (n === undefined ? [] : [n.state === "Established"])));
+    },
     close: async () => {
       await Promise.all([bgpd.close(), zebra.close()]);
     },

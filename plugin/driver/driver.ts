@@ -106,6 +106,7 @@ export class Driver {
         pools: config.aliases,
         session: { localAs: d.offersAs, remoteAs: d.as },
         anyType: d.kind === "bird",
+        addresses: router.overlayAddresses,
         offerCommunity: largeCommunityFromParts(d.as, OFFER_FUNCTION, OFFER_VALUE),
       });
       this.selection = new SelectionWatcher(d.kind === "bird" ? birdRule(d.table) : frrRule, this.fib);
@@ -429,8 +430,8 @@ export class Driver {
       case "unpeer":
         this.direct.removePeer(o.publicKey);
         return;
-      case "read-overlay":
-        void this.schedule.attempt("read the overlay's peers", () => this.pollOverlay());
+      case "inspect-hubs":
+        this.inspectHubs(o.hubs);
         return;
       case "override":
         this.routes.setOverride(o.prefix, o.want);
@@ -450,6 +451,15 @@ export class Driver {
       default:
         unreachable(o);
     }
+  }
+
+  private inspectHubs(hubs: readonly Address[]): void {
+    const { daemon } = this.ports;
+    void this.schedule.attempt("read the overlay's peers", () => this.pollOverlay());
+    if (daemon !== undefined)
+      void this.schedule.attempt("the daemon's session with the hub", async () =>
+        this.input({ kind: "hub-session", session: await daemon.hubSession(hubs) }),
+      );
   }
 
   private setAlias(alias: Address, to: "overlay" | "direct" | "absent"): void {

@@ -13,7 +13,7 @@ import { FibView, RTPROT_SHORTCUTD } from "./fibview.js";
 import type { Clock, KernelRoute, RoutePort } from "./ports.js";
 import { reconcileRoutes, type WantedRoute } from "./reconcile.js";
 import type { Schedule } from "./schedule.js";
-import type { TaskQueue } from "./tasks.js";
+import { asPortError, type TaskQueue } from "./tasks.js";
 
 /** Metric of alias routes; of overrides, lower than BIRD's 32 and FRR's 20. */
 const ALIAS_METRIC = 99;
@@ -202,7 +202,10 @@ export class OwnRoutes {
     const wanted = [...this.aliases.values(), ...this.overrides.values(), ...this.netRoutes()];
     for (const s of reconcileRoutes(wanted, found)) {
       report(`route ${s.prefix} in table ${s.table}: ${s.kind}`);
-      await (s.kind === "set" ? this.put(s) : this.take(s));
+      // one that the kernel refuses, because its interface is down, must not keep the others from it
+      await (s.kind === "set" ? this.put(s) : this.take(s)).catch((e: unknown) =>
+        report(asPortError("netlink", e).message),
+      );
     }
   }
 

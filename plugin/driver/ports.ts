@@ -6,6 +6,7 @@
 import type { AdjRibIn } from "../bgp/rib.js";
 import type { Address, Endpoint, Family, Prefix } from "../net/address.js";
 import type { PrivateKey, PublicKey } from "../net/key.js";
+import type { HubSession } from "../shortcut/absence.js";
 import type { PathAttributes } from "../wire/bgp/attributes.js";
 import type { KernelLink, KernelRoute, NextHop, RouteEvent } from "../wire/netlink/fib.js";
 import type { WireGuardPeerChange, WireGuardPeerState } from "../wire/netlink/wireguard.js";
@@ -164,6 +165,8 @@ export interface DaemonPort {
   /** Checks that what bird-config/ or frr-config/ provides is there. Rejects only when the daemon cannot be reached. */
   check(expect: DaemonExpectation): Promise<{ version: string; findings: readonly DaemonFinding[] }>;
   explain(prefix: Prefix, alias: Address): Promise<DaemonExplanation>;
+  /** The daemon's own BGP session with one of these addresses: up if any is Established, `none` if it has no such neighbour. */
+  hubSession(hubs: readonly Address[]): Promise<HubSession>;
   close(): Promise<void>;
 }
 

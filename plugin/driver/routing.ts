@@ -8,6 +8,7 @@ import {
   type Address,
   contains,
   familyOf,
+  hostPrefix,
   type Prefix,
   prefixAddress,
   prefixLength,
@@ -31,6 +32,8 @@ export interface RoutingOptions {
   /** BIRD shows offers to nobody, so their session's type does not matter. */
   readonly anyType: boolean;
   readonly offerCommunity: LargeCommunity;
+  /** This router's own on the overlay, also when that is down. */
+  readonly addresses: readonly Address[];
 }
 
 /** RFC 4271 §9.1.2.2 as far as a feed shows it: which of several paths the daemon most likely uses. */
@@ -90,7 +93,8 @@ export class Routing implements RoutingView {
   }
 
   routesItself(prefix: Prefix): boolean {
-    const { fib } = this.options;
+    const { fib, addresses } = this.options;
+    if (addresses.some((a) => hostPrefix(a) === prefix)) return true;
     const route = fib.lookup(prefix);
     if (route === undefined || route.protocol === RTPROT_SHORTCUTD || prefixLength(route.prefix) === 0)
       return false;

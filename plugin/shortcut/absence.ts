@@ -1,22 +1,30 @@
 /**
  * Whether the hubs are there, asked only when it matters: the daemon has lost a route underneath a shortcut that is direct. Either the
- * hub took the route away, and the shortcut has to go; or the hub itself is gone, and the shortcut may outlive it.
+ * hub took the route away, and the shortcut has to go; or the hub itself is gone, and its routes with it: then the shortcut may outlive it.
  *
  *   present   nothing is known to be wrong                                  -> checking, when a route underneath went
- *   checking  the hubs were asked; what comes from one settles it           -> present | absent after CHECK
- *   absent    no hub is heard                                               -> returned, at the first sign of one
- *   returned  a hub is heard again, and its routes take their time          -> present after the grace
+ *   checking  the daemon is asked for its session with the hubs             -> present | absent, after CHECK at the latest
+ *   absent    the session is down                                           -> returned, when it is up again
+ *   returned  the hub is back, and its routes take their time               -> present after the grace
  *
- * Signs of a hub are answers on the control port, and bytes received from its overlay peer: an ICMP error for a control
- * port where nothing listens, forwarded packets, WireGuard's own keepalives. So a hub whose shortcutd alone is dead counts as there.
+ * A daemon that has no session with a hub (static routes, a route reflector elsewhere) cannot say. Then signs of life count: answers on
+ * the control port, and bytes received from the hub's overlay peer, be it an ICMP error for a control port where nothing listens.
  */
 import type { Parameters } from "./parameters.js";
 
 export type Presence = "present" | "checking" | "absent" | "returned";
 
+/** The daemon's session with at least one of the hubs; `none`: it has no session with any. */
+export type HubSession = "up" | "down" | "none";
+
+/** Of the sessions with the hubs, whether each is up. */
+export function summarySession(up: readonly boolean[]): HubSession {
+  return up.length === 0 ? "none" : up.includes(true) ? "up" : "down";
+}
+
 /** How long a hub may take to give a sign: three transmissions of a request. Milliseconds. */
 const CHECK = 1_000;
-/** How often the overlay's counters are read meanwhile, and while no hub is there. */
+/** How often session and counters are read meanwhile, and while no hub is there. */
 const READ_CHECKING = 250;
 const READ_ABSENT = 1_000;
 /** A hub that was away or was started anew has its routes and its spokes again after this many keepalives. */
@@ -26,8 +34,8 @@ export interface AbsenceHost {
   readonly parameters: Pick<Parameters, "hubKeepalive">;
   /** Asks every hub for a sign. */
   ask(now: number): void;
-  /** Has the overlay's peers read: {@link HubAbsence.received} is told. */
-  readOverlay(): void;
+  /** Has session and overlay peers read: {@link HubAbsence.session} and {@link HubAbsence.received} are told. */
+  inspect(): void;
   /** Another presence than before. */
   changed(now: number, presence: Presence): void;
 }
@@ -39,6 +47,8 @@ export class HubAbsence {
   private graceUntil = Number.NEGATIVE_INFINITY;
   /** Bytes received from the hubs' overlay peers at the first reading after the suspicion. */
   private baseline: number | undefined;
+  private daemonSays: HubSession | undefined;
+  private sign = false;
 
   constructor(private readonly host: AbsenceHost) {}
 
@@ -62,15 +72,17 @@ export class HubAbsence {
   suspect(now: number): void {
     if (this.state !== "present") return;
     this.baseline = undefined;
+    this.daemonSays = undefined;
+    this.sign = false;
     this.enter(now, "checking", CHECK);
-    this.host.readOverlay();
+    this.host.inspect();
     this.host.ask(now);
   }
 
   /** A hub answered. */
   heard(now: number): void {
-    if (this.state === "checking") this.enter(now, "present", Number.POSITIVE_INFINITY);
-    else if (this.state === "absent") this.comeBack(now);
+    this.sign = true;
+    this.conclude(now);
   }
 
   /** All bytes ever received from the overlay peers behind which the hubs are. */
@@ -79,6 +91,31 @@ export class HubAbsence {
     this.baseline = bytes;
     // less than before: the interface was made anew
     if (before !== undefined && bytes > before) this.heard(now);
+  }
+
+  /** What the daemon says of its session with the hubs. */
+  session(now: number, session: HubSession): void {
+    this.daemonSays = session;
+    this.conclude(now);
+  }
+
+  private conclude(now: number): void {
+    const there = this.daemonSays === "up" || (this.daemonSays === "none" && this.sign);
+    if (this.state === "checking") {
+      if (there) this.enter(now, "present", Number.POSITIVE_INFINITY);
+      else if (this.daemonSays === "down") this.goAway(now);
+    } else if (this.state === "absent" && there) this.comeBack(now);
+  }
+
+  private goAway(now: number): void {
+    this.sign = false;
+    this.enter(now, "absent", Number.POSITIVE_INFINITY);
+  }
+
+  /** A daemon that has not answered in time is no witness. */
+  private expire(now: number): void {
+    if (this.daemonSays === undefined && this.sign) this.enter(now, "present", Number.POSITIVE_INFINITY);
+    else this.goAway(now);
   }
 
   private comeBack(now: number): void {
@@ -103,12 +140,11 @@ export class HubAbsence {
   }
 
   handleTimeout(now: number): void {
-    if (this.state === "checking" && now >= this.deadline)
-      this.enter(now, "absent", Number.POSITIVE_INFINITY);
+    if (this.state === "checking" && now >= this.deadline) this.expire(now);
     else if (this.state === "returned" && now >= this.deadline)
       this.enter(now, "present", Number.POSITIVE_INFINITY);
     if ((this.state !== "checking" && this.state !== "absent") || now < this.readAt) return;
     this.readAt = now + (this.state === "checking" ? READ_CHECKING : READ_ABSENT);
-    this.host.readOverlay();
+    this.host.inspect();
   }
 }

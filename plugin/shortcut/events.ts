@@ -6,6 +6,7 @@ import type { Address, Endpoint, Prefix } from "../net/address.js";
 import type { PublicKey } from "../net/key.js";
 import type { Id64 } from "../wire/control/message.js";
 import type { Probe } from "../wire/probe.js";
+import type { HubSession } from "./absence.js";
 
 /** By which way the FIB sends a prefix at this moment, overrides of our own included. */
 export type Path = "overlay" | "direct" | "other" | "none";
@@ -81,6 +82,8 @@ export type Input =
         readonly rxBytes: number;
       }[];
     }
+  /** The daemon's own session with the hubs. */
+  | { readonly kind: "hub-session"; readonly session: HubSession }
   /** Hub: the main FIB, whole. */
   | { readonly kind: "fib"; readonly routes: readonly (readonly [Prefix, { readonly overlay: boolean }])[] }
   /** Whether packets may use the direct interface at all (link up, rp_filter loose on both); otherwise why not. */
@@ -145,8 +148,8 @@ export type Output =
   | { readonly kind: "explain"; readonly prefix: Prefix; readonly alias: Address }
   | { readonly kind: "peer"; readonly owner: Address; readonly want: PeerWant }
   | { readonly kind: "unpeer"; readonly owner: Address; readonly publicKey: PublicKey }
-  /** Wanted: an `overlay-peers` input, now. */
-  | { readonly kind: "read-overlay" }
+  /** Wanted now: the inputs `overlay-peers` and `hub-session`. */
+  | { readonly kind: "inspect-hubs"; readonly hubs: readonly Address[] }
   | { readonly kind: "override"; readonly prefix: Prefix; readonly want: boolean }
   | { readonly kind: "transition"; readonly transition: Transition }
   | {

@@ -61,6 +61,9 @@ export interface Attested {
   readonly generation: Id64;
 }
 
+/** Without a hub there is nothing to go back to: a path that is silent may come back for so many milliseconds more. */
+const ORPHAN_PATIENCE = 3_000;
+
 export class Shortcut {
   stage: Stage = "resolving";
   since: number;
@@ -271,6 +274,7 @@ export class Shortcut {
     if (this.stage !== "direct") return;
     switch (verdict) {
       case "lost":
+        if (now < (this.failureAt(tunnel) ?? now)) return;
         this.milestone("path-failed", prober.describeLoss(now));
         this.turnBack(now, "the direct path failed", PATH_FAILED);
         return;
@@ -286,6 +290,12 @@ export class Shortcut {
       default:
         unreachable(verdict);
     }
+  }
+
+  /** When silence counts as a failure: later while there is no hub to go back to. */
+  private failureAt(tunnel: Tunnel): number | undefined {
+    const at = tunnel.prober.failureAt();
+    return at === undefined || this.orphanedAt === undefined ? at : at + ORPHAN_PATIENCE;
   }
 
   private flip(now: number, tunnel: Tunnel): void {
@@ -421,8 +431,10 @@ export class Shortcut {
     const may =
       hubMayBeGone && this.stage === "direct" && this.ownerKeeps && this.host.parameters.outlive > 0;
     const { orphans } = this.offers.update(this.prefixes, may);
-    if (orphans === 0) this.orphanedAt = undefined;
-    else {
+    if (orphans === 0) {
+      if (this.orphanedAt !== undefined) this.reason = "";
+      this.orphanedAt = undefined;
+    } else {
       this.orphanedAt ??= now;
       this.host.suspectHub(now);
     }
@@ -438,8 +450,10 @@ export class Shortcut {
     if (presence === "present") {
       this.updateOffers(now, false);
       this.consider(now);
-    } else if (presence === "absent")
-      this.milestone("outlives-hub", `for up to ${Math.round(this.host.parameters.outlive / 1000)} s`);
+    } else if (presence === "absent") {
+      this.reason = `the hub is gone: stays for up to ${Math.round(this.host.parameters.outlive / 1000)} s, while the owner confirms its prefixes`;
+      this.milestone("outlives-hub", this.reason);
+    }
   }
 
   /** The offers session is gone: the daemon has dropped every offer. */
@@ -606,7 +620,7 @@ export class Shortcut {
     if (tunnel !== undefined && (this.stage === "connecting" || this.stage === "direct"))
       sooner(tunnel.prober.nextAt);
     if (tunnel !== undefined && this.stage === "direct") {
-      sooner(tunnel.prober.failureAt());
+      sooner(this.failureAt(tunnel));
       sooner(tunnel.busyAt + this.host.parameters.idleTimeout);
       if (this.orphanedAt !== undefined) sooner(this.orphanedAt + this.host.parameters.outlive);
       if (this.setbacks.failures > 0) sooner(this.since + this.host.parameters.forgive);
@@ -630,6 +644,8 @@ export class Shortcut {
         return;
       }
       case "returning":
+        // neither alias nor override did it, or the daemon is dead: without the offer a daemon that lives has its own route again
+        if (now - this.since >= 2 * this.host.parameters.overrideAfter) this.offers.withdrawAll();
         this.offers.overrideStillDirect();
         this.deadline = now + this.host.parameters.overrideAfter;
         return;

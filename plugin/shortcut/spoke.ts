@@ -98,7 +98,7 @@ export class Spoke {
       ask: (t) => {
         for (const l of this.links) l.ask(t);
       },
-      readOverlay: () => host.emit({ kind: "read-overlay" }),
+      inspect: () => host.emit({ kind: "inspect-hubs", hubs: config.hubs }),
       changed: (t, presence) => this.hubPresence(t, presence),
     });
     const events = {
@@ -433,6 +433,9 @@ export class Spoke {
       case "overlay-peers":
         for (const l of this.links) l.overlayPeers(input.peers);
         this.absence.received(now, this.receivedFromHubs(input.peers));
+        break;
+      case "hub-session":
+        this.absence.session(now, input.session);
         break;
       case "direct-usable":
         this.usable = { usable: input.usable, reason: input.reason };

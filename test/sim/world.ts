@@ -11,6 +11,7 @@ import {
   prefix,
 } from "../../plugin/net/address.js";
 import { type PublicKey, publicKeyFromBytes } from "../../plugin/net/key.js";
+import type { HubSession } from "../../plugin/shortcut/absence.js";
 import { Engine, type EngineConfig } from "../../plugin/shortcut/engine.js";
 import type { Output, Path, PeerWant, RoutingView, Transition } from "../../plugin/shortcut/events.js";
 import { defaultParameters } from "../../plugin/shortcut/parameters.js";
@@ -235,8 +236,11 @@ export class Router {
         this.transfer.delete(o.publicKey);
         for (const other of w.routers) if (other.peers.has(this.key)) w.check(other);
         return;
-      case "read-overlay":
-        w.at(w.now + 2, () => w.tellOverlay(this));
+      case "inspect-hubs":
+        w.at(w.now + 2, () => {
+          w.tellOverlay(this);
+          w.input(this, { kind: "hub-session", session: w.hubSession() });
+        });
         return;
       case "override":
         if (o.want) this.overrides.add(o.prefix);
@@ -379,6 +383,9 @@ export class World {
     this.input(r, { kind: "direct-usable", usable: true, reason: "" });
     this.tellOverlay(r);
   }
+
+  /** What daemons say of their session with the hub: none, where they have no session with it. */
+  hubSession: () => HubSession = () => (this.hubDiedAt === undefined ? "up" : "down");
 
   /** A spoke reads its overlay peer, the hub: what it has received grows while the hub is there. */
   tellOverlay(r: Router): void {

@@ -3,7 +3,7 @@
  * parser takes what it knows and skips lines that it does not; what is absent is undefined, never a guess. Read from the
  * output of 2.0.12 (sources: `nest/proto.c`, `nest/rt-show.c`, `proto/{bgp,pipe,static}`).
  */
-import { type Prefix, parsePrefix } from "../../net/address.js";
+import { type Address, type Prefix, parseAddress, parsePrefix } from "../../net/address.js";
 import type { BirdReply } from "./reply.js";
 
 /** Columns of `Route change stats`; undefined where BIRD prints `---`. */
@@ -110,6 +110,16 @@ export function parseProtocols(reply: BirdReply): BirdProtocol[] {
   }
   endChannel();
   return out;
+}
+
+/** Whether each BGP protocol with one of these neighbours is Established. Of `show protocols all`. */
+export function sessionsWith(protocols: readonly BirdProtocol[], neighbours: readonly Address[]): boolean[] {
+  return protocols.flatMap(({ type, info, fields }) => {
+    // a link-local address is followed by %IFACE
+    const neighbour = parseAddress((fields.get("Neighbor address") ?? "").replace(/%.*$/, ""));
+    if (type !== "BGP" || neighbour === undefined || !neighbours.includes(neighbour)) return [];
+    return [info === "Established"];
+  });
 }
 
 function channelOf({ name, fields }: OpenChannel): BirdChannel {

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { AdjRibIn } from "../../../plugin/bgp/rib.js";
 import { RTPROT_SHORTCUTD } from "../../../plugin/driver/fibview.js";
 import { Routing } from "../../../plugin/driver/routing.js";
-import { address, prefix } from "../../../plugin/net/address.js";
+import { address, hostPrefix, prefix } from "../../../plugin/net/address.js";
 import { type PathAttributes, pathAttributes } from "../../../plugin/wire/bgp/attributes.js";
 import { largeCommunity, NO_ADVERTISE } from "../../../plugin/wire/bgp/community.js";
 import type { KernelRoute } from "../../../plugin/wire/netlink/fib.js";
@@ -12,6 +12,7 @@ const P = prefix("10.1.0.0/24");
 const HUB = address("10.255.0.1");
 const C = address("10.255.0.3");
 const ALIAS = address("198.18.0.1");
+const SELF = address("10.255.0.9");
 const OFFER = largeCommunity("65000:1:1");
 
 type FeedPath = Partial<PathAttributes> & { readonly pathId?: number };
@@ -42,6 +43,7 @@ function routing(
     session,
     anyType,
     offerCommunity: OFFER,
+    addresses: [SELF],
   });
 }
 
@@ -136,6 +138,10 @@ describe("this router's own routes", () => {
     expect(own(route("10.1.0.0/24", "eth1"))).toBe(true);
     expect(own(route("10.1.0.0/16", "eth1"))).toBe(true);
     expect(own({ ...route("10.1.0.0/16", "eth1"), type: "unreachable", nextHops: [] })).toBe(true);
+  });
+
+  it("are its own addresses on the overlay, which may be down", () => {
+    expect(routing({}).routesItself(hostPrefix(SELF))).toBe(true);
   });
 
   it("are neither default routes, nor those by the hub or a shortcut, nor ours", () => {

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from "vitest";
-import { HubAbsence, type Presence } from "../../../plugin/shortcut/absence.js";
+import { HubAbsence, type Presence, summarySession } from "../../../plugin/shortcut/absence.js";
 import { defaultParameters as p } from "../../../plugin/shortcut/parameters.js";
 import { checkRouter } from "../../sim/invariants.js";
 import { type Router, World } from "../../sim/world.js";
@@ -52,6 +52,14 @@ describe("a shortcut whose hub has gone", () => {
     until(2_000, () => a.daemon.offers.size === 0 && c.daemon.offers.size === 0);
   });
 
+  it("stays without a session that tells, by the silence of the hub", () => {
+    w.hubSession = () => "none";
+    w.killHub();
+    stays(60_000);
+    w.reviveHub(8_000);
+    stays(60_000);
+  });
+
   it("stays over the hub's return, and is an ordinary one afterwards", () => {
     w.killHub();
     stays(60_000);
@@ -85,11 +93,15 @@ describe("a shortcut whose hub has gone", () => {
     until(p.probeInterval * 3, () => !a.daemon.offers.has(c.site));
   });
 
-  it("goes at once when the path fails, without a hub to go back to", () => {
+  it("bears a silence that would be a failure with a hub to go back to, and goes after three seconds more", () => {
     w.killHub();
     stays(20_000);
     w.broken.add(w.linkKey(a, c));
-    until(1_000, () => a.daemon.offers.size === 0 && c.daemon.offers.size === 0);
+    stays(2_500);
+    w.broken.clear();
+    stays(20_000);
+    w.broken.add(w.linkKey(a, c));
+    until(5_000, () => a.daemon.offers.size === 0 && c.daemon.offers.size === 0);
   });
 });
 
@@ -100,7 +112,8 @@ describe("a route underneath that goes", () => {
     until(2 * 65 + 5, () => !a.daemon.offers.has(c.site));
   });
 
-  it("does so when only the hub's shortcutd is dead, by what the overlay receives", () => {
+  it("does so when only the hub's shortcutd is dead, and the daemon has no session with it, by what the overlay receives", () => {
+    w.hubSession = () => "none";
     w.hub.runs = false;
     w.run(w.now + 60_000);
     expect(direct()).toBe(true);
@@ -125,28 +138,57 @@ describe("the presence of the hub", () => {
       ask: () => {
         asked++;
       },
-      readOverlay: () => {},
+      inspect: () => {},
       changed: (_, presence) => seen.push(presence),
     });
     return { it, seen, asked: () => asked };
   };
 
-  it("is doubted once, and settled by an answer", () => {
+  it("is doubted once, and settled by the daemon's session", () => {
     const x = absence();
     x.it.suspect(0);
     x.it.suspect(1);
     expect(x.asked()).toBe(1);
     x.it.heard(2);
-    x.it.heard(3);
+    expect(x.seen).toEqual(["checking"]);
+    x.it.session(3, "up");
+    x.it.session(4, "down");
     expect(x.seen).toEqual(["checking", "present"]);
     expect(x.it.pollTimeout()).toBeUndefined();
     expect(x.it.unsettled(3)).toBe(false);
+  });
+
+  it("ends with the session, although the hub still answers, and comes back with it after a grace", () => {
+    const x = absence();
+    x.it.suspect(0);
+    x.it.session(1, "down");
+    x.it.heard(2);
+    x.it.received(3, 1);
+    x.it.received(4, 2);
+    expect(x.seen).toEqual(["checking", "absent"]);
+    x.it.session(6_000, "up");
+    expect(x.it.unsettled(35_999)).toBe(true);
+    x.it.handleTimeout(36_000);
+    expect(x.seen).toEqual(["checking", "absent", "returned", "present"]);
+    expect(x.it.unsettled(36_000)).toBe(false);
+  });
+
+  it("is settled by an answer where the daemon has no session with a hub", () => {
+    for (const order of [0, 1]) {
+      const x = absence();
+      x.it.suspect(0);
+      if (order === 0) x.it.heard(1);
+      x.it.session(2, "none");
+      if (order === 1) x.it.heard(3);
+      expect(x.seen).toEqual(["checking", "present"]);
+    }
   });
 
   it("is settled by bytes received, not by those received before, nor by counters that begin anew", () => {
     const x = absence();
     x.it.received(0, 500);
     x.it.suspect(1);
+    x.it.session(1, "none");
     x.it.received(2, 900);
     x.it.received(3, 900);
     x.it.received(4, 10);
@@ -155,16 +197,22 @@ describe("the presence of the hub", () => {
     expect(x.seen).toEqual(["checking", "present"]);
   });
 
-  it("is given up after a second, and comes back with a grace", () => {
+  it.each([
+    ["nothing", (_: HubAbsence) => {}, "absent"],
+    ["a session with nobody", (it: HubAbsence) => it.session(1, "none"), "absent"],
+    ["an answer, and the daemon says nothing", (it: HubAbsence) => it.heard(1), "present"],
+  ] as const)("is given up after a second with %s", (_, told, end) => {
     const x = absence();
     x.it.suspect(0);
+    told(x.it);
     for (let at = x.it.pollTimeout(); at !== undefined && at <= 5_000; at = x.it.pollTimeout())
       x.it.handleTimeout(at);
-    expect(x.seen).toEqual(["checking", "absent"]);
-    x.it.heard(6_000);
-    expect(x.it.unsettled(35_999)).toBe(true);
-    x.it.handleTimeout(36_000);
-    expect(x.seen).toEqual(["checking", "absent", "returned", "present"]);
-    expect(x.it.unsettled(36_000)).toBe(false);
+    expect(x.seen).toEqual(["checking", end]);
+  });
+
+  it("is up by one session of several", () => {
+    expect(summarySession([])).toBe("none");
+    expect(summarySession([false, false])).toBe("down");
+    expect(summarySession([false, true])).toBe("up");
   });
 });
