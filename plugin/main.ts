@@ -13,6 +13,7 @@ import { frrClient } from "./adapters/frr.js";
 import { hostAdapter } from "./adapters/host.js";
 import { loadOrCreatePrivateKey, publicKeyOf, sharedSecret } from "./adapters/keys.js";
 import { logAdapter } from "./adapters/log.js";
+import { probeAdapter } from "./adapters/probes.js";
 import { routeAdapter } from "./adapters/routes.js";
 import { bgpAdapter } from "./adapters/speaker.js";
 import { serveStatus } from "./adapters/statussocket.js";
@@ -144,6 +145,7 @@ async function run(config: Config, log: LogPort): Promise<void> {
       wireguard: wireguardAdapter(),
       traffic: trafficAdapter(),
       datagrams: datagramAdapter(),
+      probes: probeAdapter(new URL("./adapters/probe-worker.js", import.meta.url)),
       bgp: bgpAdapter(Math.random),
       daemon,
       log,

@@ -3,21 +3,23 @@
  * says whether packets may use it at all: not while it is gone, while rp_filter is strict, or while a firewall drops
  * what it forwards. Probes run over addresses derived from public keys, or over overlay addresses where IPv6 is off.
  */
-import { type Address, type Endpoint, familyOf, hostPrefix } from "../net/address.js";
+import { type Address, familyOf, hostPrefix } from "../net/address.js";
 import type { PrivateKey, PublicKey } from "../net/key.js";
 import type { Identity } from "../shortcut/control.js";
 import type { Input, PeerWant } from "../shortcut/events.js";
 import { linkLocalOf } from "../shortcut/linklocal.js";
-import { decodeProbe, encodeProbe, type Probe } from "../wire/probe.js";
+import type { ProbeEvent } from "../shortcut/probe-relay.js";
+import type { ProbeSession } from "../shortcut/probe-stream.js";
 import type { Config } from "./config.js";
 import { ForwardingCheck } from "./forwarding.js";
 import type { Journal } from "./journal.js";
 import type {
   Clock,
   DatagramPort,
-  DatagramSocket,
   HostPort,
   LogPort,
+  ProbePort,
+  ProbeSocket,
   TrafficPort,
   WireGuardPort,
 } from "./ports.js";
@@ -39,6 +41,7 @@ export interface DirectPorts {
   readonly wireguard: WireGuardPort;
   readonly traffic: TrafficPort;
   readonly datagrams: DatagramPort;
+  readonly probes: ProbePort;
   readonly log: LogPort;
 }
 
@@ -47,9 +50,9 @@ export class DirectInterface {
   readonly tasks: TaskQueue;
   private readonly name: string;
   private readonly peers = new Map<PublicKey, PeerWant>();
-  private readonly owners = new Map<Address, Address>();
+  private readonly probed = new Map<PublicKey, { readonly owner: Address; readonly session: ProbeSession }>();
   private readonly forwarding: ForwardingCheck;
-  private probes: { readonly socket: DatagramSocket; readonly linkLocal: boolean } | undefined;
+  private probes: { readonly socket: ProbeSocket; readonly linkLocal: boolean } | undefined;
   private made = false;
   private gone = false;
   /** Why it is unusable, as last told to the engine; empty when it is usable. */
@@ -132,11 +135,10 @@ export class DirectInterface {
     for (const k of peers) await this.ports.wireguard.removePeer(this.name, k);
   }
 
-  setPeer(owner: Address, want: PeerWant): void {
+  setPeer(want: PeerWant): void {
     const { publicKey } = want;
     const before = this.peers.get(publicKey);
     this.peers.set(publicKey, { ...want, endpoint: want.endpoint ?? before?.endpoint });
-    this.owners.set(linkLocalOf(publicKey), owner);
     this.tasks.add("peer", async () => {
       let error: string | undefined;
       try {
@@ -151,7 +153,6 @@ export class DirectInterface {
 
   removePeer(publicKey: PublicKey): void {
     this.peers.delete(publicKey);
-    this.owners.delete(linkLocalOf(publicKey));
     this.tasks.add("peer", () => this.ports.wireguard.removePeer(this.name, publicKey));
   }
 
@@ -161,33 +162,37 @@ export class DirectInterface {
     const { config, ends, ports } = this;
     const linkLocal = ports.host.ipv6Enabled(this.name);
     const address = linkLocal ? linkLocalOf(ends.self.publicKey) : ends.self.address;
-    const socket = await ports.datagrams.open(
+    const socket = await ports.probes.open(
       { dev: this.name, address, port: config.control.port },
-      (from, payload) => this.probeArrived(from, payload),
+      (event) => this.probeEvent(event),
       (e) => {
         // a probe that cannot be sent is a probe that is lost; the machine notices
         if (e.code !== "EMSGSIZE") this.journal.problem(e.place, e.message);
       },
     );
     this.probes = { socket, linkLocal };
+    for (const [key, p] of this.probed) this.probe(p.owner, key, p.session);
   }
 
   async closeProbes(): Promise<void> {
     await this.probes?.socket.close();
   }
 
-  sendProbe(owner: Address, publicKey: PublicKey, probe: Probe): void {
-    if (this.probes === undefined) return;
-    const { socket, linkLocal } = this.probes;
-    const address = linkLocal ? linkLocalOf(publicKey) : owner;
-    socket.send({ address, port: this.config.control.port }, encodeProbe(probe));
+  /** Probes the path to a peer from now on; undefined ends it. */
+  probe(owner: Address, key: PublicKey, session: ProbeSession | undefined): void {
+    if (session === undefined) {
+      this.probed.delete(key);
+      this.probes?.socket.unset(key);
+      return;
+    }
+    this.probed.set(key, { owner, session });
+    const address = this.probes?.linkLocal === false ? owner : linkLocalOf(key);
+    this.probes?.socket.set(key, { address, port: this.config.control.port }, session);
   }
 
-  private probeArrived(from: Endpoint, payload: Uint8Array): void {
-    const owner = this.probes?.linkLocal === true ? this.owners.get(from.address) : from.address;
-    const probe = decodeProbe(payload);
-    if (owner === undefined || !probe.ok) return;
-    this.input({ kind: "probe", owner, probe: probe.value });
+  private probeEvent({ key, ...event }: ProbeEvent): void {
+    const owner = this.probed.get(key)?.owner;
+    if (owner !== undefined) this.input({ kind: "probe", owner, event });
   }
 
   // ------------------------------------------------------------------------------------------ usable or not

@@ -34,8 +34,9 @@ export interface Router extends DirectEnds {
   readonly randomBytes: (n: number) => Uint8Array;
 }
 
-/** How often peers are read while a handshake is awaited, and otherwise. */
+/** How often peers are read while a handshake is awaited, while traffic may come back to a path that has none, and otherwise. */
 const FAST_POLL = 100;
+const QUIET_POLL = 250;
 const SLOW_POLL = 1_000;
 const OVERLAY_POLL = 3_000;
 /** How often forwarded packets are compared with those that pass the firewall: soon after a flip, and otherwise. */
@@ -196,7 +197,11 @@ export class Driver {
     const shortcuts = () => this.engine.spoke?.shortcuts() ?? [];
     schedule.every("periodic", OVERLAY_POLL, () => this.pollOverlay());
     schedule.every("periodic", RECONCILE, () => this.reconcile());
-    const peerPause = () => (shortcuts().some((s) => s.stage === "connecting") ? FAST_POLL : SLOW_POLL);
+    const peerPause = () => {
+      const all = shortcuts();
+      if (all.some((s) => s.stage === "connecting")) return FAST_POLL;
+      return all.some((s) => s.quiet) ? QUIET_POLL : SLOW_POLL;
+    };
     schedule.every("read peers", peerPause, () => direct.poll());
     if (config.role === "hub") return;
     schedule.every("periodic", config.trigger.interval, () => this.readTraffic());
@@ -404,8 +409,8 @@ export class Driver {
       case "send":
         this.control?.send(o.to, o.payload);
         return;
-      case "probe":
-        this.direct.sendProbe(o.owner, o.publicKey, o.probe);
+      case "probing":
+        this.direct.probe(o.owner, o.publicKey, o.session);
         return;
       case "alias":
         this.setAlias(o.alias, o.to);
@@ -425,7 +430,7 @@ export class Driver {
         this.explain(o.prefix, o.alias);
         return;
       case "peer":
-        this.direct.setPeer(o.owner, o.want);
+        this.direct.setPeer(o.want);
         return;
       case "unpeer":
         this.direct.removePeer(o.publicKey);

@@ -7,6 +7,8 @@ import type { AdjRibIn } from "../bgp/rib.js";
 import type { Address, Endpoint, Family, Prefix } from "../net/address.js";
 import type { PrivateKey, PublicKey } from "../net/key.js";
 import type { HubSession } from "../shortcut/absence.js";
+import type { ProbeEvent } from "../shortcut/probe-relay.js";
+import type { ProbeSession } from "../shortcut/probe-stream.js";
 import type { PathAttributes } from "../wire/bgp/attributes.js";
 import type { KernelLink, KernelRoute, NextHop, RouteEvent } from "../wire/netlink/fib.js";
 import type { WireGuardPeerChange, WireGuardPeerState } from "../wire/netlink/wireguard.js";
@@ -141,6 +143,23 @@ export interface DatagramPort {
     onDatagram: (from: Endpoint, payload: Uint8Array) => void,
     onError: (error: PortError) => void,
   ): Promise<DatagramSocket>;
+}
+
+/** Probes of the paths of one interface, sent and received where a busy event loop does not delay them. */
+export interface ProbeSocket {
+  /** Probes the path to the peer with this key, or goes on with what changed. */
+  set(key: PublicKey, to: Endpoint, session: ProbeSession): void;
+  unset(key: PublicKey): void;
+  close(): Promise<void>;
+}
+
+export interface ProbePort {
+  /** As {@link DatagramPort.open}. Events carry the time at which they happened; they come late while the event loop is busy. */
+  open(
+    bind: { dev: string; address: Address; port: number },
+    onEvent: (event: ProbeEvent) => void,
+    onError: (error: PortError) => void,
+  ): Promise<ProbeSocket>;
 }
 
 // ---------------------------------------------------------------------------------------------- routing daemons

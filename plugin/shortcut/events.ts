@@ -5,8 +5,8 @@
 import type { Address, Endpoint, Prefix } from "../net/address.js";
 import type { PublicKey } from "../net/key.js";
 import type { Id64 } from "../wire/control/message.js";
-import type { Probe } from "../wire/probe.js";
 import type { HubSession } from "./absence.js";
+import type { ProbeSession, StreamEvent } from "./probe-stream.js";
 
 /** By which way the FIB sends a prefix at this moment, overrides of our own included. */
 export type Path = "overlay" | "direct" | "other" | "none";
@@ -57,8 +57,8 @@ export interface PeerStatus {
 
 export type Input =
   | { readonly kind: "datagram"; readonly from: Endpoint; readonly payload: Uint8Array }
-  /** A probe that arrived on the direct interface from the link-local (or overlay) address of `owner`. */
-  | { readonly kind: "probe"; readonly owner: Address; readonly probe: Probe }
+  /** A probe of the attempt that is probed, which arrived from `owner` at `at`; or that its path failed. */
+  | { readonly kind: "probe"; readonly owner: Address; readonly event: StreamEvent }
   | {
       readonly kind: "traffic";
       readonly samples: readonly { readonly destination: Prefix; readonly bytes: number }[];
@@ -140,7 +140,13 @@ export type Milestone =
 
 export type Output =
   | { readonly kind: "send"; readonly to: Endpoint; readonly payload: Uint8Array }
-  | { readonly kind: "probe"; readonly owner: Address; readonly publicKey: PublicKey; readonly probe: Probe }
+  /** Probes of a path, sent and received until the session is undefined. */
+  | {
+      readonly kind: "probing";
+      readonly owner: Address;
+      readonly publicKey: PublicKey;
+      readonly session: ProbeSession | undefined;
+    }
   /** Where an alias host route points; `absent` removes it. */
   | { readonly kind: "alias"; readonly alias: Address; readonly to: "overlay" | "direct" | "absent" }
   | { readonly kind: "offer"; readonly prefix: Prefix; readonly alias: Address; readonly underneath: Prefix }
@@ -185,4 +191,6 @@ export interface ShortcutStatus {
   /** Milliseconds, of the direct path. */
   readonly roundTrip: number | undefined;
   readonly bitsPerSecond: number | undefined;
+  /** Direct, and probed slowly since nothing goes by it. */
+  readonly quiet: boolean;
 }

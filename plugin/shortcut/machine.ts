@@ -19,7 +19,6 @@ import { type PublicKey, shortKey } from "../net/key.js";
 import { unreachable } from "../net/result.js";
 import { ZERO_ID } from "../wire/control/codec.js";
 import type { ExchangeBody, Id64, ReplyBody, RequestBody } from "../wire/control/message.js";
-import type { Probe } from "../wire/probe.js";
 import type { Presence } from "./absence.js";
 import type { Correspondent, Outcome } from "./control.js";
 import {
@@ -35,12 +34,16 @@ import {
 import type { Milestone, PeerStatus, RouteState, ShortcutStatus, Stage } from "./events.js";
 import { Offers, type OffersHost } from "./offers.js";
 import { busy, OtherEnd, type OtherEndHost, stale } from "./otherend.js";
+import type { StreamEvent } from "./probe-stream.js";
 import { Tunnel, type TunnelHost } from "./tunnel.js";
 
 export type { Setbacks };
 
 /** What a machine needs of its engine. */
 export interface Host extends OffersHost, OtherEndHost, TunnelHost {
+  random(): number;
+  /** Whether this router has routes of its own to all prefixes that the hub attests for it. */
+  routesOwn(now: number): boolean;
   /** Generation of this router's own prefixes, as the hub attests them; undefined until the hub said. */
   selfGeneration(now: number): Id64 | undefined;
   /** A route underneath went: is it the hub that went? {@link Shortcut.hubPresence} is told. */
@@ -244,8 +247,8 @@ export class Shortcut {
     if (!news) return;
     this.milestone("peer-created", tunnel.role);
     if (this.stage !== "connecting") return;
-    if (tunnel.role === "initiator") tunnel.prober.start(now);
-    else {
+    tunnel.startProbes(this.host.routesOwn(now));
+    if (tunnel.role === "responder") {
       const { epochs } = this.them;
       this.them.send(now, "ready", { kind: "ready", epochs }, (t, o) => this.afterTelling(t, o));
     }
@@ -253,11 +256,24 @@ export class Shortcut {
 
   peerStatus(now: number, s: PeerStatus): void {
     this.tunnel?.observe(now, s, this.stage === "connecting");
+    this.sayProbes(now);
   }
 
-  handleProbe(now: number, probe: Probe): void {
-    if (this.stage !== "connecting" && this.stage !== "direct") return;
-    if (this.tunnel?.receive(now, probe, this.stage === "connecting") === true) this.judge(now, this.tunnel);
+  handleProbe(now: number, event: StreamEvent): void {
+    if (this.tunnel === undefined || (this.stage !== "connecting" && this.stage !== "direct")) return;
+    this.tunnel.receive(event);
+    this.judge(now, this.tunnel);
+    this.sayProbes(now);
+  }
+
+  /** What our probes tell the other end, after anything that bears on it. */
+  private sayProbes(now: number): void {
+    const { tunnel } = this;
+    if (tunnel === undefined) return;
+    const flipped = this.offers.onDirect;
+    const down = this.stage !== "connecting" && this.stage !== "direct";
+    const idle = this.stage === "direct" && tunnel.quiet(now);
+    tunnel.say({ flipped, down, keeps: this.host.routesOwn(now), idle });
   }
 
   private judge(now: number, tunnel: Tunnel): void {
@@ -266,7 +282,7 @@ export class Shortcut {
       this.updateOffers(now, false);
       this.consider(now);
     }
-    const verdict = prober.verdict(now, this.host.selfGeneration(now) ?? ZERO_ID);
+    const verdict = prober.verdict(this.host.selfGeneration(now) ?? ZERO_ID);
     if (this.stage === "connecting") {
       if (verdict === "proven" && tunnel.applied) this.flip(now, tunnel);
       return;
@@ -275,7 +291,7 @@ export class Shortcut {
     switch (verdict) {
       case "lost":
         if (now < (this.failureAt(tunnel) ?? now)) return;
-        this.milestone("path-failed", prober.describeLoss(now));
+        this.milestone("path-failed", prober.describeLoss());
         this.turnBack(now, "the direct path failed", PATH_FAILED);
         return;
       case "down":
@@ -294,7 +310,7 @@ export class Shortcut {
 
   /** When silence counts as a failure: later while there is no hub to go back to. */
   private failureAt(tunnel: Tunnel): number | undefined {
-    const at = tunnel.prober.failureAt();
+    const at = tunnel.prober.lostAt;
     return at === undefined || this.orphanedAt === undefined ? at : at + ORPHAN_PATIENCE;
   }
 
@@ -307,6 +323,7 @@ export class Shortcut {
     this.flippedShown = false;
     this.milestone("flipping", "");
     this.offers.point("direct");
+    this.sayProbes(now);
     tunnel.keepAlive();
   }
 
@@ -326,8 +343,8 @@ export class Shortcut {
     this.ending = { ...ending, reason };
     if (ending.failure) this.setbacks.failures++;
     this.offers.point("overlay");
-    this.tunnel?.probe(now, { flipped: false, down: true });
     this.enter(now, "returning", reason);
+    this.sayProbes(now);
     this.deadline = now + this.host.parameters.overrideAfter;
     const { peer, epochs } = this.them;
     if (peer === undefined) this.them.flipped = true;
@@ -617,10 +634,8 @@ export class Shortcut {
     };
     sooner(this.refreshAt);
     const { tunnel } = this;
-    if (tunnel !== undefined && (this.stage === "connecting" || this.stage === "direct"))
-      sooner(tunnel.prober.nextAt);
     if (tunnel !== undefined && this.stage === "direct") {
-      sooner(this.failureAt(tunnel));
+      if (tunnel.prober.lostAt !== undefined) sooner(this.failureAt(tunnel));
       sooner(tunnel.busyAt + this.host.parameters.idleTimeout);
       if (this.orphanedAt !== undefined) sooner(this.orphanedAt + this.host.parameters.outlive);
       if (this.setbacks.failures > 0) sooner(this.since + this.host.parameters.forgive);
@@ -629,8 +644,7 @@ export class Shortcut {
   }
 
   handleTimeout(now: number): void {
-    if (this.tunnel !== undefined && (this.stage === "connecting" || this.stage === "direct"))
-      this.watch(now, this.tunnel);
+    if (this.tunnel !== undefined && this.stage === "direct") this.watch(now, this.tunnel);
     if (this.refreshAt !== undefined && now >= this.refreshAt) this.refresh(now);
     if (this.deadline === undefined || now < this.deadline) return;
     this.deadline = undefined;
@@ -659,11 +673,8 @@ export class Shortcut {
     }
   }
 
-  /** Probes that are due, and what the tunnel shows: a path that failed, or that nothing goes by. */
+  /** A path that nothing goes by, or that has proven itself for long enough. */
   private watch(now: number, tunnel: Tunnel): void {
-    if (tunnel.prober.nextAt !== undefined && now >= tunnel.prober.nextAt)
-      tunnel.probe(now, { flipped: this.offers.onDirect, down: false });
-    if (this.stage !== "direct") return;
     const { forgive, idleTimeout, outlive } = this.host.parameters;
     if (this.setbacks.failures > 0 && now >= this.since + forgive) this.setbacks.failures = 0;
     if (now >= tunnel.busyAt + idleTimeout)
@@ -715,6 +726,7 @@ export class Shortcut {
       retryAt: this.stage === "backoff" ? this.deadline : undefined,
       roundTrip: this.tunnel?.prober.roundTrip,
       bitsPerSecond: this.tunnel?.rate,
+      quiet: this.tunnel?.idle ?? false,
     };
   }
 }

@@ -15,6 +15,9 @@ export interface Parameters {
   /** RFC 5880: interval of probes, and how many may be missing. */
   readonly probeInterval: number;
   readonly probeMultiplier: number;
+  /** Interval of probes on a path that has carried no traffic for `quietAfter`. */
+  readonly probeIdle: number;
+  readonly quietAfter: number;
   /** A flip-back that the FIB does not show after this is overridden by a route of our own. */
   readonly overrideAfter: number;
   /** Peers stay this long after both ends flipped back: packets in flight. */
@@ -44,6 +47,8 @@ export const defaultParameters: Parameters = {
   connectTimeout: 11_000,
   probeInterval: 100,
   probeMultiplier: 3,
+  probeIdle: 1_000,
+  quietAfter: 3_000,
   overrideAfter: 250,
   drain: 1_000,
   remoteHold: 9_000,

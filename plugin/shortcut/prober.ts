@@ -1,21 +1,10 @@
 /**
- * The probe session of one shortcut: what is sent, what was heard, and whether the path is proven or lost. RFC 5880's
- * asynchronous mode with a fixed role: both ends send at `interval`, jittered down by up to a quarter (§6.8.7); a
- * path is up while probes that say "I hear you" keep arriving within interval x multiplier. Every fourth probe is as large as the overlay's MTU until the
- * other end has confirmed one.
+ * What probes have shown of one shortcut's path: whether it is proven, why not yet, or how it was lost. Probes are sent and received by
+ * a {@link ProbeStream}, which says when silence is a failure; here is what follows from what they say.
  */
 import type { Id64 } from "../wire/control/message.js";
-import { PROBE_BYTES, type Probe } from "../wire/probe.js";
-
-export interface ProberConfig {
-  readonly bootId: Id64;
-  readonly epochs: { readonly mine: number; readonly yours: number };
-  readonly peerBootId: Id64;
-  readonly interval: number;
-  readonly multiplier: number;
-  /** UDP payload that fills the overlay's MTU. */
-  readonly fullSize: number;
-}
+import type { Probe } from "../wire/probe.js";
+import type { Loss } from "./probe-stream.js";
 
 export type Verdict =
   /** Nothing conclusive yet. */
@@ -28,127 +17,83 @@ export type Verdict =
   | "lost";
 
 export class Prober {
-  private lastHeard: number | undefined;
-  private lastHearYou: number | undefined;
-  private echo = 0;
+  private hears = false;
   private heardFullHere = false;
   private heardFullThere = false;
-  private sequence = 0;
-  private started: number | undefined;
   private remoteDown = false;
+  private loss: { readonly at: number; readonly loss: Loss; readonly silence: number } | undefined;
+  heard = false;
   accepted: Id64 | undefined;
   remoteFlipped = false;
   /** The other end still routes, by itself, everything that this end accepts from it: {@link Probe.keeps}. */
   remoteKeeps = false;
   /** Smoothed as in RFC 6298, milliseconds. */
   roundTrip: number | undefined;
-  nextAt: number | undefined;
+  /** Measurements that `roundTrip` rests on. */
+  samples = 0;
 
-  constructor(readonly config: ProberConfig) {}
+  /** @param fullSize UDP payload that fills the overlay's MTU */
+  constructor(private readonly fullSize: number) {}
 
-  get heard(): boolean {
-    return this.lastHeard !== undefined;
-  }
-
-  start(now: number): void {
-    if (this.started !== undefined) return;
-    this.started = now;
-    this.nextAt = now;
-  }
-
-  stop(): void {
-    this.nextAt = undefined;
-  }
-
-  /** The probe that is due; the caller asks when `nextAt` has come. */
-  next(
-    now: number,
-    random: number,
-    state: { accepted: Id64; flipped: boolean; down: boolean; keeps: boolean },
-  ): Probe {
-    this.nextAt = now + this.config.interval * (1 - random * 0.25);
-    this.sequence++;
-    const full = !this.heardFullThere ? this.sequence % 2 === 1 : this.sequence % 16 === 0;
-    const sentAt = micros(now);
-    return {
-      bootId: this.config.bootId,
-      accepted: state.accepted,
-      epochs: this.config.epochs,
-      hearYou: this.hears(now),
-      heardFull: this.heardFullHere,
-      flipped: state.flipped,
-      down: state.down,
-      keeps: state.keeps,
-      sequence: this.sequence,
-      sentAt,
-      echo: this.echo,
-      held: this.lastHeard === undefined ? 0 : micros(now - this.lastHeard),
-      size: full ? this.config.fullSize : PROBE_BYTES,
-    };
-  }
-
-  /** A received probe; false when it is of another boot or epoch and therefore ignored. */
-  receive(now: number, p: Probe): boolean {
-    const c = this.config;
-    if (p.bootId !== c.peerBootId || p.epochs.mine !== c.epochs.yours || p.epochs.yours !== c.epochs.mine)
-      return false;
-    this.lastHeard = now;
-    this.echo = p.sentAt;
+  /** A probe of this attempt that arrived at `at`. */
+  receive(at: number, p: Probe): void {
+    this.heard = true;
     this.remoteDown = p.down;
-    if (p.size >= c.fullSize) this.heardFullHere = true;
-    if (p.heardFull) this.heardFullThere = true;
+    if (p.size >= this.fullSize) this.heardFullHere = true;
+    if (p.heardFull !== 0) this.heardFullThere = true;
     this.accepted = p.accepted;
     this.remoteFlipped = p.flipped;
     this.remoteKeeps = p.keeps;
-    if (p.hearYou) this.lastHearYou = now;
-    if (p.echo !== 0) {
-      const sample = ((micros(now) - p.echo - p.held) >>> 0) / 1000;
-      if (sample < 10_000)
-        this.roundTrip = this.roundTrip === undefined ? sample : this.roundTrip * 0.875 + sample * 0.125;
+    if (p.hearYou) {
+      this.hears = true;
+      if (this.loss?.loss !== "narrow") this.loss = undefined;
     }
-    return true;
+    if (p.echo === 0) return;
+    const sample = ((Math.round(at * 1000) - p.echo - p.held) >>> 0) / 1000;
+    if (sample >= 10_000) return;
+    this.samples++;
+    this.roundTrip = this.roundTrip === undefined ? sample : this.roundTrip * 0.875 + sample * 0.125;
   }
 
-  private get detection(): number {
-    return this.config.interval * this.config.multiplier;
+  lose(at: number, loss: Loss, silence: number): void {
+    this.loss = { at, loss, silence };
   }
 
-  private hears(now: number): boolean {
-    return this.lastHeard !== undefined && now - this.lastHeard <= this.detection;
-  }
-
-  /** When silence becomes a failure; undefined before the first probe was heard. */
-  failureAt(): number | undefined {
-    return this.lastHearYou === undefined ? undefined : this.lastHearYou + this.detection;
+  /** When the path was lost, as long as it is. */
+  get lostAt(): number | undefined {
+    return this.loss?.at;
   }
 
   /** `mine` is the generation that the hub attests for this router: what the other end must accept. */
-  verdict(now: number, mine: Id64): Verdict {
+  verdict(mine: Id64): Verdict {
     if (this.remoteDown) return "down";
-    if (this.lastHearYou === undefined) return "waiting";
-    // the same sum as failureAt(), or rounding would leave a timer that never fires
-    if (now >= this.lastHearYou + this.detection) return "lost";
+    if (this.loss !== undefined) return "lost";
+    if (!this.hears) return "waiting";
     if (this.accepted !== mine) return "unaccepted";
     return this.heardFullHere && this.heardFullThere ? "proven" : "waiting";
   }
 
-  /** In words, why the verdict is `lost`. */
-  describeLoss(now: number): string {
-    const silence = (since: number | undefined) => `${Math.round(now - (since ?? now))} ms`;
-    return this.hears(now)
-      ? `the owner has not heard our probes for ${silence(this.lastHearYou)}`
-      : `no probe arrived for ${silence(this.lastHeard)}`;
+  /** In words, how the path was lost. */
+  describeLoss(): string {
+    if (this.loss === undefined) return "nothing was lost";
+    const silence = `${Math.round(this.loss.silence)} ms`;
+    switch (this.loss.loss) {
+      case "silent":
+        return `no probe arrived for ${silence}`;
+      case "unheard":
+        return `the owner has not heard our probes for ${silence}`;
+      case "narrow":
+        return `probes of the full size (${this.fullSize} bytes of UDP) do not pass any more`;
+    }
   }
 
   /** In words, for `explain`, while not proven. */
   describe(mine: Id64): string {
-    if (this.lastHeard === undefined) return "no probe arrived by the direct path";
-    if (this.lastHearYou === undefined) return "the owner does not hear our probes on the direct path";
+    if (!this.heard) return "no probe arrived by the direct path";
+    if (!this.hears) return "the owner does not hear our probes on the direct path";
     if (!this.heardFullHere || !this.heardFullThere)
-      return `probes of the full size (${this.config.fullSize} bytes of UDP) do not pass the direct path`;
+      return `probes of the full size (${this.fullSize} bytes of UDP) do not pass the direct path`;
     if (this.accepted !== mine) return "the owner does not accept our prefixes yet";
     return "proven";
   }
 }
-
-const micros = (ms: number): number => Math.round(ms * 1000) >>> 0;

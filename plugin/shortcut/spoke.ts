@@ -403,7 +403,7 @@ export class Spoke {
         this.learnOwn(now);
         break;
       case "probe":
-        this.machines.get(input.owner)?.handleProbe(now, input.probe);
+        this.machines.get(input.owner)?.handleProbe(now, input.event);
         break;
       case "route-state":
         this.routeState(now, input.state);

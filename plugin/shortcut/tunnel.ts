@@ -5,12 +5,12 @@
  */
 import { type Address, type Endpoint, hostPrefix, type Prefix } from "../net/address.js";
 import type { Epochs, Id64 } from "../wire/control/message.js";
-import type { Probe } from "../wire/probe.js";
 import type { Identity } from "./control.js";
 import type { Milestone, Output, PeerStatus } from "./events.js";
 import { linkLocalOf } from "./linklocal.js";
 import type { Peer, Role } from "./otherend.js";
 import type { Parameters } from "./parameters.js";
+import type { ProbeSession, StreamEvent } from "./probe-stream.js";
 import { Prober } from "./prober.js";
 
 /** What a tunnel needs of the engine. */
@@ -20,10 +20,16 @@ export interface TunnelHost {
   readonly overlayMtu: number;
   /** Bits per second below which a shortcut is idle. */
   readonly lowRate: number;
-  /** Whether this router has routes of its own to all prefixes that the hub attests for it. */
-  routesOwn(now: number): boolean;
-  random(): number;
   emit(output: Output): void;
+}
+
+/** What probes say that changes while they are sent. */
+export interface Said {
+  readonly flipped: boolean;
+  readonly down: boolean;
+  readonly keeps: boolean;
+  /** Nothing goes by the path. */
+  readonly idle: boolean;
 }
 
 /** The two ends of the attempt, as the exchange settled them. */
@@ -51,6 +57,7 @@ export class Tunnel {
   private state: "none" | "wanted" | "applied" = "none";
   private handshakeSeen = false;
   private transfer: { readonly at: number; readonly bytes: number } | undefined;
+  private session: ProbeSession | undefined;
 
   constructor(
     private readonly host: TunnelHost,
@@ -58,14 +65,11 @@ export class Tunnel {
     now: number,
   ) {
     this.busyAt = now;
-    this.prober = new Prober({
-      bootId: host.self.bootId,
-      epochs: ends.epochs,
-      peerBootId: ends.peer.bootId,
-      interval: host.parameters.probeInterval,
-      multiplier: host.parameters.probeMultiplier,
-      fullSize: Math.min(host.overlayMtu, ends.peer.mtu) - PROBE_HEADERS,
-    });
+    this.prober = new Prober(this.fullSize);
+  }
+
+  private get fullSize(): number {
+    return Math.min(this.host.overlayMtu, this.ends.peer.mtu) - PROBE_HEADERS;
   }
 
   get role(): Role {
@@ -113,6 +117,7 @@ export class Tunnel {
   remove(): void {
     if (!this.configured) return;
     this.state = "none";
+    this.probe(undefined);
     this.host.emit({ kind: "unpeer", owner: this.ends.owner, publicKey: this.ends.peer.publicKey });
     this.milestone("peer-removed", "");
   }
@@ -133,23 +138,61 @@ export class Tunnel {
     if (this.rate >= this.host.lowRate) this.busyAt = now;
   }
 
-  /** A probe by this tunnel; false when it is of another boot or epoch. A responder sends its own after the first. */
-  receive(now: number, probe: Probe, connecting: boolean): boolean {
-    if (!this.prober.receive(now, probe)) return false;
-    if (this.role === "responder" && connecting && this.applied) this.prober.start(now);
-    return true;
+  /** Whether nothing has gone by the path for a while. */
+  quiet(now: number): boolean {
+    return now >= this.busyAt + this.host.parameters.quietAfter;
   }
 
-  /** Sends a probe: that the path is used (`flipped`), or that this end goes back (`down`). */
-  probe(now: number, state: { readonly flipped: boolean; readonly down: boolean }): void {
-    if (!this.applied) return;
-    const { owner, peer, accepted } = this.ends;
-    const probe = this.prober.next(now, this.host.random(), {
-      accepted,
-      keeps: this.host.routesOwn(now),
-      ...state,
+  /** Whether it is probed slowly. */
+  get idle(): boolean {
+    return this.session?.idle ?? false;
+  }
+
+  /** What the probes of this tunnel show. */
+  receive(event: StreamEvent): void {
+    if (event.kind === "heard") this.prober.receive(event.at, event.probe);
+    else this.prober.lose(event.at, event.loss, event.silence);
+  }
+
+  /** Begins to probe: the initiator speaks first, the responder answers. */
+  startProbes(keeps: boolean): void {
+    const { host, ends } = this;
+    const { probeInterval, probeIdle, probeMultiplier } = host.parameters;
+    this.probe({
+      bootId: host.self.bootId,
+      peerBootId: ends.peer.bootId,
+      epochs: ends.epochs,
+      accepted: ends.accepted,
+      flipped: false,
+      down: false,
+      keeps,
+      idle: false,
+      answers: ends.role === "responder",
+      interval: probeInterval,
+      idleInterval: probeIdle,
+      multiplier: probeMultiplier,
+      fullSize: this.fullSize,
     });
-    this.host.emit({ kind: "probe", owner, publicKey: peer.publicKey, probe });
+  }
+
+  /** What probes say from now on. */
+  say(said: Said): void {
+    const s = this.session;
+    if (s === undefined) return;
+    const { flipped, down, keeps, idle } = said;
+    if (s.flipped !== flipped || s.down !== down || s.keeps !== keeps || s.idle !== idle)
+      this.probe({ ...s, flipped, down, keeps, idle });
+  }
+
+  private probe(session: ProbeSession | undefined): void {
+    if (session === undefined && this.session === undefined) return;
+    this.session = session;
+    this.host.emit({
+      kind: "probing",
+      owner: this.ends.owner,
+      publicKey: this.ends.peer.publicKey,
+      session,
+    });
   }
 
   /** In words, why the path is not proven. `mine` is the generation that the other end must accept. */

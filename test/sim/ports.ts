@@ -17,6 +17,8 @@ import {
 } from "../../plugin/driver/ports.js";
 import { type Address, contains, type Endpoint, type Prefix } from "../../plugin/net/address.js";
 import type { PublicKey } from "../../plugin/net/key.js";
+import type { ProbeEvent } from "../../plugin/shortcut/probe-relay.js";
+import type { ProbeSession } from "../../plugin/shortcut/probe-stream.js";
 import type { PathAttributes } from "../../plugin/wire/bgp/attributes.js";
 import type { KernelLink, KernelRoute, RouteEvent } from "../../plugin/wire/netlink/fib.js";
 
@@ -98,6 +100,14 @@ interface OpenSocket {
   readonly sent: { readonly to: Endpoint; readonly payload: Uint8Array }[];
 }
 
+interface OpenProbes {
+  readonly dev: string;
+  readonly address: Address;
+  readonly port: number;
+  readonly onEvent: (event: ProbeEvent) => void;
+  readonly sessions: Map<PublicKey, { readonly to: Endpoint; readonly session: ProbeSession }>;
+}
+
 export class MemoryWorld {
   readonly clock = new VirtualClock();
   readonly calls: string[] = [];
@@ -106,6 +116,7 @@ export class MemoryWorld {
   readonly routes: KernelRoute[] = [];
   readonly devices = new Map<string, Device>();
   readonly sockets = new Set<OpenSocket>();
+  readonly probeSockets = new Set<OpenProbes>();
   readonly sessions: OpenSession[] = [];
   readonly log: { readonly level: string; readonly message: string; readonly fields: unknown }[] = [];
   readonly reversePath = new Map<string, number>();
@@ -278,6 +289,24 @@ export class MemoryWorld {
             },
             close: async () => {
               this.sockets.delete(socket);
+            },
+          };
+        },
+      },
+      probes: {
+        open: async (bind, onEvent) => {
+          await this.call(`probes.open ${bind.dev}`);
+          const socket: OpenProbes = { ...bind, onEvent, sessions: new Map() };
+          this.probeSockets.add(socket);
+          return {
+            set: (key, to, session) => {
+              socket.sessions.set(key, { to, session });
+            },
+            unset: (key) => {
+              socket.sessions.delete(key);
+            },
+            close: async () => {
+              this.probeSockets.delete(socket);
             },
           };
         },

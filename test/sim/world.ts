@@ -15,6 +15,7 @@ import type { HubSession } from "../../plugin/shortcut/absence.js";
 import { Engine, type EngineConfig } from "../../plugin/shortcut/engine.js";
 import type { Output, Path, PeerWant, RoutingView, Transition } from "../../plugin/shortcut/events.js";
 import { defaultParameters } from "../../plugin/shortcut/parameters.js";
+import { ProbeRelay } from "../../plugin/shortcut/probe-relay.js";
 import { decodeBody, decodeEnvelope, id64FromBytes } from "../../plugin/wire/control/codec.js";
 import { decodeProbe, encodeProbe } from "../../plugin/wire/probe.js";
 
@@ -59,6 +60,11 @@ interface Daemon {
 
 export class Router {
   engine: Engine;
+  relay: ProbeRelay;
+  /** While set, the main loop does nothing; what waits for it, in order. */
+  blocked: (() => void)[] | undefined;
+  /** Probes sent so far. */
+  probesSent = 0;
   readonly daemon: Daemon;
   readonly aliases = new Map<Address, "overlay" | "direct">();
   readonly peers = new Map<PublicKey, PeerWant & { since: number }>();
@@ -96,6 +102,7 @@ export class Router {
       alive: true,
     };
     this.engine = this.makeEngine();
+    this.relay = new ProbeRelay(world.random, world.now);
   }
 
   get endpoint(): Endpoint {
@@ -198,8 +205,10 @@ export class Router {
       case "send":
         w.datagram(this, o.to, o.payload);
         return;
-      case "probe":
-        w.probe(this, o.publicKey, encodeProbe(o.probe));
+      case "probing":
+        if (o.session === undefined) this.relay.unset(o.publicKey);
+        else this.relay.set(w.now, o.publicKey, o.session);
+        w.settleProbes(this);
         return;
       case "alias": {
         if (o.to === "absent") this.aliases.delete(o.alias);
@@ -270,6 +279,7 @@ export class Router {
 
   /** kill -9 and a restart that removes what was left, as main.ts does it. */
   crash(): void {
+    this.relay = new ProbeRelay(this.world.random, this.world.now);
     this.daemon.offers.clear();
     for (const p of [...this.daemon.selected.keys()]) {
       if (this.daemon.alive) this.daemon.selected.delete(p);
@@ -486,6 +496,10 @@ export class World {
   }
 
   input(r: Router, input: Parameters<Engine["handleInput"]>[1]): void {
+    if (r.blocked !== undefined) {
+      r.blocked.push(() => this.input(r, input));
+      return;
+    }
     r.engine.handleInput(this.now, input);
     this.settle(r);
   }
@@ -511,6 +525,10 @@ export class World {
     this.at(due, () => {
       if (this.armed.get(r) !== due) return;
       this.armed.delete(r);
+      if (r.blocked !== undefined) {
+        r.blocked.push(() => this.arm(r));
+        return;
+      }
       r.engine.handleTimeout(this.now);
       this.settle(r);
     });
@@ -549,13 +567,66 @@ export class World {
     if (!probe.ok) throw new Error(probe.error);
     this.at(this.now + 3 + this.random() * 20, () => {
       if (target.peers.get(from.key) === undefined) return;
-      this.input(target, { kind: "probe", owner: from.address, probe: probe.value });
+      target.relay.receive(this.now, from.key, probe.value);
+      this.settleProbes(target);
+    });
+  }
+
+  /** The thread of probes, which a blocked main loop does not block. */
+  settleProbes(r: Router): void {
+    const { relay } = r;
+    for (;;) {
+      const o = relay.pollOutput();
+      if (o === undefined) break;
+      if (o.kind === "send") {
+        r.probesSent++;
+        this.probe(r, o.key, encodeProbe(o.probe));
+        continue;
+      }
+      const { key, ...event } = o.event;
+      const owner = this.byKey.get(key);
+      // as a message between threads, never inside a call of the engine
+      if (owner !== undefined)
+        this.at(this.now, () => this.input(r, { kind: "probe", owner: owner.address, event }));
+    }
+    this.armProbes(r);
+  }
+
+  private readonly armedProbes = new Map<Router, number>();
+  private armProbes(r: Router): void {
+    const at = r.relay.pollTimeout(this.now);
+    if (at === undefined) return;
+    const due = Math.max(at, this.now);
+    const before = this.armedProbes.get(r);
+    if (before !== undefined && before <= due) return;
+    this.armedProbes.set(r, due);
+    this.at(due, () => {
+      if (this.armedProbes.get(r) !== due) return;
+      this.armedProbes.delete(r);
+      r.relay.handleTimeout(this.now);
+      this.settleProbes(r);
+    });
+  }
+
+  /** The main loop of a router does nothing for `ms`. */
+  block(r: Router, ms: number): void {
+    const waiting: (() => void)[] = [];
+    r.blocked = waiting;
+    this.at(this.now + ms, () => {
+      r.blocked = undefined;
+      for (const run of waiting) run();
     });
   }
 
   /** Once a second every router reads its counters and its peers. */
   private tick(r: Router): void {
     const step = () => {
+      if (r.blocked !== undefined) {
+        r.blocked.push(step);
+        return;
+      }
+      r.relay.renew(this.now);
+      this.settleProbes(r);
       for (const [p, rate] of r.rates) {
         const owner = this.ownerOf.get(p);
         const path = r.path(p);

@@ -4,13 +4,14 @@ import { id64FromBytes } from "../../../plugin/wire/control/codec.js";
 import { decodeProbe, encodeProbe, PROBE_BYTES, type Probe } from "../../../plugin/wire/probe.js";
 
 const u32 = fc.integer({ min: 0, max: 0xffffffff });
+const interval = fc.integer({ min: 1, max: 60_000_000 });
 const anId = fc.uint8Array({ minLength: 8, maxLength: 8 }).map(id64FromBytes);
 const aProbe: fc.Arbitrary<Probe> = fc.record({
   bootId: anId,
   accepted: anId,
   epochs: fc.record({ mine: u32, yours: u32 }),
   hearYou: fc.boolean(),
-  heardFull: fc.boolean(),
+  busy: fc.boolean(),
   flipped: fc.boolean(),
   down: fc.boolean(),
   keeps: fc.boolean(),
@@ -18,6 +19,10 @@ const aProbe: fc.Arbitrary<Probe> = fc.record({
   sentAt: u32,
   echo: u32,
   held: u32,
+  interval: interval,
+  requires: interval,
+  multiplier: fc.integer({ min: 1, max: 255 }),
+  heardFull: u32,
   size: fc.integer({ min: PROBE_BYTES, max: 1372 }),
 });
 
@@ -25,9 +30,9 @@ const id = (text: string) => id64FromBytes(Uint8Array.from(Buffer.from(text, "he
 /** The module's diagram, field by field. */
 const VECTOR = [
   "73636470", // magic "scdp"
-  "01", // version
+  "02", // version
   "05", // hear you, flipped
-  "0034", // length of the whole: 52
+  "0044", // length of the whole: 68
   "0102030405060708", // boot ID
   "1112131415161718", // accepted
   "00000021", // my epoch
@@ -36,6 +41,11 @@ const VECTOR = [
   "00000024", // sent, microseconds
   "00000025", // echo
   "00000026", // held
+  "000186a0", // interval, microseconds
+  "000f4240", // requires
+  "03", // multiplier
+  "000000", // reserved
+  "00000027", // heard full
   "00000000", // padding
 ].join("");
 const PROBE: Probe = {
@@ -43,7 +53,7 @@ const PROBE: Probe = {
   accepted: id("1112131415161718"),
   epochs: { mine: 0x21, yours: 0x22 },
   hearYou: true,
-  heardFull: false,
+  busy: false,
   flipped: true,
   down: false,
   keeps: false,
@@ -51,7 +61,11 @@ const PROBE: Probe = {
   sentAt: 0x24,
   echo: 0x25,
   held: 0x26,
-  size: 52,
+  interval: 100_000,
+  requires: 1_000_000,
+  multiplier: 3,
+  heardFull: 0x27,
+  size: 68,
 };
 
 describe("probes", () => {
@@ -62,12 +76,12 @@ describe("probes", () => {
 
   it.each([
     ["hearYou", 1],
-    ["heardFull", 2],
+    ["busy", 2],
     ["flipped", 4],
     ["down", 8],
     ["keeps", 16],
   ] as const)("carry %s in bit %i of the flags", (flag, bit) => {
-    const none = { ...PROBE, hearYou: false, heardFull: false, flipped: false, down: false, keeps: false };
+    const none = { ...PROBE, hearYou: false, busy: false, flipped: false, down: false, keeps: false };
     expect(encodeProbe(none)[5]).toBe(0);
     expect(encodeProbe({ ...none, [flag]: true })[5]).toBe(bit);
   });
@@ -86,12 +100,23 @@ describe("probes", () => {
   });
 
   it.each([
-    ["empty", "", "0 bytes, a probe has at least 48"],
-    ["short", "73636470", "4 bytes, a probe has at least 48"],
+    ["empty", "", "0 bytes, a probe has at least 64"],
+    ["short", "73636470", "4 bytes, a probe has at least 64"],
     ["something else", `00${VECTOR.slice(2)}`, "not a probe: wrong magic"],
-    ["a later version", `${VECTOR.slice(0, 8)}02${VECTOR.slice(10)}`, "probe version 2 is not 1"],
-    ["cut", VECTOR.slice(0, -8), "length field 52, received 48 bytes"],
-    ["longer", `${VECTOR}00`, "length field 52, received 53 bytes"],
+    ["a later version", `${VECTOR.slice(0, 8)}03${VECTOR.slice(10)}`, "probe version 3 is not 2"],
+    ["cut", VECTOR.slice(0, -8), "length field 68, received 64 bytes"],
+    ["longer", `${VECTOR}00`, "length field 68, received 69 bytes"],
+    ["without a multiplier", `${VECTOR.slice(0, 112)}00${VECTOR.slice(114)}`, "multiplier 0"],
+    [
+      "never to come again",
+      `${VECTOR.slice(0, 96)}${"00".repeat(4)}${VECTOR.slice(104)}`,
+      "interval 0 µs is not from 1 to 60000000",
+    ],
+    [
+      "hardly to come again",
+      `${VECTOR.slice(0, 104)}ff${VECTOR.slice(106)}`,
+      "requires 4279190080 µs is not from 1 to 60000000",
+    ],
   ])("that are %s are refused by name", (_name, hex, error) => {
     expect(decodeProbe(Uint8Array.from(Buffer.from(hex, "hex")))).toEqual({ ok: false, error });
   });

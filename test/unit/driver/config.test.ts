@@ -96,9 +96,9 @@ describe("the configuration of a spoke", () => {
       [1000, 2000],
     ],
     [
-      "timers: { probe: 50 ms, probe-multiplier: 5 }",
-      (c) => [c.parameters.probeInterval, c.parameters.probeMultiplier],
-      [50, 5],
+      "timers: { probe: 50 ms, probe-multiplier: 5, probe-idle: 2 s }",
+      (c) => [c.parameters.probeInterval, c.parameters.probeMultiplier, c.parameters.probeIdle],
+      [50, 5, 2000],
     ],
     [
       "timers: { drain: 2 s, backoff: 1 s, backoff-max: 1 h }",

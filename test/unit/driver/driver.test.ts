@@ -73,7 +73,7 @@ describe("start", () => {
       ["feed", true],
     ]);
     expect(w.counters).toBe(true);
-    expect([...w.sockets].map((s) => s.dev)).toEqual([OVERLAY, DIRECT]);
+    expect([...w.sockets, ...w.probeSockets].map((s) => s.dev)).toEqual([OVERLAY, DIRECT]);
     await w.clock.during(d.stop());
     asBefore();
     expect(w.clock.pending).toBe(0);
@@ -96,7 +96,7 @@ describe("start", () => {
     "wireguard.ensure",
     "traffic.setUp",
     "routes.watch",
-    `datagrams.open ${DIRECT}`,
+    `probes.open ${DIRECT}`,
   ])("leaves nothing half made when %s fails, and says what failed", async (call) => {
     w.failing.add(call);
     await expect(w.clock.during(d.start())).rejects.toThrow(`${call}: made to fail (let it succeed)`);
@@ -108,9 +108,9 @@ describe("start", () => {
   });
 
   it("survives a failing step of its own undoing, and does the others", async () => {
-    w.failing.add(`datagrams.open ${DIRECT}`);
+    w.failing.add(`probes.open ${DIRECT}`);
     w.failing.add("traffic.tearDown");
-    await expect(w.clock.during(d.start())).rejects.toThrow(`datagrams.open ${DIRECT}`);
+    await expect(w.clock.during(d.start())).rejects.toThrow(`probes.open ${DIRECT}`);
     expect(w.sockets.size).toBe(0);
     expect(w.devices.has(DIRECT)).toBe(false);
     expect(w.log.some((l) => l.level === "warn" && JSON.stringify(l).includes("traffic.tearDown"))).toBe(
@@ -226,7 +226,7 @@ describe("while it runs", () => {
     w.devices.delete(DIRECT);
     await w.clock.advance(11_000);
     expect(w.devices.has(DIRECT)).toBe(true);
-    expect([...w.sockets].filter((s) => s.dev === DIRECT)).toHaveLength(1);
+    expect([...w.probeSockets].filter((s) => s.dev === DIRECT)).toHaveLength(1);
   });
 
   it("goes on when ports fail for a while, and says so once a minute", async () => {

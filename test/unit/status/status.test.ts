@@ -121,6 +121,7 @@ describe("explain", () => {
     bootId: undefined,
     endpoint: { address: address("192.0.2.3"), port: 51821 },
     roundTrip: 1.25,
+    quiet: false,
     bitsPerSecond: 12e6,
     age: 61_000,
     retryIn: undefined,
