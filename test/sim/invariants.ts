@@ -6,8 +6,8 @@ import type { Router, World } from "./world.js";
 
 /** A peer may outlive the selection by the way back, the other end's silence and the drain. */
 const DRAIN_BOUND = p.overrideAfter * 2 + p.remoteHold + 2 * p.drain + 200;
-/** After a restart of the other end, until probes notice: detection, a delayed FIB, and the flight of a packet. */
-const RESTART_GRACE = p.probeInterval * p.probeMultiplier + 500;
+/** After a restart of the other end, until probes notice: detection (the slow one: nothing may go by the path), a delayed FIB, and the flight of a packet. */
+const RESTART_GRACE = p.probeIdle * p.probeMultiplier + 500;
 
 function fail(name: string, r: Router, text: string): never {
   throw new Error(`invariant ${name} at ${r.address}, t=${r.world.now.toFixed(0)}: ${text}`);
