@@ -35,6 +35,8 @@ export class RunningShortcutd {
     readonly router: Router,
     private readonly programs: Programs,
     private readonly log: string,
+    /** How often its timeline is read, milliseconds. */
+    private readonly pollEvery = POLL_MS,
   ) {
     // A session of its own: it outlives the runner's terminal when the lab is kept.
     this.#process = node.spawn(["setsid", process.execPath, programs.shortcutd, "run", "-c", CONFIG], {
@@ -57,7 +59,7 @@ export class RunningShortcutd {
         const r = await this.#ask({ command: "timeline" }).catch(() => undefined);
         if (r?.ok === true && "timeline" in r) this.#timeline = r.timeline;
       }
-      await delay(POLL_MS);
+      await delay(this.pollEvery);
     }
   }
 
