@@ -15,6 +15,7 @@ import { loadOrCreatePrivateKey, publicKeyOf, sharedSecret } from "./adapters/ke
 import { logAdapter } from "./adapters/log.js";
 import { probeAdapter } from "./adapters/probes.js";
 import { routeAdapter } from "./adapters/routes.js";
+import { sourceGuardAdapter } from "./adapters/sources.js";
 import { bgpAdapter } from "./adapters/speaker.js";
 import { serveStatus } from "./adapters/statussocket.js";
 import { trafficAdapter } from "./adapters/traffic.js";
@@ -144,6 +145,7 @@ async function run(config: Config, log: LogPort): Promise<void> {
       routes,
       wireguard: wireguardAdapter(),
       traffic: trafficAdapter(),
+      sources: sourceGuardAdapter(config.control.table),
       datagrams: datagramAdapter(),
       probes: probeAdapter(new URL("./adapters/probe-worker.js", import.meta.url)),
       bgp: bgpAdapter(Math.random),

@@ -122,4 +122,35 @@ const rpFilter: Scenario = {
   },
 };
 
-export const router: readonly Scenario[] = [firewall, firewallIptables, firewallCold, rpFilter];
+/** Inside what the hub takes from A (its AllowedIPs), and routed by nobody: as a LAN is that was added behind A a minute ago. */
+const STRANGER = "2001:db8:1:77::10";
+const COUNT_STRANGER = `table inet stranger { counter got { }; chain c { type filter hook prerouting priority -300; ip6 saddr ${STRANGER} counter name got; }; }`;
+
+const strangers: Scenario = {
+  name: "strangers",
+  description:
+    "packets from a source behind A that the hub does not attest: the hub carries them, and status names them",
+  script: async (stage) => {
+    const { site } = stage;
+    const got = async () =>
+      Number(/packets (\d+)/.exec(await site.sh("host-c", "nft list counter inet stranger got"))?.[1]);
+    await site.sh("host-c", `nft '${COUNT_STRANGER}'`);
+    await site.sh("host-a", `ip address add ${STRANGER}/128 dev lo`);
+    await stage.step({
+      name: "200 packets from a new LAN",
+      ends: "direct",
+      within: 0,
+      lost: 0,
+      duplicated: 0,
+      act: () => site.sh("host-a", `ping -q -I ${STRANGER} -c 200 -i 0.002 -W 1 2001:db8:3::10 || true`),
+    });
+    await stage.becomes("all 200 arrived at host-c", 5_000, async () => (await got()) === 200);
+    await stage.becomes("status on A names the source", 10_000, async () =>
+      ((await site.shortcutd("a").status())?.strangers ?? []).some(
+        (x) => x.source === STRANGER && x.packets === 200,
+      ),
+    );
+  },
+};
+
+export const router: readonly Scenario[] = [strangers, firewall, firewallIptables, firewallCold, rpFilter];

@@ -5,16 +5,15 @@
  * and after every filter, since probes cannot show that a firewall drops what hosts send. `nft` writes the table in one transaction; the counters, read every few
  * seconds, come by a raw netlink dump, which costs a fifth of `nft -j`.
  */
-import { spawn } from "node:child_process";
 import { PortError, type TrafficPort, type TrafficSample } from "../driver/ports.js";
 import { prefixFromBytes } from "../net/address.js";
 import { ENOENT } from "../wire/netlink/errno.js";
 import { decodeSetElements, dumpSetElements } from "../wire/netlink/nftables.js";
 import { NETLINK_NETFILTER, NetlinkError, netlinkDump } from "./netlink.js";
+import { checkNames, nft } from "./nft.js";
 
 /** Elements per set: the destinations of a busy router; beyond it new ones are not counted. */
 const SET_SIZE = 65536;
-const SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const SET4 = "dst4";
 const SET6 = "dst6";
 /** Forwarded packets that arrived or would leave by the direct interface: before every filter, and after. */
@@ -77,45 +76,12 @@ ${forward("passed")}
 
 function checkSpec(spec: TrafficSpec): void {
   const place = `nftables table ${JSON.stringify(spec.table)}`;
-  if (!/^[A-Za-z][A-Za-z0-9_]{0,63}$/.test(spec.table)) throw new PortError(place, "is no table name");
-  for (const dev of [spec.overlay, spec.direct])
-    if (!/^[A-Za-z0-9_.@:-]{1,15}$/.test(dev))
-      throw new PortError(place, `${JSON.stringify(dev)} is no interface name`);
+  checkNames(spec.table, [spec.overlay, spec.direct]);
   const inRange = (n: number, low: number, high: number): boolean =>
     Number.isInteger(n) && n >= low && n <= high;
   if (!inRange(spec.controlPort, 1, 65535) || !inRange(spec.mask4, 1, 32) || !inRange(spec.mask6, 1, 128))
     throw new PortError(place, "control port or mask out of range");
   if (!inRange(spec.timeoutSeconds, 1, 86400)) throw new PortError(place, "timeout out of range");
-}
-
-async function nft(script: string, place: string): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    const child = spawn("nft", ["-f", "-"], {
-      stdio: ["pipe", "ignore", "pipe"],
-      env: { PATH: SEARCH_PATH },
-    });
-    let complaint = "";
-    child.stderr.setEncoding("utf8");
-    child.stderr.on("data", (d: string) => {
-      complaint += d;
-    });
-    child.once("error", (e: Error & { code?: string }) => {
-      reject(new PortError(place, `cannot run nft: ${e.message}`, "apt-get install nftables", e.code));
-    });
-    child.stdin.on("error", () => undefined);
-    child.once("close", (code) => {
-      if (code === 0) resolve();
-      else
-        reject(
-          new PortError(
-            place,
-            `nft: ${complaint.trim().split("\n")[0] ?? `exit code ${code}`}`,
-            "shortcutd needs CAP_NET_ADMIN and a kernel with nf_tables",
-          ),
-        );
-    });
-    child.stdin.end(script);
-  });
 }
 
 type Element = { readonly key: Uint8Array; readonly bytes: number; readonly packets: number };

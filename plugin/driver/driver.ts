@@ -3,7 +3,7 @@
  * declared state by those who own it (OwnRoutes, DirectInterface), what stands offered by DaemonSessions; here
  * are start and stop, the loop, and the reading of what nobody announces. No I/O: every port comes from outside, time included.
  */
-import type { Address, Prefix } from "../net/address.js";
+import { type Address, hostPrefix, type Prefix } from "../net/address.js";
 import { err, unreachable } from "../net/result.js";
 import { Engine, type EngineConfig } from "../shortcut/engine.js";
 import type { Input, Output } from "../shortcut/events.js";
@@ -15,16 +15,18 @@ import { type DirectEnds, DirectInterface, type DirectPorts } from "./directinte
 import { FibView } from "./fibview.js";
 import { Journal } from "./journal.js";
 import { OwnRoutes } from "./ownroutes.js";
-import type { BgpPort, DaemonPort, DatagramSocket, RoutePort } from "./ports.js";
+import type { BgpPort, DaemonPort, DatagramSocket, RoutePort, SourceGuardPort } from "./ports.js";
 import { OFFER_FUNCTION, OFFER_VALUE, Routing } from "./routing.js";
 import { Schedule } from "./schedule.js";
 import { birdRule, frrRule, SelectionWatcher } from "./selection.js";
+import { SourceGuard } from "./sourceguard.js";
 import { asPortError, TaskQueue } from "./tasks.js";
 
 export interface Ports extends DirectPorts {
   readonly routes: RoutePort;
   readonly bgp: BgpPort;
   /** Undefined on a hub. */
+  readonly sources: SourceGuardPort;
   readonly daemon: DaemonPort | undefined;
 }
 
@@ -59,6 +61,7 @@ export class Driver {
   private readonly sessions: DaemonSessions | undefined;
   private readonly routes: OwnRoutes;
   private readonly direct: DirectInterface;
+  readonly sources: SourceGuard;
   private readonly schedule: Schedule;
   /** Aliases, offers and whatever else must follow them, in order. */
   private readonly routeTasks: TaskQueue;
@@ -84,6 +87,12 @@ export class Driver {
     this.schedule = new Schedule(clock, (place, e) => journal.problem(place, e.message));
     this.routeTasks = new TaskQueue((e) => journal.problem(e.place, e.message));
     this.direct = new DirectInterface(config, router, ports, journal, input);
+    this.sources = new SourceGuard(
+      ports.sources,
+      { direct: config.direct.interface, overlay: config.overlay },
+      router.overlayAddresses.map(hostPrefix),
+      (place, text) => journal.problem(place, text),
+    );
     this.routes = new OwnRoutes({
       routes,
       clock,
@@ -160,6 +169,7 @@ export class Driver {
     const { config, ports, router } = this;
     await this.openControl();
     await this.clearLeftovers();
+    await this.sources.remove();
     await this.direct.ensure();
     await ports.traffic.setUp({
       table: config.control.table,
@@ -210,6 +220,7 @@ export class Driver {
       const fresh = shortcuts().some((s) => s.stage === "direct" && s.since > recent);
       return fresh ? FORWARDING_FAST : FORWARDING_SLOW;
     };
+    schedule.every("read strangers", OVERLAY_POLL, () => this.sources.read());
     schedule.every("read forwarding counters", forwardingPause, () => direct.readForwarding());
   }
 
@@ -261,6 +272,7 @@ export class Driver {
     await attempt("control socket", async () => this.control?.close());
     await attempt("probe socket", () => this.direct.closeProbes());
     await attempt("counters", () => ports.traffic.tearDown());
+    await attempt("source guard", () => this.sources.remove());
     await attempt("direct interface", () => this.direct.destroy());
     await attempt("daemon", async () => ports.daemon?.close());
   }
@@ -313,6 +325,8 @@ export class Driver {
 
   private routeEvent(event: RouteEvent): void {
     const touched = this.fib.apply(event);
+    for (const link of event.kind === "link" ? [event.link] : event.kind === "snapshot" ? event.links : [])
+      this.sources.linkSeen(link.name, link.ifindex);
     if (
       event.kind === "link" &&
       (event.link.name === this.config.overlay || event.link.name === this.config.direct.interface)
@@ -434,6 +448,9 @@ export class Driver {
         return;
       case "unpeer":
         this.direct.removePeer(o.publicKey);
+        return;
+      case "own-prefixes":
+        this.sources.attested(o.prefixes);
         return;
       case "inspect-hubs":
         this.inspectHubs(o.hubs);

@@ -130,6 +130,26 @@ export interface TrafficPort {
   tearDown(): Promise<void>;
 }
 
+/** A source that is not this router's to use on a direct path. */
+export interface Stranger {
+  readonly source: Address;
+  readonly packets: number;
+}
+
+/** What leaves by the direct interface with a source that the other end would drop goes by the overlay instead. */
+export interface SourceGuardPort {
+  /** Replaces the guard as a whole. To be repeated when one of the interfaces was made anew. */
+  set(spec: {
+    readonly direct: string;
+    readonly overlay: string;
+    /** The sources that may go direct. */
+    readonly sources: readonly Prefix[];
+  }): Promise<void>;
+  /** Those of the last minutes, as many as are remembered. */
+  strangers(): Promise<readonly Stranger[]>;
+  remove(): Promise<void>;
+}
+
 export interface DatagramSocket {
   /** Fire and forget: an error is reported through `onError`. `dev` of the socket is the scope of link-local destinations. */
   send(to: Endpoint, payload: Uint8Array): void;

@@ -154,6 +154,8 @@ export type Output =
   | { readonly kind: "explain"; readonly prefix: Prefix; readonly alias: Address }
   | { readonly kind: "peer"; readonly owner: Address; readonly want: PeerWant }
   | { readonly kind: "unpeer"; readonly owner: Address; readonly publicKey: PublicKey }
+  /** What the hub attests for this router: the sources that other ends accept from it. */
+  | { readonly kind: "own-prefixes"; readonly prefixes: readonly Prefix[] }
   /** Wanted now: the inputs `overlay-peers` and `hub-session`. */
   | { readonly kind: "inspect-hubs"; readonly hubs: readonly Address[] }
   | { readonly kind: "override"; readonly prefix: Prefix; readonly want: boolean }

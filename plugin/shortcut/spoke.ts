@@ -269,7 +269,9 @@ export class Spoke {
       now,
       (page) => ({ kind: "resolve-owner", owner: this.host.self.address, page }),
       (_, r) => {
-        if (!("refusal" in r)) this.own = r;
+        if ("refusal" in r) return;
+        this.own = r;
+        this.host.emit({ kind: "own-prefixes", prefixes: r.prefixes });
       },
     );
   }

@@ -31,6 +31,10 @@ export function renderStatus(s: StatusReport): string {
         ? `hub ${h.address}: registered for ${duration(h.since)}, sees this router at ${endpoint(h.reflexive)}`
         : `hub ${h.address}: ${h.problem}`,
     );
+  if (s.strangers.length > 0)
+    out.push(
+      `sent by ${s.overlay}, since the hub does not attest the source for this router: ${s.strangers.map((x) => `${x.source} (${x.packets} packets)`).join(", ")}`,
+    );
   if (s.shortcuts.length > 0)
     out.push(
       table(

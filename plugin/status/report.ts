@@ -5,6 +5,7 @@
 
 import type { Driver } from "../driver/driver.js";
 import type { JournalEntry } from "../driver/journal.js";
+import type { Stranger } from "../driver/ports.js";
 import {
   type Address,
   hostPrefix,
@@ -25,6 +26,8 @@ export interface StatusReport {
   readonly publicKey: string;
   readonly daemon: { readonly kind: string; readonly session: string } | undefined;
   readonly hubs: readonly HubStatus[];
+  /** Sources whose packets go by the overlay because the hub does not attest them for this router. */
+  readonly strangers: readonly Stranger[];
   readonly shortcuts: readonly ShortcutReport[];
   readonly destinations: readonly DestinationReport[];
   readonly registrations: readonly (RegistrationStatus & { readonly age: number })[];
@@ -73,6 +76,7 @@ export function statusReport(driver: Driver, now: number): StatusReport {
     daemon:
       config.daemon === undefined ? undefined : { kind: config.daemon.kind, session: driver.sessionText },
     hubs: (engine.spoke?.hubs() ?? []).map((h) => ({ ...h, since: now - h.since })),
+    strangers: driver.sources.strangers,
     shortcuts,
     destinations: (engine.spoke?.destinations(now) ?? []).map((d) => {
       const shortcut = shortcuts.find((s) => s.owner === d.owner || covers(s, d.rate.destination));

@@ -122,6 +122,8 @@ export class MemoryWorld {
   readonly reversePath = new Map<string, number>();
   samples: readonly TrafficSample[] = [];
   counters = false;
+  /** Sources that the guard lets go direct. */
+  guarded: readonly Prefix[] | undefined;
   daemonClosed = false;
   findings: readonly DaemonFinding[] = [];
   explanation: DaemonExplanation = { selected: false, reason: "BIRD: rejected by import filter" };
@@ -276,6 +278,17 @@ export class MemoryWorld {
         tearDown: async () => {
           await this.call("traffic.tearDown");
           this.counters = false;
+        },
+      },
+      sources: {
+        set: async ({ sources }) => {
+          await this.call("sources.set");
+          this.guarded = sources;
+        },
+        strangers: async () => [],
+        remove: async () => {
+          await this.call("sources.remove");
+          this.guarded = undefined;
         },
       },
       datagrams: {

@@ -79,6 +79,8 @@ export class Router {
   boot = 0;
   /** Whether it has a route of its own to its site. */
   routesSite = true;
+  /** What the hub attests for it, as it learnt. */
+  own: readonly Prefix[] = [];
   /** False: a router of the VPN that does not run shortcutd. */
   runs = true;
   /** The daemon's export filter drops offers from the FIB, and the hub route with them. */
@@ -244,6 +246,9 @@ export class Router {
         this.peers.delete(o.publicKey);
         this.transfer.delete(o.publicKey);
         for (const other of w.routers) if (other.peers.has(this.key)) w.check(other);
+        return;
+      case "own-prefixes":
+        this.own = o.prefixes;
         return;
       case "inspect-hubs":
         w.at(w.now + 2, () => {

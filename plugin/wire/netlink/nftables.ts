@@ -11,8 +11,9 @@ const NFNL_SUBSYS_NFTABLES = 10;
 const NFT_MSG_GETSETELEM = 13;
 const NFNETLINK_V0 = 0;
 const NFGENMSG_LENGTH = 4;
-/** NFPROTO_INET: a table of family `inet`. */
-const NFPROTO_INET = 1;
+/** Families of tables (linux/netfilter.h). */
+export const NFPROTO_INET = 1;
+export const NFPROTO_NETDEV = 5;
 
 const NFTA_SET_ELEM_LIST_TABLE = 1;
 const NFTA_SET_ELEM_LIST_SET = 2;
@@ -33,12 +34,12 @@ export interface SetElement {
   readonly packets: number;
 }
 
-/** Dump of one set of a table of family inet. */
-export const dumpSetElements = (table: string, set: string): NetlinkRequest => ({
+/** Dump of one set of a table. */
+export const dumpSetElements = (table: string, set: string, family = NFPROTO_INET): NetlinkRequest => ({
   type: (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETSETELEM,
   flags: NLM_F_DUMP,
   payload: new BodyWriter()
-    .raw(Uint8Array.of(NFPROTO_INET, NFNETLINK_V0, 0, 0))
+    .raw(Uint8Array.of(family, NFNETLINK_V0, 0, 0))
     .string(NFTA_SET_ELEM_LIST_TABLE, table)
     .string(NFTA_SET_ELEM_LIST_SET, set)
     .finish(),

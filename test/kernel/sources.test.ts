@@ -1,0 +1,115 @@
+import { execFileSync } from "node:child_process";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { sourceGuardAdapter } from "../../plugin/adapters/sources.js";
+import type { SourceGuardPort } from "../../plugin/driver/ports.js";
+import { prefix } from "../../plugin/net/address.js";
+import { eventually, Namespace } from "./namespace.js";
+
+/** A router whose 'overlay' and 'direct interface' are cables to the same far end; everything is routed by the direct one. */
+let router: Namespace;
+let far: Namespace;
+let leave: () => void;
+let guard: SourceGuardPort;
+
+const sources = [
+  prefix("10.1.0.0/24"),
+  prefix("2001:db8:1::/64"),
+  prefix("10.255.0.1/32"),
+  prefix("fe80::/10"),
+];
+const spec = { direct: "shortcut0", overlay: "wg0", sources };
+
+function cable(dev: string): void {
+  execFileSync("nsenter", [
+    ...["-t", String(router.pid), "-n", "--", "ip", "link", "add", dev, "type", "veth"],
+    ...["peer", "name", dev, "netns", String(far.pid)],
+  ]);
+  router.sh(`ip link set ${dev} addr 02:00:00:00:00:01 up`);
+  far.sh(`ip link set ${dev} addr 02:00:00:00:00:02 up`);
+}
+
+beforeEach(async () => {
+  [router, far] = await Promise.all([Namespace.create(), Namespace.create()]);
+  cable("wg0");
+  cable("shortcut0");
+  router.sh(`
+    for a in 10.255.0.1/32 10.1.0.1/32 10.77.0.1/32; do ip addr add $a dev lo; done
+    for a in 2001:db8:1::1/128 2001:db8:77::1/128; do ip addr add $a dev lo; done`);
+  far.sh(`
+    nft -f - <<'X'
+table inet seen {
+  counter overlay {}
+  counter direct {}
+  chain c {
+    type filter hook prerouting priority -300
+    meta l4proto udp iifname "wg0" counter name overlay
+    meta l4proto udp iifname "shortcut0" counter name direct
+  }
+}
+X`);
+  router.sh(`
+    ip route add 10.3.0.0/24 dev shortcut0; ip -6 route add 2001:db8:3::/64 dev shortcut0
+    ip neigh add 10.3.0.1 lladdr 02:00:00:00:00:02 dev shortcut0 nud permanent
+    ip neigh add 2001:db8:3::1 lladdr 02:00:00:00:00:02 dev shortcut0 nud permanent`);
+  leave = router.enterNetwork();
+  guard = sourceGuardAdapter("shortcutd");
+});
+
+afterEach(async () => {
+  leave();
+  await Promise.all([router.destroy(), far.destroy()]);
+});
+
+const seen = (name: string): number =>
+  Number(/packets (\d+)/.exec(far.sh(`nft list counter inet seen ${name}`))?.[1]);
+
+/** Sends one datagram from this source; says by which cable it arrives. */
+async function wayOf(source: string): Promise<"overlay" | "direct"> {
+  const before = { overlay: seen("overlay"), direct: seen("direct") };
+  const [family, to] = source.includes(":") ? ["AF_INET6", "2001:db8:3::1"] : ["AF_INET", "10.3.0.1"];
+  router.sh(
+    `python3 -c "import socket; s=socket.socket(socket.${family},socket.SOCK_DGRAM); s.bind(('${source}',0)); s.sendto(b'x'*1000,('${to}',9))"`,
+  );
+  return eventually("the datagram", () => {
+    const got = (["overlay", "direct"] as const).filter((n) => seen(n) > before[n]);
+    return got.length === 1 ? got[0] : undefined;
+  });
+}
+
+describe("the source guard", () => {
+  test("sends by the overlay what the other end would drop, and names it", async () => {
+    expect(await wayOf("10.77.0.1")).toBe("direct");
+    await guard.set(spec);
+    expect(await wayOf("10.1.0.1")).toBe("direct");
+    expect(await wayOf("10.255.0.1")).toBe("direct");
+    expect(await wayOf("2001:db8:1::1")).toBe("direct");
+    expect(await guard.strangers()).toEqual([]);
+    expect(await wayOf("10.77.0.1")).toBe("overlay");
+    expect(await wayOf("10.77.0.1")).toBe("overlay");
+    expect(await wayOf("2001:db8:77::1")).toBe("overlay");
+    expect(await guard.strangers()).toEqual([
+      { source: "10.77.0.1", packets: 2 },
+      { source: "2001:db8:77::1", packets: 1 },
+    ]);
+  });
+
+  test("is replaced as a whole, follows interfaces that were made anew, and leaves nothing", async () => {
+    await guard.set(spec);
+    await guard.set({ ...spec, sources: [...sources, prefix("10.77.0.0/24")] });
+    expect(await wayOf("10.77.0.1")).toBe("direct");
+    await guard.set(spec);
+    expect(await wayOf("10.77.0.1")).toBe("overlay");
+    router.sh("ip link del wg0");
+    cable("wg0");
+    await guard.set(spec);
+    expect(await wayOf("10.77.0.1")).toBe("overlay");
+    await guard.remove();
+    await guard.remove();
+    expect(router.sh("nft list ruleset")).toBe("");
+    expect(await wayOf("10.77.0.1")).toBe("direct");
+  });
+
+  test("takes no name that could be more than a name", async () => {
+    await expect(guard.set({ ...spec, direct: 'x"; flush' })).rejects.toThrow(/no interface name/);
+  });
+});
