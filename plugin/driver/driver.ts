@@ -169,7 +169,7 @@ export class Driver {
     const { config, ports, router } = this;
     await this.openControl();
     await this.clearLeftovers();
-    await this.sources.remove();
+    await this.sources.begin();
     await this.direct.ensure();
     await ports.traffic.setUp({
       table: config.control.table,

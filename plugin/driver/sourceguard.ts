@@ -14,6 +14,7 @@ const LOGGED = 16;
 export class SourceGuard {
   private readonly tasks = new TaskQueue((e) => this.problem(e.place, e.message));
   private own: readonly Prefix[] | undefined;
+  private begun = false;
   private readonly indexes = new Map<string, number>();
   private readonly logged = new Set<Address>();
   /** Sources that were sent by the overlay although their destination goes direct. */
@@ -59,7 +60,15 @@ export class SourceGuard {
     }
   }
 
+  /** Removes what a former run left. */
+  async begin(): Promise<void> {
+    await this.port.remove();
+    this.begun = true;
+  }
+
+  /** Removes what this run made: not another's, when this one could not even begin. */
   async remove(): Promise<void> {
+    if (!this.begun) return;
     this.own = undefined;
     await this.tasks.drained();
     await this.port.remove();
