@@ -13,6 +13,7 @@ import { frrClient } from "./adapters/frr.js";
 import { hostAdapter } from "./adapters/host.js";
 import { loadOrCreatePrivateKey, publicKeyOf, sharedSecret } from "./adapters/keys.js";
 import { logAdapter } from "./adapters/log.js";
+import { pingAdapter } from "./adapters/ping.js";
 import { probeAdapter } from "./adapters/probes.js";
 import { routeAdapter } from "./adapters/routes.js";
 import { sourceGuardAdapter } from "./adapters/sources.js";
@@ -148,6 +149,7 @@ async function run(config: Config, log: LogPort): Promise<void> {
       sources: sourceGuardAdapter(config.control.table),
       datagrams: datagramAdapter(),
       probes: probeAdapter(new URL("./adapters/probe-worker.js", import.meta.url)),
+      pings: pingAdapter(),
       bgp: bgpAdapter(Math.random),
       daemon,
       log,

@@ -15,7 +15,16 @@ const cClose = foreign("int close(int)");
 const cSetsockopt = foreign("int setsockopt(int, int, int, const void *, unsigned int)");
 const cGetsockopt = foreign("int getsockopt(int, int, int, _Inout_ void *, _Inout_ void *)");
 const cSend = foreign("long send(int, const void *, size_t, int)");
+const cSendto = foreign("long sendto(int, const void *, size_t, int, const void *, unsigned int)");
+const cConnect = foreign("int connect(int, const void *, unsigned int)");
+const cGetsockname = foreign("int getsockname(int, _Inout_ void *, _Inout_ void *)");
 const cRecvfrom = foreign("long recvfrom(int, _Inout_ void *, size_t, int, _Inout_ void *, _Inout_ void *)");
+
+koffi.struct("sock_fprog", { len: "uint16_t", filter: "const uint8_t *" });
+const cSetFilter: (...args: readonly unknown[]) => unknown = libc.func(
+  "int setsockopt(int, int, int, const sock_fprog *, unsigned int)",
+);
+const SO_ATTACH_FILTER = 26;
 
 /** koffi gives a `long` as a number where it is safe, else as a bigint. */
 function outcome(value: unknown): number {
@@ -43,6 +52,13 @@ export const setsockoptInt = (fd: number, level: number, option: number, value: 
   setsockopt(fd, level, option, new Uint8Array(Int32Array.of(value).buffer));
 export const send = (fd: number, bytes: Uint8Array, flags: number): number =>
   outcome(cSend(fd, bytes, bytes.length, flags));
+export const sendto = (fd: number, bytes: Uint8Array, to: Uint8Array): number =>
+  outcome(cSendto(fd, bytes, bytes.length, MSG_DONTWAIT, to, to.length));
+export const connect = (fd: number, address: Uint8Array): number =>
+  outcome(cConnect(fd, address, address.length));
+/** The socket's own address is written into `address`. */
+export const getsockname = (fd: number, address: Uint8Array): number =>
+  outcome(cGetsockname(fd, address, new Uint8Array(Uint32Array.of(address.length).buffer)));
 
 /** An integer option, or a negative errno. */
 export function getsockoptInt(fd: number, level: number, option: number): number {
@@ -60,6 +76,14 @@ const fromLengthBytes = new Uint8Array(fromLength.buffer);
 export function recvfrom(fd: number, buffer: Uint8Array, flags: number, from: Uint8Array): number {
   fromLength[0] = from.length;
   return outcome(cRecvfrom(fd, buffer, buffer.length, flags, from, fromLengthBytes));
+}
+
+/** SO_ATTACH_FILTER (socket(7)) with the instructions of a classic BPF program, `struct sock_filter` each. */
+export function attachFilter(fd: number, program: Uint8Array): number {
+  // struct sock_fprog: a length and a pointer, which only koffi can make
+  return outcome(
+    cSetFilter(fd, SOL_SOCKET, SO_ATTACH_FILTER, { len: program.length / 8, filter: program }, 16),
+  );
 }
 
 /**

@@ -108,6 +108,25 @@ export async function listAddresses(link: RawLink): Promise<RawAddress[]> {
   return out;
 }
 
+/** IFA_F_*: not yet, or no longer, an address to be used (if_addr.h). */
+const UNUSABLE = 0x08 | 0x20 | 0x40;
+
+/** The addresses of all interfaces that are up, but those that duplicate address detection has not released and those that are deprecated. */
+export async function listAllAddresses(): Promise<{ dev: string; address: Address; length: number }[]> {
+  const links = new Map((await listLinks()).filter((l) => l.up).map((l) => [l.ifindex, l.name]));
+  const place = "netlink RTM_GETADDR";
+  const out: { dev: string; address: Address; length: number }[] = [];
+  await netlinkDump(NETLINK_ROUTE, dumpAddresses(0), place, (m) => {
+    if (m.type !== RTM_NEWADDR) return;
+    const a = decodeAddress(m.payload);
+    if (!a.ok) throw new PortError(place, `malformed answer: ${a.error.at}: ${a.error.problem}`);
+    const dev = a.value && links.get(a.value.ifindex);
+    if (a.value === undefined || dev === undefined || (a.value.flags & UNUSABLE) !== 0) return;
+    out.push({ dev, address: a.value.address, length: a.value.prefixLength });
+  });
+  return out;
+}
+
 const isLinkLocal = (a: Address): boolean => familyOf(a) === 6 && /^fe[89ab]/.test(a);
 
 /**

@@ -26,7 +26,7 @@ import {
   RTM_NEWROUTE,
   replaceRoute,
 } from "../wire/netlink/route.js";
-import { hostPrefixes, listAddresses, listLinks, requireLink } from "./links.js";
+import { hostPrefixes, listAddresses, listAllAddresses, listLinks, requireLink } from "./links.js";
 import {
   type DumpCost,
   NETLINK_ROUTE,
@@ -301,5 +301,6 @@ export function routeAdapter(options: RouteAdapterOptions = {}): RoutePort {
     async addresses(dev: string): Promise<readonly Prefix[]> {
       return hostPrefixes(await listAddresses(await requireLink(dev)));
     },
+    allAddresses: listAllAddresses,
   };
 }

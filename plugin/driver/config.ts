@@ -26,7 +26,13 @@ export interface Config {
   readonly address: Address | undefined;
   readonly hubs: readonly Address[];
   readonly daemon: DaemonConfig | undefined;
-  readonly direct: { readonly interface: string; readonly port: number; readonly key: string };
+  readonly direct: {
+    readonly interface: string;
+    readonly port: number;
+    readonly key: string;
+    /** A hub's second port, by which spokes learn how their NAT maps. */
+    readonly observePort: number;
+  };
   readonly control: { readonly port: number; readonly socket: string; readonly table: string };
   readonly trigger: {
     readonly rate: number;
@@ -37,6 +43,8 @@ export interface Config {
     readonly mask6: number;
   };
   readonly publicEndpoints: readonly Endpoint[];
+  /** Prefixes of which no address is offered as a candidate. */
+  readonly denied: readonly Prefix[];
   readonly aliases: { readonly 4: Prefix; readonly 6: Prefix | undefined };
   readonly maxShortcuts: number;
   readonly maxSpokes: number;
@@ -87,6 +95,13 @@ const endpointField = z.string({ error: "is no endpoint" }).transform((text, ctx
     code: "custom",
     ...invalid(`${JSON.stringify(text)} is no ADDRESS:PORT (IPv6: [ADDRESS]:PORT)`),
   });
+  return z.NEVER;
+});
+
+const prefixField = z.string({ error: "is no prefix" }).transform((text, ctx) => {
+  const p = parsePrefix(text);
+  if (p !== undefined) return p;
+  ctx.addIssue({ code: "custom", ...invalid(`${JSON.stringify(text)} is no prefix without host bits`) });
   return z.NEVER;
 });
 
@@ -175,6 +190,7 @@ const schema = z.strictObject({
       interface: interfaceName.optional(),
       port: port.optional(),
       key: absolutePath.optional(),
+      "observe-port": port.optional(),
     })
     .optional(),
   control: z.strictObject({ port: port.optional(), socket: absolutePath.optional() }).optional(),
@@ -193,6 +209,9 @@ const schema = z.strictObject({
     })
     .optional(),
   endpoints: z.array(endpointField, { error: "must be a list of public endpoints" }).optional(),
+  "deny-candidates": z
+    .array(prefixField, { error: "must be a list of prefixes whose addresses are not offered" })
+    .optional(),
   aliases: z
     .strictObject({
       ipv4: poolField(4, 28).optional(),
@@ -365,6 +384,7 @@ function complete(c: Parsed): Config {
       interface: c.direct?.interface ?? "shortcut0",
       port: c.direct?.port ?? DIRECT_PORT,
       key: c.direct?.key ?? "/var/lib/shortcutd/private.key",
+      observePort: c.direct?.["observe-port"] ?? (c.control?.port ?? CONTROL_PORT) + 1,
     },
     control: {
       port: c.control?.port ?? CONTROL_PORT,
@@ -380,6 +400,7 @@ function complete(c: Parsed): Config {
       mask6: c.trigger?.mask6 ?? 64,
     },
     publicEndpoints: c.endpoints ?? [],
+    denied: c["deny-candidates"] ?? [],
     aliases: {
       4: c.aliases?.ipv4 ?? prefix("198.18.0.0/16"),
       6: c.aliases?.ipv6 ?? prefix("fd53:4843:5554::/64"),

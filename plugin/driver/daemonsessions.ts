@@ -6,6 +6,7 @@
 import type { AdjRibIn } from "../bgp/rib.js";
 import { type Address, familyOf, type Prefix } from "../net/address.js";
 import type { Result } from "../net/result.js";
+import type { Prospect } from "../shortcut/mapping.js";
 import type { PathAttributes } from "../wire/bgp/attributes.js";
 import type { DaemonConfig } from "./config.js";
 import type { BgpPort, SpeakerPort } from "./ports.js";
@@ -23,7 +24,7 @@ export class DaemonSessions {
   readonly feed: AdjRibIn;
   private readonly offersSpeaker: SpeakerPort;
   private readonly feedSpeaker: SpeakerPort;
-  private readonly standing = new Map<Prefix, Address>();
+  private readonly standing = new Map<Prefix, { readonly alias: Address; readonly prospect: Prospect }>();
   private state = { offers: false, feed: false, reason: "not yet connected to the daemon" };
 
   constructor(
@@ -34,7 +35,11 @@ export class DaemonSessions {
     private readonly tasks: TaskQueue,
     private readonly on: DaemonSessionsEvents,
     /** The attributes of an offer, after what lies underneath now. */
-    private readonly attributes: (prefix: Prefix, alias: Address) => Result<PathAttributes, string>,
+    private readonly attributes: (
+      prefix: Prefix,
+      alias: Address,
+      prospect: Prospect,
+    ) => Result<PathAttributes, string>,
   ) {
     this.offersSpeaker = bgp.open(this.spec("offers"), {
       onState: ({ established, reason }) => {
@@ -84,7 +89,7 @@ export class DaemonSessions {
   private underneathChanged(prefixes: readonly Prefix[]): void {
     if (!this.state.feed) return;
     // attributes may have changed while the route stays: the offer follows
-    for (const [prefix, alias] of this.standing) this.announce(prefix, alias);
+    for (const prefix of this.standing.keys()) this.announce(prefix);
     this.on.onUnderneath(prefixes);
   }
 
@@ -119,13 +124,15 @@ export class DaemonSessions {
 
   /** The prefixes that stand offered, all or by one alias. */
   offered(alias?: Address): Prefix[] {
-    return [...this.standing].flatMap(([prefix, a]) => (alias === undefined || a === alias ? [prefix] : []));
+    return [...this.standing].flatMap(([prefix, o]) =>
+      alias === undefined || o.alias === alias ? [prefix] : [],
+    );
   }
 
   /** Announces it when everything that was asked of the kernel before is done. */
-  offer(prefix: Prefix, alias: Address): void {
-    this.standing.set(prefix, alias);
-    this.tasks.add("offers", async () => this.announce(prefix, alias));
+  offer(prefix: Prefix, alias: Address, prospect: Prospect): void {
+    this.standing.set(prefix, { alias, prospect });
+    this.tasks.add("offers", async () => this.announce(prefix));
   }
 
   withdraw(prefix: Prefix): void {
@@ -133,8 +140,10 @@ export class DaemonSessions {
     this.tasks.add("offers", async () => this.offersSpeaker.withdraw([prefix]));
   }
 
-  private announce(prefix: Prefix, alias: Address): void {
-    const attributes = this.attributes(prefix, alias);
+  private announce(prefix: Prefix): void {
+    const offer = this.standing.get(prefix);
+    if (offer === undefined) return;
+    const attributes = this.attributes(prefix, offer.alias, offer.prospect);
     if (attributes.ok) this.offersSpeaker.announce([{ prefix, attributes: attributes.value }]);
   }
 }

@@ -18,6 +18,9 @@ import type {
   DatagramPort,
   HostPort,
   LogPort,
+  OutgoingPing,
+  PingPort,
+  PingSocket,
   ProbePort,
   ProbeSocket,
   TrafficPort,
@@ -42,6 +45,7 @@ export interface DirectPorts {
   readonly traffic: TrafficPort;
   readonly datagrams: DatagramPort;
   readonly probes: ProbePort;
+  readonly pings: PingPort;
   readonly log: LogPort;
 }
 
@@ -53,6 +57,7 @@ export class DirectInterface {
   private readonly probed = new Map<PublicKey, { readonly owner: Address; readonly session: ProbeSession }>();
   private readonly forwarding: ForwardingCheck;
   private probes: { readonly socket: ProbeSocket; readonly linkLocal: boolean } | undefined;
+  private pings: PingSocket | undefined;
   private made = false;
   private gone = false;
   /** Why it is unusable, as last told to the engine; empty when it is usable. */
@@ -193,6 +198,35 @@ export class DirectInterface {
   private probeEvent({ key, ...event }: ProbeEvent): void {
     const owner = this.probed.get(key)?.owner;
     if (owner !== undefined) this.input({ kind: "probe", owner, event });
+  }
+
+  // ------------------------------------------------------------------------------------------ pings
+
+  /** Without pings the first candidate of the other end is taken unseen: worse, but no reason not to run. */
+  async openPings(): Promise<void> {
+    const { config, ports } = this;
+    const extra = config.role === "hub" ? [config.direct.observePort] : [];
+    try {
+      this.pings = await ports.pings.open(
+        { wireguard: config.direct.port, extra },
+        (from, to, payload) => this.input({ kind: "ping", from, to, payload }),
+        (e) => this.input({ kind: "exceeded", ...e }),
+        (e) => this.journal.problem(e.place, e.message),
+      );
+      this.input({ kind: "pings", obstacle: "" });
+    } catch (e) {
+      const { place, message } = asPortError("pings", e);
+      this.journal.problem(place, `${message}: NATs are not looked through, the first candidate is taken`);
+      this.input({ kind: "pings", obstacle: message });
+    }
+  }
+
+  async closePings(): Promise<void> {
+    await this.pings?.close();
+  }
+
+  sendPing(ping: OutgoingPing): void {
+    this.pings?.send(ping);
   }
 
   // ------------------------------------------------------------------------------------------ usable or not

@@ -7,7 +7,6 @@ import { type Address, hostPrefix, type Prefix } from "../net/address.js";
 import { err, unreachable } from "../net/result.js";
 import { Engine, type EngineConfig } from "../shortcut/engine.js";
 import type { Input, Output } from "../shortcut/events.js";
-import { largeCommunityFromParts } from "../wire/bgp/community.js";
 import type { RouteEvent } from "../wire/netlink/fib.js";
 import { type Config, type DaemonConfig, MAIN_TABLE } from "./config.js";
 import { DaemonSessions } from "./daemonsessions.js";
@@ -16,7 +15,7 @@ import { FibView } from "./fibview.js";
 import { Journal } from "./journal.js";
 import { OwnRoutes } from "./ownroutes.js";
 import type { BgpPort, DaemonPort, DatagramSocket, RoutePort, SourceGuardPort } from "./ports.js";
-import { OFFER_FUNCTION, OFFER_VALUE, Routing } from "./routing.js";
+import { Routing } from "./routing.js";
 import { Schedule } from "./schedule.js";
 import { birdRule, frrRule, SelectionWatcher } from "./selection.js";
 import { SourceGuard } from "./sourceguard.js";
@@ -41,12 +40,17 @@ const FAST_POLL = 100;
 const QUIET_POLL = 250;
 const SLOW_POLL = 1_000;
 const OVERLAY_POLL = 3_000;
+/** Addresses are read again when the main table changes, and in case that it did not. */
+const ADDRESSES_POLL = 5_000;
+const ADDRESSES_DELAY = 50;
 /** How often forwarded packets are compared with those that pass the firewall: soon after a flip, and otherwise. */
 const FORWARDING_FAST = 150;
 const FORWARDING_SLOW = 500;
 /** How long a flip is recent. */
 const FRESH = 3_000;
 const RECONCILE = 10_000;
+/** linux/rtnetlink.h: redirect, kernel, boot and static are the numbers up to this one. */
+const RTPROT_STATIC = 4;
 /** Many routes change at once: one attestation for all of them. */
 const ATTESTATION_DELAY = 20;
 /** A stop that takes longer gives up waiting for the other ends. */
@@ -72,6 +76,7 @@ export class Driver {
   private cancelTimer: (() => void) | undefined;
   private timerAt = Number.POSITIVE_INFINITY;
   private hubDirty = false;
+  private addressesDirty = false;
   private stopping: (() => void) | undefined;
 
   constructor(
@@ -117,7 +122,7 @@ export class Driver {
         session: { localAs: d.offersAs, remoteAs: d.as },
         anyType: d.kind === "bird",
         addresses: router.overlayAddresses,
-        offerCommunity: largeCommunityFromParts(d.as, OFFER_FUNCTION, OFFER_VALUE),
+        as: d.as,
       });
       this.selection = new SelectionWatcher(d.kind === "bird" ? birdRule(d.table) : frrRule, this.fib);
     }
@@ -129,6 +134,7 @@ export class Driver {
         routing: this.routing ?? {
           underneath: () => ({ refusal: "a hub offers nothing", gone: false }),
           routesItself: () => false,
+          wayTo: () => "other",
         },
       },
       clock.now(),
@@ -146,7 +152,7 @@ export class Driver {
         onUnderneath: (prefixes) => this.input({ kind: "underneath-changed", prefixes }),
         onProblem: (place, text) => this.journal.problem(place, text),
       },
-      (prefix, alias) => this.routing?.attributes(prefix, alias) ?? err("no daemon"),
+      (prefix, alias, prospect) => this.routing?.attributes(prefix, alias, prospect) ?? err("no daemon"),
     );
   }
 
@@ -188,6 +194,8 @@ export class Driver {
       (event) => this.routeEvent(event),
     );
     await this.direct.openProbes();
+    await this.direct.openPings();
+    await this.readAddresses();
     await this.pollOverlay();
     await this.direct.poll();
     this.direct.checkUsable();
@@ -215,6 +223,7 @@ export class Driver {
     schedule.every("read peers", peerPause, () => direct.poll());
     if (config.role === "hub") return;
     schedule.every("periodic", config.trigger.interval, () => this.readTraffic());
+    schedule.every("periodic", ADDRESSES_POLL, () => this.readAddresses());
     const forwardingPause = () => {
       const recent = this.ports.clock.now() - FRESH;
       const fresh = shortcuts().some((s) => s.stage === "direct" && s.since > recent);
@@ -271,6 +280,7 @@ export class Driver {
     await attempt("watch", async () => this.watch?.close());
     await attempt("control socket", async () => this.control?.close());
     await attempt("probe socket", () => this.direct.closeProbes());
+    await attempt("ping socket", () => this.direct.closePings());
     await attempt("counters", () => ports.traffic.tearDown());
     await attempt("source guard", () => this.sources.remove());
     await attempt("direct interface", () => this.direct.destroy());
@@ -333,6 +343,8 @@ export class Driver {
     )
       this.direct.checkUsable();
     if (this.config.role === "hub") this.tellHub();
+    else if (event.kind === "link" || (event.kind !== "snapshot" && event.route.protocol <= RTPROT_STATIC))
+      this.addressesChanged();
     if (touched !== "all" && touched.length === 0) return;
     this.dropOverrides();
     this.examine(touched);
@@ -372,6 +384,21 @@ export class Driver {
     }
     this.input({ kind: "overlay-peers", peers: device.peers });
     this.direct.checkUsable();
+  }
+
+  private async readAddresses(): Promise<void> {
+    if (this.config.role === "hub") return;
+    this.input({ kind: "addresses", addresses: await this.ports.routes.allAddresses() });
+  }
+
+  /** A route that the kernel or an administrator made tells of an address or an uplink that came or went. */
+  private addressesChanged(): void {
+    if (this.addressesDirty || this.config.role === "hub") return;
+    this.addressesDirty = true;
+    this.schedule.later(ADDRESSES_DELAY, () => {
+      this.addressesDirty = false;
+      void this.schedule.attempt("read addresses", () => this.readAddresses());
+    });
   }
 
   private async readTraffic(): Promise<void> {
@@ -426,13 +453,16 @@ export class Driver {
       case "probing":
         this.direct.probe(o.owner, o.publicKey, o.session);
         return;
+      case "ping":
+        this.direct.sendPing(o);
+        return;
       case "alias":
         this.setAlias(o.alias, o.to);
         return;
       case "offer":
         this.routes.holdNet(o.prefix);
         this.selection?.stand({ prefix: o.prefix, alias: o.alias });
-        this.sessions?.offer(o.prefix, o.alias);
+        this.sessions?.offer(o.prefix, o.alias, o.prospect);
         this.routeTasks.add("selection", async () => this.examine([o.prefix]));
         return;
       case "withdraw":
@@ -531,9 +561,17 @@ function engineConfig(config: Config, router: Router): EngineConfig {
             },
             publicEndpoints: config.publicEndpoints,
             maxShortcuts: config.maxShortcuts,
+            port: config.direct.port,
+            denied: [
+              ...config.denied,
+              config.aliases[4],
+              ...(config.aliases[6] === undefined ? [] : [config.aliases[6]]),
+            ],
+            excludedDevices: [config.overlay, config.direct.interface],
           },
     controlPort: config.control.port,
     listenPort: config.direct.port,
+    observePort: config.direct.observePort,
     overlayMtu: router.overlayMtu,
     aliasPools: config.aliases,
     parameters: config.parameters,

@@ -60,6 +60,10 @@ export interface RoutePort {
   links(): Promise<readonly KernelLink[]>;
   /** Addresses of one interface, each as a host prefix: a Prefix has no room for host bits. */
   addresses(dev: string): Promise<readonly Prefix[]>;
+  /** Of all interfaces that are up, with the lengths of their on-link prefixes. */
+  allAddresses(): Promise<
+    readonly { readonly dev: string; readonly address: Address; readonly length: number }[]
+  >;
 }
 
 // ---------------------------------------------------------------------------------------------- WireGuard
@@ -180,6 +184,43 @@ export interface ProbePort {
     onEvent: (event: ProbeEvent) => void,
     onError: (error: PortError) => void,
   ): Promise<ProbeSocket>;
+}
+
+// ---------------------------------------------------------------------------------------------- pings
+
+/** A datagram in the underlay, from a port that a WireGuard interface has. */
+export interface OutgoingPing {
+  readonly to: Endpoint;
+  readonly fromPort: number;
+  /** Undefined: the kernel chooses. IPv4 only. */
+  readonly source: Address | undefined;
+  /** Time to live or hop limit; undefined: the usual one. */
+  readonly ttl: number | undefined;
+  readonly payload: Uint8Array;
+}
+
+/** An IPv4 router said that it let one of our datagrams die: at which hop of its life, by its `ttl`. */
+export interface ExceededHop {
+  readonly hop: Address;
+  readonly to: Endpoint;
+  readonly ttl: number;
+}
+
+export interface PingSocket {
+  /** Fire and forget; what cannot be sent is a ping that is lost. */
+  send(ping: OutgoingPing): void;
+  close(): Promise<void>;
+}
+
+/** Raw sockets beside WireGuard's own: they see only datagrams to `ports` that begin with the pings' magic. */
+export interface PingPort {
+  /** Takes those of `extra` for itself. Rejects with PortError: EPERM without CAP_NET_RAW, EADDRINUSE for a port of `extra`. */
+  open(
+    ports: { readonly wireguard: number; readonly extra: readonly number[] },
+    onPing: (from: Endpoint, to: Endpoint, payload: Uint8Array) => void,
+    onExceeded: (e: ExceededHop) => void,
+    onError: (error: PortError) => void,
+  ): Promise<PingSocket>;
 }
 
 // ---------------------------------------------------------------------------------------------- routing daemons

@@ -15,14 +15,17 @@ import {
   prefixOf,
 } from "../net/address.js";
 import { err, ok, type Result } from "../net/result.js";
-import type { NothingUnderneath, RoutingView, Underneath } from "../shortcut/events.js";
+import type { NothingUnderneath, Path, RoutingView, Underneath } from "../shortcut/events.js";
+import type { Prospect } from "../shortcut/mapping.js";
 import type { PathAttributes } from "../wire/bgp/attributes.js";
-import type { LargeCommunity } from "../wire/bgp/community.js";
+import { largeCommunityFromParts } from "../wire/bgp/community.js";
 import { type FibView, RTPROT_SHORTCUTD } from "./fibview.js";
 
 /** Function 1 of shortcutd's own large communities, value 1: "shortcut offer" (doc/communities.md). */
 export const OFFER_FUNCTION = 1;
 export const OFFER_VALUE = 1;
+/** ... and what the NATs of both ends let expect (doc/communities.md). */
+export const PROSPECT_VALUES: Readonly<Record<Prospect, number>> = { likely: 20, doubtful: 21, hopeless: 22 };
 
 export interface RoutingOptions {
   readonly fib: FibView;
@@ -31,9 +34,10 @@ export interface RoutingOptions {
   readonly session: { readonly localAs: number; readonly remoteAs: number };
   /** BIRD shows offers to nobody, so their session's type does not matter. */
   readonly anyType: boolean;
-  readonly offerCommunity: LargeCommunity;
   /** This router's own on the overlay, also when that is down. */
   readonly addresses: readonly Address[];
+  /** The daemon's AS: of shortcutd's own large communities. */
+  readonly as: number;
 }
 
 /** RFC 4271 §9.1.2.2 as far as a feed shows it: which of several paths the daemon most likely uses. */
@@ -73,6 +77,10 @@ export class Routing implements RoutingView {
     return undefined;
   }
 
+  wayTo(a: Address): Path {
+    return this.options.fib.pathOf(this.options.fib.lookup(a));
+  }
+
   underneath(prefix: Prefix): Underneath | NothingUnderneath {
     const { fib } = this.options;
     const under = this.pathUnderneath(prefix);
@@ -87,7 +95,7 @@ export class Routing implements RoutingView {
       };
     if (fib.pathOf(fib.daemonBest(prefix)) === "other")
       return { refusal: `the daemon routes ${prefix} by another interface than ${fib.overlay}`, gone: false };
-    const attributes = this.attributes(prefix, nextHop);
+    const attributes = this.attributes(prefix, nextHop, "likely");
     if (!attributes.ok) return { refusal: attributes.error, gone: false };
     return { prefix: under.prefix, nextHop };
   }
@@ -103,14 +111,16 @@ export class Routing implements RoutingView {
   }
 
   /** The attributes of an offer for `prefix` with this alias, copied from what lies underneath now. */
-  attributes(prefix: Prefix, alias: Address): Result<PathAttributes, string> {
+  attributes(prefix: Prefix, alias: Address, prospect: Prospect): Result<PathAttributes, string> {
     const under = this.pathUnderneath(prefix);
     if (under === undefined) return err(`no route underneath ${prefix}`);
     const spec: OfferSpec = {
       underneath: under.path.attributes,
       session: this.options.session,
       alias,
-      largeCommunities: [this.options.offerCommunity],
+      largeCommunities: [OFFER_VALUE, PROSPECT_VALUES[prospect]].map((v) =>
+        largeCommunityFromParts(this.options.as, OFFER_FUNCTION, v),
+      ),
       noAdvertise: under.prefix !== prefix,
       anyType: this.options.anyType,
     };

@@ -19,19 +19,13 @@ import {
   type ControlBody,
   type Envelope,
   type Id64,
-  MAC_BYTES,
   type ReplyBody,
   type RequestBody,
 } from "../wire/control/message.js";
+import { type Crypto, type PairKeys, sameBytes } from "./pairkeys.js";
 import type { Parameters } from "./parameters.js";
 
-/** The two primitives, brought in from outside. */
-export interface Crypto {
-  /** X25519 of the own direct private key; undefined for a low-order point. */
-  shared(theirs: PublicKey): Uint8Array | undefined;
-  /** HMAC-SHA256. */
-  hmac(key: Uint8Array, data: Uint8Array): Uint8Array;
-}
+export type { Crypto };
 
 export interface Identity {
   readonly address: Address;
@@ -73,21 +67,11 @@ interface Known {
 }
 
 const SECRET_LIFETIME = 120_000;
-/** Shared secrets kept: an X25519 costs some 50 µs, and an engine talks to few peers at a time. */
-const SECRET_CACHE = 1024;
 const EMPTY = new Uint8Array(0);
-
-const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => {
-  if (a.length !== b.length) return false;
-  let diff = 0;
-  for (let i = 0; i < a.length; i++) diff |= (a[i] ?? 0) ^ (b[i] ?? 0);
-  return diff === 0;
-};
 
 export class ControlLink {
   private readonly pending = new Map<Id64, Pending>();
   private readonly known = new Map<Address, Known>();
-  private readonly secrets = new Map<PublicKey, Uint8Array>();
   private cookieSecret: { current: Uint8Array; previous: Uint8Array; since: number };
   private readonly out: { readonly to: Endpoint; readonly payload: Uint8Array }[] = [];
   readonly problems: ControlProblem[] = [];
@@ -95,7 +79,7 @@ export class ControlLink {
   constructor(
     private readonly self: Identity,
     private readonly port: number,
-    private readonly crypto: Crypto,
+    private readonly keys: PairKeys,
     private readonly randomBytes: (n: number) => Uint8Array,
     private readonly parameters: Pick<Parameters, "retransmit" | "attempts">,
     /**
@@ -245,28 +229,13 @@ export class ControlLink {
     p.done(now, { kind: "reply", from: correspondent, body: body.value });
   }
 
-  private secretWith(theirs: PublicKey): Uint8Array | undefined {
-    const cached = this.secrets.get(theirs);
-    if (cached !== undefined) return cached;
-    const secret = this.crypto.shared(theirs);
-    if (secret === undefined) return undefined;
-    if (this.secrets.size >= SECRET_CACHE) {
-      const [oldest] = this.secrets.keys();
-      if (oldest !== undefined) this.secrets.delete(oldest);
-    }
-    this.secrets.set(theirs, secret);
-    return secret;
-  }
-
   private mac(
     e: Omit<Envelope, "mac">,
     theirs: PublicKey,
     source: Address,
     destination: Address,
   ): Uint8Array | undefined {
-    const secret = this.secretWith(theirs);
-    if (secret === undefined) return undefined;
-    return this.crypto.hmac(secret, macInput(e, source, destination)).subarray(0, MAC_BYTES);
+    return this.keys.mac(theirs, macInput(e, source, destination));
   }
 
   private macIsRight(e: Envelope, source: Address, destination: Address): boolean {
@@ -291,7 +260,7 @@ export class ControlLink {
     data.set(source);
     data.set([from.port >> 8, from.port & 0xff], source.length);
     data.set(keyBytes(key), source.length + 2);
-    return this.crypto.hmac(secret, data).subarray(0, COOKIE_BYTES);
+    return this.keys.hmac(secret, data).subarray(0, COOKIE_BYTES);
   }
 
   private cookieIsRight(now: number, from: Endpoint, e: Envelope): boolean {
@@ -315,6 +284,7 @@ function isRequest(b: ControlBody): b is RequestBody {
     case "exchange":
     case "selected":
     case "ready":
+    case "update":
     case "withdraw":
     case "flipped":
     case "purge":

@@ -11,12 +11,19 @@ export interface Ending {
   readonly tell: boolean;
   /** Until the pause is over the other end is held back too, unless it restarts. */
   readonly hold?: boolean;
+  /** The pause is as long as a NAT remembers what was not answered. */
+  readonly forgotten?: boolean;
+  /** The NATs of both ends leave no way: the longest pause at once. */
+  readonly hopeless?: boolean;
 }
 
 export const ORDERLY: Ending = { failure: false, tell: true };
 export const FAILED: Ending = { failure: true, tell: true };
 /** The direct path itself failed. */
 export const PATH_FAILED: Ending = { failure: true, tell: true, hold: true };
+/** No pair of candidates answers. */
+export const UNREACHABLE: Ending = { failure: true, tell: true, hold: true, forgotten: true };
+export const HOPELESS: Ending = { ...UNREACHABLE, hopeless: true };
 /** The other end fell silent. */
 export const SILENT: Ending = { failure: true, tell: false };
 /** The other end went first. */

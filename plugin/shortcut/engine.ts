@@ -2,13 +2,18 @@
  * The engine of one router: the control link and the role, spoke or hub. Sans-I/O: `handleInput(now, input)`,
  * `pollOutput()`, `handleTimeout(now)`, `pollTimeout()`; time is monotonic milliseconds. Thousands run in one simulated network.
  */
-import type { Address, Prefix } from "../net/address.js";
+import type { Address, Endpoint, Prefix } from "../net/address.js";
+import type { PublicKey } from "../net/key.js";
+import { id64FromBytes } from "../wire/control/codec.js";
 import type { Id64, ReplyBody, RequestBody } from "../wire/control/message.js";
+import type { Ping } from "../wire/ping.js";
 import { AliasPool } from "./aliases.js";
 import { ControlLink, type Correspondent, type Crypto, type Identity, type Outcome } from "./control.js";
 import type { Input, Output, RoutingView } from "./events.js";
 import { Hub } from "./hub.js";
+import { PairKeys } from "./pairkeys.js";
 import type { Parameters } from "./parameters.js";
+import { Pings, type PingTarget } from "./pings.js";
 import { Spoke, type SpokeConfig } from "./spoke.js";
 
 export interface EngineConfig {
@@ -19,6 +24,8 @@ export interface EngineConfig {
   readonly controlPort: number;
   /** UDP port of the direct interface. */
   readonly listenPort: number;
+  /** A hub's second port for pings. */
+  readonly observePort: number;
   readonly overlayMtu: number;
   readonly aliasPools: { readonly 4: Prefix; readonly 6: Prefix | undefined };
   readonly parameters: Parameters;
@@ -34,6 +41,7 @@ export interface Surroundings {
 export class Engine {
   private readonly out: Output[] = [];
   private readonly control: ControlLink;
+  readonly pings: Pings;
   readonly spoke: Spoke | undefined;
   readonly hub: Hub | undefined;
   private epoch = 0;
@@ -47,13 +55,12 @@ export class Engine {
   ) {
     const { self, parameters } = config;
     const { randomBytes } = surroundings;
-    this.control = new ControlLink(
-      self,
-      config.controlPort,
-      surroundings.crypto,
-      randomBytes,
-      parameters,
-      (t, from, body) => this.answer(t, from, body),
+    const keys = new PairKeys(surroundings.crypto);
+    const emit = (o: Output): void => void this.out.push(o);
+    const pings = new Pings(self.bootId, config.listenPort, keys, emit);
+    this.pings = pings;
+    this.control = new ControlLink(self, config.controlPort, keys, randomBytes, parameters, (t, from, body) =>
+      this.answer(t, from, body),
     );
     const host = {
       self,
@@ -66,19 +73,25 @@ export class Engine {
         const b = randomBytes(4);
         return (((b[0] ?? 0) << 16) | ((b[1] ?? 0) << 8) | (b[2] ?? 0)) / 0x1000000;
       },
-      emit: (o: Output) => {
-        this.out.push(o);
+      emit,
+      get pingsUsable() {
+        return pings.usable;
       },
+      sendPing: (theirs: PublicKey, ping: Omit<Ping, "bootId">, target: PingTarget) =>
+        pings.send(theirs, ping, target),
+      randomId: () => id64FromBytes(randomBytes(8)),
       request: (t: number, to: Address, body: RequestBody, done: (t: number, o: Outcome) => void): Id64 =>
         this.control.request(t, to, body, done),
       cancel: (id: Id64) => this.control.cancel(id),
       nextEpoch: () => ++this.epoch,
     };
     if (config.role.kind === "hub") {
-      this.hub = new Hub({ ...host, maxSpokes: config.role.maxSpokes });
+      this.hub = new Hub(
+        Object.assign(host, { maxSpokes: config.role.maxSpokes, observePort: config.observePort }),
+      );
       this.spoke = undefined;
     } else {
-      this.spoke = new Spoke(host, config.role, now);
+      this.spoke = new Spoke(host, { ...config.role, port: config.listenPort }, now);
       this.hub = undefined;
     }
   }
@@ -95,6 +108,13 @@ export class Engine {
     switch (input.kind) {
       case "datagram":
         this.control.handleDatagram(now, input.from, input.payload);
+        break;
+      case "ping":
+        this.handlePing(now, input.from, input.to, input.payload);
+        break;
+      case "pings":
+        this.pings.obstacle = input.obstacle;
+        this.spoke?.handleInput(now, input);
         break;
       case "fib":
         this.hub?.updateFib(now, input.routes);
@@ -123,6 +143,14 @@ export class Engine {
         this.spoke?.handleInput(now, input);
     }
     this.settle();
+  }
+
+  private handlePing(now: number, from: Endpoint, to: Endpoint, payload: Uint8Array): void {
+    const { spoke, hub } = this;
+    const ping = this.pings.receive(now, payload, (boot) => spoke?.keyOf(boot) ?? hub?.keyOf(boot));
+    if (ping === undefined || this.stopping) return;
+    spoke?.handlePing(now, from, to.address, ping);
+    hub?.handlePing(from, to, ping);
   }
 
   private settle(): void {

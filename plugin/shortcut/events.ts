@@ -6,6 +6,8 @@ import type { Address, Endpoint, Prefix } from "../net/address.js";
 import type { PublicKey } from "../net/key.js";
 import type { Id64 } from "../wire/control/message.js";
 import type { HubSession } from "./absence.js";
+import type { InterfaceAddress } from "./candidates.js";
+import type { Prospect } from "./mapping.js";
 import type { ProbeSession, StreamEvent } from "./probe-stream.js";
 
 /** By which way the FIB sends a prefix at this moment, overrides of our own included. */
@@ -43,6 +45,8 @@ export interface RoutingView {
   underneath(prefix: Prefix): Underneath | NothingUnderneath;
   /** Whether this router has a way of its own to all of `prefix`: a route that is no default route and leaves neither by the overlay nor by the direct interface. */
   routesItself(prefix: Prefix): boolean;
+  /** By which way the FIB sends to an address now. */
+  wayTo(a: Address): Path;
 }
 
 /** A snapshot of the direct interface's peers. */
@@ -59,6 +63,14 @@ export type Input =
   | { readonly kind: "datagram"; readonly from: Endpoint; readonly payload: Uint8Array }
   /** A probe of the attempt that is probed, which arrived from `owner` at `at`; or that its path failed. */
   | { readonly kind: "probe"; readonly owner: Address; readonly event: StreamEvent }
+  /** A datagram in the underlay, to the direct interface's port or the one for observing, that looks like a ping. */
+  | { readonly kind: "ping"; readonly from: Endpoint; readonly to: Endpoint; readonly payload: Uint8Array }
+  /** A router let one of our pings die. */
+  | { readonly kind: "exceeded"; readonly hop: Address; readonly to: Endpoint; readonly ttl: number }
+  /** Whether pings can be sent at all; otherwise why not. */
+  | { readonly kind: "pings"; readonly obstacle: string }
+  /** All addresses of this router. */
+  | { readonly kind: "addresses"; readonly addresses: readonly InterfaceAddress[] }
   | {
       readonly kind: "traffic";
       readonly samples: readonly { readonly destination: Prefix; readonly bytes: number }[];
@@ -127,6 +139,9 @@ export type Milestone =
   | "exchanged"
   | "selected"
   | "selected-by-owner"
+  | "opened"
+  | "path-found"
+  | "better-path"
   | "peer-created"
   | "handshake"
   | "path-proven"
@@ -147,9 +162,23 @@ export type Output =
       readonly publicKey: PublicKey;
       readonly session: ProbeSession | undefined;
     }
+  | {
+      readonly kind: "ping";
+      readonly to: Endpoint;
+      readonly fromPort: number;
+      readonly source: Address | undefined;
+      readonly ttl: number | undefined;
+      readonly payload: Uint8Array;
+    }
   /** Where an alias host route points; `absent` removes it. */
   | { readonly kind: "alias"; readonly alias: Address; readonly to: "overlay" | "direct" | "absent" }
-  | { readonly kind: "offer"; readonly prefix: Prefix; readonly alias: Address; readonly underneath: Prefix }
+  | {
+      readonly kind: "offer";
+      readonly prefix: Prefix;
+      readonly alias: Address;
+      readonly underneath: Prefix;
+      readonly prospect: Prospect;
+    }
   | { readonly kind: "withdraw"; readonly prefix: Prefix }
   | { readonly kind: "explain"; readonly prefix: Prefix; readonly alias: Address }
   | { readonly kind: "peer"; readonly owner: Address; readonly want: PeerWant }
@@ -189,6 +218,10 @@ export interface ShortcutStatus {
   readonly publicKey: PublicKey | undefined;
   readonly bootId: Id64 | undefined;
   readonly endpoint: Endpoint | undefined;
+  /** What kind of candidate the endpoint is. */
+  readonly candidate: string;
+  /** What the NATs of both ends let expect, in words; empty before the exchange. */
+  readonly nat: string;
   readonly retryAt: number | undefined;
   /** Milliseconds, of the direct path. */
   readonly roundTrip: number | undefined;

@@ -3,18 +3,31 @@
  * (attestation.ts), and tells every spoke the endpoint from which the spoke's direct interface reaches the hub's. It keeps a rendezvous peer without
  * AllowedIPs for each registered spoke, and purges what it has said when its own routing changes.
  */
-import { type Address, compareAddresses, type Endpoint, hostPrefix, type Prefix } from "../net/address.js";
+import {
+  type Address,
+  compareAddresses,
+  type Endpoint,
+  familyOf,
+  hostPrefix,
+  type Prefix,
+} from "../net/address.js";
 import type { PublicKey } from "../net/key.js";
 import { type Id64, MAX_PREFIXES, type ReplyBody, type RequestBody } from "../wire/control/message.js";
+import type { Ping } from "../wire/ping.js";
 import { Attestation } from "./attestation.js";
 import type { Correspondent, Outcome } from "./control.js";
 import type { Output, PeerStatus } from "./events.js";
 import { linkLocalOf } from "./linklocal.js";
 import type { Parameters } from "./parameters.js";
+import type { PingTarget } from "./pings.js";
 
 export interface HubHost {
   readonly parameters: Parameters;
   readonly listenPort: () => number;
+  /** Answers pings beside the direct interface's port. */
+  readonly observePort: number;
+  readonly pingsUsable: boolean;
+  sendPing(theirs: PublicKey, ping: Omit<Ping, "bootId">, target: PingTarget): void;
   readonly maxSpokes: number;
   emit(output: Output): void;
   request(now: number, to: Address, body: RequestBody, done: (now: number, outcome: Outcome) => void): Id64;
@@ -165,7 +178,8 @@ export class Hub {
     } else before.seen = now;
     if (this.spokes.get(from.address)?.applied === true) {
       const lifetime = Math.round((this.host.parameters.hubKeepalive * 3) / 1000);
-      return { kind: "registered", listenPort: this.host.listenPort(), lifetime };
+      const observePort = this.host.pingsUsable ? this.host.observePort : 0;
+      return { kind: "registered", listenPort: this.host.listenPort(), lifetime, observePort };
     }
     this.host.emit({
       kind: "peer",
@@ -182,6 +196,25 @@ export class Hub {
 
   peerApplied(publicKey: PublicKey, error: string | undefined): void {
     for (const s of this.spokes.values()) if (s.publicKey === publicKey) s.applied = error === undefined;
+  }
+
+  /** Whose boot ID this is. */
+  keyOf(bootId: Id64): PublicKey | undefined {
+    for (const s of this.spokes.values()) if (s.bootId === bootId) return s.publicKey;
+    return undefined;
+  }
+
+  /** An authentic ping of a spoke: it learns from where it came. From that port and address, since only they pass its NAT. */
+  handlePing(from: Endpoint, to: Endpoint, ping: Ping): void {
+    const key = this.keyOf(ping.bootId);
+    if (key === undefined || ping.kind !== "observe") return;
+    const { transaction } = ping;
+    const epochs = { mine: 1, yours: ping.epochs.mine };
+    this.host.sendPing(
+      key,
+      { kind: "observed", ready: false, transaction, epochs, observed: from },
+      { to: from, fromPort: to.port, source: familyOf(to.address) === 4 ? to.address : undefined },
+    );
   }
 
   private forget(spoke: Registration): void {

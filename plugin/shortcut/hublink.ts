@@ -6,12 +6,15 @@ import { type Address, type Endpoint, hostPrefix, type Prefix, sameEndpoint } fr
 import type { PublicKey } from "../net/key.js";
 import { PrefixMap } from "../net/lpm.js";
 import type { Id64, RequestBody } from "../wire/control/message.js";
+import type { Ping } from "../wire/ping.js";
 import type { Correspondent, Outcome } from "./control.js";
 import type { Output } from "./events.js";
 import { linkLocalOf } from "./linklocal.js";
+import type { Observation } from "./mapping.js";
+import { Observer, type ObserverHost } from "./observer.js";
 import type { Parameters } from "./parameters.js";
 
-export interface HubLinkHost {
+export interface HubLinkHost extends ObserverHost {
   readonly parameters: Parameters;
   readonly listenPort: () => number;
   random(): number;
@@ -34,9 +37,14 @@ export interface HubStatus {
   readonly problem: string;
 }
 
+/** A hub's direct interface, as this router pings it. */
+export interface HubEndpoint {
+  readonly publicKey: PublicKey;
+  readonly endpoint: Endpoint;
+}
+
 export class HubLink {
   registered: Correspondent | undefined;
-  reflexive: Endpoint | undefined;
   generation: Id64 | undefined;
   problem = "not yet registered";
   private since: number;
@@ -47,6 +55,10 @@ export class HubLink {
   private peer: { readonly key: PublicKey; readonly endpoint: Endpoint } | undefined;
   private waiting = false;
   private boot: Id64 | undefined;
+  /** As the hub reads it from its WireGuard: late, but without pings. */
+  private rendezvous: Endpoint | undefined;
+  private observePort = 0;
+  private readonly observer: Observer;
 
   constructor(
     private readonly host: HubLinkHost,
@@ -56,13 +68,41 @@ export class HubLink {
   ) {
     this.since = now;
     this.nextAt = now;
+    this.observer = new Observer(host, host.parameters.peerKeepalive * 1000);
+  }
+
+  /** Where the hub sees this router's direct interface. */
+  get reflexive(): Endpoint | undefined {
+    return this.observer.reflexive ?? this.rendezvous;
+  }
+
+  /** Undefined before the rendezvous is arranged. */
+  get met(): HubEndpoint | undefined {
+    return this.peer && { publicKey: this.peer.key, endpoint: this.peer.endpoint };
+  }
+
+  observations(): Observation[] {
+    return this.observer.observations();
+  }
+
+  /** Asks from where the hub sees this router, now: there is reason to believe that it has changed. */
+  observe(now: number): void {
+    this.observer.ask(now);
+  }
+
+  /** An authentic answer; whether anything has changed. */
+  observed(now: number, from: Endpoint, ping: Ping): boolean {
+    return this.observer.receive(now, from, ping);
   }
 
   pollTimeout(): number | undefined {
-    return this.waiting ? undefined : this.nextAt;
+    const next = this.waiting ? undefined : this.nextAt;
+    const observe = this.observer.pollTimeout();
+    return next === undefined || observe === undefined ? (next ?? observe) : Math.min(next, observe);
   }
 
   handleTimeout(now: number): void {
+    this.observer.handleTimeout(now);
     if (this.waiting || now < this.nextAt) return;
     this.waiting = true;
     const body: RequestBody =
@@ -105,15 +145,18 @@ export class HubLink {
         this.problem = "";
         this.failures = 0;
         this.hubPort = o.body.listenPort;
-        this.meet();
+        this.observePort = o.body.observePort;
+        this.meet(now);
         this.nextAt = now; // the first keepalive brings the generation
         return;
       case "kept":
         // a rendezvous that has not been heard yet is asked for soon again
         this.nextAt =
           now +
-          (o.body.reflexive === undefined ? 1_000 : p.hubKeepalive * (0.75 + 0.25 * this.host.random()));
-        this.reflexive = o.body.reflexive ?? this.reflexive;
+          (this.reflexive === undefined && o.body.reflexive === undefined
+            ? 1_000
+            : p.hubKeepalive * (0.75 + 0.25 * this.host.random()));
+        this.rendezvous = o.body.reflexive ?? this.rendezvous;
         this.generation = o.body.generation;
         return;
       case "refused":
@@ -141,6 +184,7 @@ export class HubLink {
 
   /** Where the hub's overlay peer lives in the underlay: its direct interface listens at the same address. */
   overlayPeers(
+    now: number,
     peers: readonly { readonly allowedIps: readonly Prefix[]; readonly endpoint: Endpoint | undefined }[],
   ): void {
     const map = new PrefixMap<Endpoint | undefined>();
@@ -148,14 +192,16 @@ export class HubLink {
     const endpoint = map.longestMatch(hostPrefix(this.address))?.value;
     if (endpoint === undefined || endpoint.address === this.underlay) return;
     this.underlay = endpoint.address;
-    this.meet();
+    this.meet(now);
   }
 
   /** Configures the rendezvous peer: its keepalive opens and holds the NAT mapping of the direct interface. */
-  private meet(): void {
+  private meet(now: number): void {
     if (this.registered === undefined || this.underlay === undefined || this.hubPort === 0) return;
     const endpoint = { address: this.underlay, port: this.hubPort };
     const key = this.registered.publicKey;
+    const ports = this.observePort === 0 ? [] : [this.hubPort, this.observePort];
+    this.observer.watch(now, key, this.underlay, ports);
     if (this.peer !== undefined && this.peer.key === key && sameEndpoint(this.peer.endpoint, endpoint))
       return;
     if (this.peer !== undefined && this.peer.key !== key)
@@ -176,6 +222,7 @@ export class HubLink {
   stop(): void {
     if (this.peer !== undefined)
       this.host.emit({ kind: "unpeer", owner: this.address, publicKey: this.peer.key });
+    this.observer.forget();
     this.peer = undefined;
     this.registered = undefined;
     this.nextAt = Number.POSITIVE_INFINITY;

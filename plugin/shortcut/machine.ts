@@ -14,24 +14,44 @@
  * After RFC 2332 (resolution, purge) and RFC 5880 (probes). The machine is told facts and never assumes that an effect
  * happened. Invariants are numbered in doc/invariants.md.
  */
-import type { Address, Prefix } from "../net/address.js";
+import {
+  type Address,
+  contains,
+  type Endpoint,
+  formatEndpoint,
+  type Prefix,
+  sameEndpoint,
+} from "../net/address.js";
 import { type PublicKey, shortKey } from "../net/key.js";
 import { unreachable } from "../net/result.js";
 import { ZERO_ID } from "../wire/control/codec.js";
-import type { ExchangeBody, Id64, ReplyBody, RequestBody } from "../wire/control/message.js";
+import type {
+  Candidate,
+  ExchangeBody,
+  Id64,
+  Mapping,
+  ReplyBody,
+  RequestBody,
+} from "../wire/control/message.js";
+import type { Ping } from "../wire/ping.js";
 import type { Presence } from "./absence.js";
+import { isPrivate } from "./candidates.js";
+import { Checks, type ChecksHost } from "./checks.js";
 import type { Correspondent, Outcome } from "./control.js";
 import {
   type Ending,
   FAILED,
   FOLLOWED,
+  HOPELESS,
   ORDERLY,
   PATH_FAILED,
   pauseAfter,
   type Setbacks,
   SILENT,
+  UNREACHABLE,
 } from "./endings.js";
 import type { Milestone, PeerStatus, RouteState, ShortcutStatus, Stage } from "./events.js";
+import { type Prospect, prospectOf } from "./mapping.js";
 import { Offers, type OffersHost } from "./offers.js";
 import { busy, OtherEnd, type OtherEndHost, stale } from "./otherend.js";
 import type { StreamEvent } from "./probe-stream.js";
@@ -40,7 +60,7 @@ import { Tunnel, type TunnelHost } from "./tunnel.js";
 export type { Setbacks };
 
 /** What a machine needs of its engine. */
-export interface Host extends OffersHost, OtherEndHost, TunnelHost {
+export interface Host extends OffersHost, OtherEndHost, TunnelHost, ChecksHost {
   random(): number;
   /** Whether this router has routes of its own to all prefixes that the hub attests for it. */
   routesOwn(now: number): boolean;
@@ -56,6 +76,8 @@ export interface Host extends OffersHost, OtherEndHost, TunnelHost {
   ): void;
   /** Whether traffic still wants this owner. */
   isHot(prefixes: readonly Prefix[]): boolean;
+  /** Asks the hubs anew from where they see this router. */
+  reobserve(now: number): void;
   directUsable(): { readonly usable: boolean; readonly reason: string };
 }
 
@@ -75,6 +97,9 @@ export class Shortcut {
   private readonly offers: Offers;
   private readonly them: OtherEnd;
   private tunnel: Tunnel | undefined;
+  /** From the own daemon's selection on, where both ends can send pings. */
+  private checks: Checks | undefined;
+  private prospect: Prospect = "likely";
   private flippedShown = false;
   private deadline: number | undefined;
   /** Since when offers stand without a route underneath: the hub may be gone. */
@@ -82,7 +107,9 @@ export class Shortcut {
   private refreshAt: number | undefined;
   private ending: (Ending & { readonly reason: string }) | undefined;
   /** The boot of the other end with which the direct path failed, during the pause after it. */
-  private held: Id64 | undefined;
+  private held: { readonly bootId: Id64; readonly candidates: string } | undefined;
+  /** The pause ends when this router is found to be reachable elsewhere. */
+  private waitsForNat = false;
 
   constructor(
     private readonly host: Host,
@@ -164,7 +191,8 @@ export class Shortcut {
     this.enter(now, "offered", "waiting for the daemons");
     this.deadline = now + this.host.parameters.offerTimeout;
     this.refreshAt = now + this.host.parameters.refresh;
-    const { refusals } = this.offers.update(this.prefixes);
+    this.prospect = this.judgeProspect();
+    const { refusals } = this.offers.update(this.prefixes, this.prospect);
     if (this.offers.empty)
       this.turnBack(now, refusals[0] ?? `the hub attests no prefix for ${this.owner}`, FAILED);
   }
@@ -200,6 +228,7 @@ export class Shortcut {
     // before the deadline, "not yet" is no news
     if (!selected && told.selected === undefined && !again) return;
     told.selected = selected;
+    if (selected) this.openNat(now);
     const reason = selected ? "" : this.offers.refusal();
     const { epochs } = this.them;
     this.them.send(now, "selected", { kind: "selected", epochs, selected, reason }, (t, o) =>
@@ -218,6 +247,17 @@ export class Shortcut {
 
   // ------------------------------------------------------------------------------------------ the tunnel
 
+  /** Before the other end may send: what arrives at a NAT that is not open harms it. Only once the own daemon has selected. */
+  private openNat(now: number): void {
+    const { peer, epochs } = this.them;
+    if (peer === undefined || !peer.pings || !this.host.pingsUsable) return;
+    const { publicKey, candidates } = peer;
+    this.checks ??= new Checks(this.host, { publicKey, candidates, epochs, prefixes: this.prefixes });
+    if (!this.checks.stale(now)) return;
+    this.checks.open(now);
+    this.milestone("opened", this.checks.describe());
+  }
+
   private connect(now: number): void {
     const { peer } = this.them;
     if (peer === undefined) return;
@@ -232,8 +272,89 @@ export class Shortcut {
     const { owner, prefixes } = this;
     const { epochs, role } = this.them;
     const accepted = this.attested?.generation ?? ZERO_ID;
-    this.tunnel = new Tunnel(this.host, { owner, peer, epochs, role, prefixes, accepted }, now);
-    if (role === "responder" || this.them.ready) this.tunnel.configure();
+    const tunnel = new Tunnel(this.host, { owner, peer, epochs, role, prefixes, accepted }, now);
+    this.tunnel = tunnel;
+    this.openNat(now);
+    const { checks } = this;
+    if (checks === undefined) {
+      if (role === "responder" || this.them.ready) tunnel.configure(peer.candidates[0]);
+      return;
+    }
+    // the responder learns where the initiator is from its handshake, so that two initiations cannot cross
+    if (role === "responder") tunnel.configure(undefined);
+    else this.deadline = now + this.host.parameters.checkTimeout;
+    if (this.them.open(now)) checks.start(now);
+    this.advance(now);
+  }
+
+  /** The initiator takes the best pair that works, once the responder's peer is there; and a better one later. */
+  private advance(now: number): void {
+    const { checks, tunnel } = this;
+    if (checks === undefined || tunnel?.role !== "initiator") return;
+    if (this.stage === "connecting" && !tunnel.configured && this.them.ready) {
+      const found = checks.nominee(now);
+      if (found === undefined) return;
+      this.milestone("path-found", `${formatEndpoint(found)} (${checks.kindOf(found)})`);
+      this.deadline = now + this.host.parameters.connectTimeout;
+      checks.use(now, found, false);
+      tunnel.configure(found);
+    } else if (this.stage === "direct") {
+      const better = checks.better();
+      if (better === undefined || sameEndpoint(better, tunnel.endpoint)) return;
+      this.milestone("better-path", `${formatEndpoint(better)} (${checks.kindOf(better)})`);
+      tunnel.move(better);
+      checks.use(now, better, true);
+    }
+  }
+
+  /** An authentic ping of the other end; false when it is of another attempt. */
+  handlePing(now: number, from: Endpoint, at: Address, ping: Ping): boolean {
+    if (!this.them.isCurrent(ping.epochs)) return false;
+    // who sends pings has selected
+    if (ping.kind === "ping" && (this.stage === "offered" || this.stage === "refused"))
+      this.handleSelected(now, true, "");
+    const { checks } = this;
+    const active = this.stage === "connecting" || this.stage === "direct";
+    if (checks === undefined || !active || !this.offers.selected) return true;
+    if (ping.ready) this.them.ready = true;
+    checks.receive(now, from, at, ping);
+    this.advance(now);
+    return true;
+  }
+
+  /** What the NATs of both ends let expect. */
+  private judgeProspect(): Prospect {
+    const { peer } = this.them;
+    if (peer === undefined) return "likely";
+    const open = (c: Candidate): boolean =>
+      c.kind === "configured" || (c.kind === "host" && !isPrivate(c.address));
+    const near = (c: Candidate): boolean => this.host.onLink().some((p) => contains(p, c.address));
+    const otherWay =
+      peer.candidates.some((c) => open(c) || near(c)) || this.host.candidates().some((c) => open(c));
+    return prospectOf(this.host.mapping, peer.mapping, otherWay);
+  }
+
+  private get hopeless(): boolean {
+    return this.prospect === "hopeless";
+  }
+
+  private natText(): string {
+    const name = (m: Mapping): string =>
+      m === "none" ? "no NAT" : m === "unknown" ? "unknown" : `${m} mapping`;
+    const there = this.them.peer?.mapping ?? "unknown";
+    return `NAT: ${name(this.host.mapping)} here, ${name(there)} at the owner: a direct path is ${this.prospect}`;
+  }
+
+  /** Where this end may be reached, or what it may reach, has changed. */
+  candidatesChanged(now: number): void {
+    if (this.stage === "backoff" && this.waitsForNat) {
+      this.waitsForNat = false;
+      this.deadline = Math.min(this.deadline ?? now, now + this.host.parameters.backoff * this.host.random());
+      return;
+    }
+    if (this.stage !== "connecting" && this.stage !== "direct") return;
+    this.checks?.improveNow(now);
+    this.them.send(now, "update", { kind: "update", ...this.them.update() }, () => {});
   }
 
   peerApplied(now: number, error: string | undefined): void {
@@ -246,11 +367,16 @@ export class Shortcut {
     }
     if (!news) return;
     this.milestone("peer-created", tunnel.role);
+    if (this.checks !== undefined) this.checks.ready = true;
     if (this.stage !== "connecting") return;
     tunnel.startProbes(this.host.routesOwn(now));
     if (tunnel.role === "responder") {
       const { epochs } = this.them;
-      this.them.send(now, "ready", { kind: "ready", epochs }, (t, o) => this.afterTelling(t, o));
+      this.them.send(now, "ready", { kind: "ready", epochs }, (t, o) => {
+        this.afterTelling(t, o);
+        // the other end has opened its NAT before it answered
+        if (this.stage === "connecting") this.checks?.start(t);
+      });
     }
   }
 
@@ -292,6 +418,7 @@ export class Shortcut {
       case "lost":
         if (now < (this.failureAt(tunnel) ?? now)) return;
         this.milestone("path-failed", prober.describeLoss());
+        this.host.reobserve(now);
         this.turnBack(now, "the direct path failed", PATH_FAILED);
         return;
       case "down":
@@ -325,6 +452,7 @@ export class Shortcut {
     this.offers.point("direct");
     this.sayProbes(now);
     tunnel.keepAlive();
+    this.checks?.use(now, tunnel.endpoint, tunnel.role === "initiator");
   }
 
   // ------------------------------------------------------------------------------------------ the way back
@@ -387,16 +515,27 @@ export class Shortcut {
 
   private rest(now: number): void {
     const reason = this.ending?.reason ?? this.reason;
-    const held = this.ending?.hold === true ? this.them.peer?.bootId : undefined;
+    const { peer } = this.them;
+    const { ending } = this;
+    const held = ending?.hold === true ? peer : undefined;
     this.reset();
-    this.held = held;
+    this.held = held && { bootId: held.bootId, candidates: textOf(held.candidates) };
+    this.waitsForNat = ending?.hold === true;
     this.enter(now, "backoff", reason);
-    this.deadline = now + pauseAfter(this.setbacks, this.host.parameters, this.host.random());
+    const p = this.host.parameters;
+    const pauses =
+      ending?.hopeless === true
+        ? { ...p, backoff: p.backoffMax }
+        : ending?.forgotten === true
+          ? { ...p, backoff: p.checkPause }
+          : p;
+    this.deadline = now + pauseAfter(this.setbacks, pauses, this.host.random());
   }
 
   private reset(): void {
     this.them.startAnew();
     this.tunnel = undefined;
+    this.checks = undefined;
     this.attested = undefined;
     this.flippedShown = false;
     this.orphanedAt = undefined;
@@ -447,7 +586,7 @@ export class Shortcut {
   private updateOffers(now: number, hubMayBeGone: boolean): void {
     const may =
       hubMayBeGone && this.stage === "direct" && this.ownerKeeps && this.host.parameters.outlive > 0;
-    const { orphans } = this.offers.update(this.prefixes, may);
+    const { orphans } = this.offers.update(this.prefixes, this.prospect, may);
     if (orphans === 0) {
       if (this.orphanedAt !== undefined) this.reason = "";
       this.orphanedAt = undefined;
@@ -517,6 +656,10 @@ export class Shortcut {
     return this.attested?.prefixes ?? [];
   }
 
+  get bootId(): Id64 | undefined {
+    return this.them.peer?.bootId;
+  }
+
   get publicKey(): PublicKey | undefined {
     return this.them.peer?.publicKey;
   }
@@ -544,8 +687,14 @@ export class Shortcut {
         return { kind: "ack" };
       case "ready":
         this.them.ready = true;
+        this.them.wantedAt = now;
         if (!this.them.selected) this.handleSelected(now, true, "");
-        if (this.stage === "connecting") this.tunnel?.configure();
+        if (this.stage === "connecting") this.responderReady(now);
+        return { kind: "ack" };
+      case "update":
+        this.them.learn(body.candidates, body.mapping);
+        this.checks?.learn(body.candidates);
+        this.checks?.improveNow(now);
         return { kind: "ack" };
       case "withdraw":
         this.turnBack(now, `the other end went back: ${body.reason}`, FOLLOWED);
@@ -556,6 +705,14 @@ export class Shortcut {
         return { kind: "ack" };
       default:
         return { kind: "refused", code: "not-permitted", reason: `${body.kind} is for hubs` };
+    }
+  }
+
+  private responderReady(now: number): void {
+    if (this.checks === undefined) this.tunnel?.configure(this.them.peer?.candidates[0]);
+    else {
+      this.checks.start(now);
+      this.advance(now);
     }
   }
 
@@ -571,7 +728,7 @@ export class Shortcut {
         }
         return this.stageNow() === "offered" || this.stageNow() === "resolving" ? reply() : busy(this.reason);
       case "backoff":
-        if (this.held === from.bootId && this.deadline !== undefined && now < this.deadline)
+        if (this.holdsBack(from, b) && this.deadline !== undefined && now < this.deadline)
           return busy(`holding back after: ${this.reason}`);
         this.origin = "remote";
         this.adopt(from, b);
@@ -598,6 +755,11 @@ export class Shortcut {
       default:
         return unreachable(this.stage);
     }
+  }
+
+  /** Not one that started anew, or that is reachable elsewhere than where the path failed. */
+  private holdsBack(from: Correspondent, b: ExchangeBody): boolean {
+    return this.held?.bootId === from.bootId && this.held.candidates === textOf(b.candidates);
   }
 
   /** `stage` after calls that change it, out of reach of the compiler's narrowing. */
@@ -634,6 +796,7 @@ export class Shortcut {
     };
     sooner(this.refreshAt);
     const { tunnel } = this;
+    if (this.stage === "connecting" || this.stage === "direct") sooner(this.checks?.pollTimeout());
     if (tunnel !== undefined && this.stage === "direct") {
       if (tunnel.prober.lostAt !== undefined) sooner(this.failureAt(tunnel));
       sooner(tunnel.busyAt + this.host.parameters.idleTimeout);
@@ -645,6 +808,10 @@ export class Shortcut {
 
   handleTimeout(now: number): void {
     if (this.tunnel !== undefined && this.stage === "direct") this.watch(now, this.tunnel);
+    if (this.stage === "connecting" || this.stage === "direct") {
+      this.checks?.handleTimeout(now);
+      this.advance(now);
+    }
     if (this.refreshAt !== undefined && now >= this.refreshAt) this.refresh(now);
     if (this.deadline === undefined || now < this.deadline) return;
     this.deadline = undefined;
@@ -654,7 +821,12 @@ export class Shortcut {
         return;
       case "connecting": {
         const reason = this.tunnel?.describe(this.host.selfGeneration(now) ?? ZERO_ID) ?? "no tunnel";
-        this.turnBack(now, reason, PATH_FAILED);
+        if (this.checks === undefined || this.tunnel?.heard === true) this.turnBack(now, reason, PATH_FAILED);
+        else {
+          this.host.reobserve(now);
+          const because = this.prospect === "likely" ? "" : `; ${this.natText()}`;
+          this.turnBack(now, `${this.checks.describe()}${because}`, this.hopeless ? HOPELESS : UNREACHABLE);
+        }
         return;
       }
       case "returning":
@@ -723,6 +895,8 @@ export class Shortcut {
       publicKey: this.them.peer?.publicKey,
       bootId: this.them.peer?.bootId,
       endpoint: this.tunnel?.endpoint,
+      candidate: this.tunnel?.endpoint === undefined ? "" : (this.checks?.kindOf(this.tunnel.endpoint) ?? ""),
+      nat: this.them.peer === undefined ? "" : this.natText(),
       retryAt: this.stage === "backoff" ? this.deadline : undefined,
       roundTrip: this.tunnel?.prober.roundTrip,
       bitsPerSecond: this.tunnel?.rate,
@@ -730,6 +904,8 @@ export class Shortcut {
     };
   }
 }
+
+const textOf = (candidates: readonly Endpoint[]): string => candidates.map(formatEndpoint).sort().join(" ");
 
 function refusalText(b: ReplyBody): string {
   return b.kind === "refused" ? `the owner refused: ${b.reason}` : `unexpected ${b.kind} of the owner`;

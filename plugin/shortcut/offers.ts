@@ -15,6 +15,7 @@ import type {
   ShortcutStatus,
   Underneath,
 } from "./events.js";
+import type { Prospect } from "./mapping.js";
 
 /** What offers need of the engine. */
 export interface OffersHost {
@@ -96,6 +97,7 @@ export class Offers {
    */
   update(
     attested: readonly Prefix[],
+    prospect: Prospect,
     keepOrphans = false,
   ): { readonly refusals: string[]; readonly orphans: number } {
     const refusals: string[] = [];
@@ -104,7 +106,7 @@ export class Offers {
     for (const prefix of attested) {
       if (prefix === hostPrefix(this.owner)) continue;
       const under = this.host.routing.underneath(prefix);
-      const refusal = "refusal" in under ? under.refusal : this.offer(prefix, under);
+      const refusal = "refusal" in under ? under.refusal : this.offer(prefix, under, prospect);
       if (refusal === undefined) wanted.add(prefix);
       else if (keepOrphans && "gone" in under && under.gone && this.standing.has(prefix)) {
         wanted.add(prefix);
@@ -115,7 +117,7 @@ export class Offers {
     return { refusals, orphans };
   }
 
-  private offer(prefix: Prefix, u: Underneath): string | undefined {
+  private offer(prefix: Prefix, u: Underneath, prospect: Prospect): string | undefined {
     const holder = this.host.offeredFor(prefix);
     if (holder !== undefined && holder !== this.owner)
       return `${prefix} moved here from ${holder}, whose offer is still being taken back`;
@@ -126,7 +128,7 @@ export class Offers {
     const before = this.standing.get(prefix);
     if (before !== undefined && before.alias === alias && before.underneath === u.prefix) return undefined;
     this.host.emit({ kind: "alias", alias, to: this.to });
-    this.host.emit({ kind: "offer", prefix, alias, underneath: u.prefix });
+    this.host.emit({ kind: "offer", prefix, alias, underneath: u.prefix, prospect });
     this.leaving.delete(prefix);
     this.standing.set(prefix, {
       prefix,

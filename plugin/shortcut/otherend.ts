@@ -3,9 +3,17 @@
  * counts its attempts by epochs of its own; a message names both, and one that names others is of an attempt that is
  * over. Requests are answered or time out; a farewell is sent again even when its attempt is over.
  */
-import { type Address, compareAddresses, type Endpoint } from "../net/address.js";
+import { type Address, compareAddresses } from "../net/address.js";
 import type { PublicKey } from "../net/key.js";
-import type { Epochs, ExchangeBody, Id64, ReplyBody, RequestBody } from "../wire/control/message.js";
+import type {
+  Candidate,
+  Epochs,
+  ExchangeBody,
+  Id64,
+  Mapping,
+  ReplyBody,
+  RequestBody,
+} from "../wire/control/message.js";
 import type { Correspondent, Identity, Outcome } from "./control.js";
 
 /** What talking to the other end needs of the engine. */
@@ -16,15 +24,20 @@ export interface OtherEndHost {
   cancel(id: Id64): void;
   nextEpoch(): number;
   /** Endpoints under which this router's direct interface may be reached. */
-  candidates(): readonly Endpoint[];
+  candidates(): readonly Candidate[];
+  /** Whether this end can send and answer pings. */
+  readonly pingsUsable: boolean;
+  readonly mapping: Mapping;
 }
 
 /** What the exchange told of the other end. */
 export interface Peer {
   readonly publicKey: PublicKey;
   readonly bootId: Id64;
-  readonly candidates: readonly Endpoint[];
+  readonly candidates: readonly Candidate[];
   readonly mtu: number;
+  readonly pings: boolean;
+  readonly mapping: Mapping;
 }
 
 /** Who starts the WireGuard handshake. */
@@ -35,8 +48,8 @@ export const stale = (reason: string): ReplyBody => ({ kind: "refused", code: "s
 /** Not now: the other end asks again. */
 export const busy = (reason: string): ReplyBody => ({ kind: "refused", code: "busy", reason });
 
-/** In one exchange. */
-const MAX_CANDIDATES = 8;
+/** A NAT forgets what was not answered after 30 s (nf_conntrack_udp_timeout). */
+const OPENING_LASTS = 25_000;
 
 export class OtherEnd {
   peer: Peer | undefined;
@@ -55,7 +68,7 @@ export class OtherEnd {
     flipped: false,
   };
   private current: { readonly mine: number; yours: number };
-  private offeredCandidates: readonly Endpoint[] = [];
+  private offeredCandidates: readonly Candidate[] = [];
   private readonly requests = new Map<string, Id64>();
 
   constructor(
@@ -72,6 +85,7 @@ export class OtherEnd {
     this.selected = false;
     this.reason = "";
     this.ready = false;
+    this.wantedAt = undefined;
     this.flipped = false;
     this.told.selected = undefined;
     this.told.flipped = false;
@@ -97,9 +111,9 @@ export class OtherEnd {
 
   /** What this end says of itself. One list of candidates an attempt: the roles follow from what both ends know. */
   exchangeBody(): ExchangeBody {
-    if (this.offeredCandidates.length === 0)
-      this.offeredCandidates = this.host.candidates().slice(0, MAX_CANDIDATES);
-    return { epochs: this.epochs, candidates: this.offeredCandidates, mtu: this.host.overlayMtu };
+    if (this.offeredCandidates.length === 0) this.offeredCandidates = this.host.candidates();
+    const { overlayMtu: mtu, pingsUsable: pings, mapping } = this.host;
+    return { epochs: this.epochs, candidates: this.offeredCandidates, mtu, pings, mapping };
   }
 
   /** Takes what the other end says of itself. */
@@ -110,7 +124,23 @@ export class OtherEnd {
       bootId: from.bootId,
       candidates: b.candidates,
       mtu: b.mtu,
+      pings: b.pings,
+      mapping: b.mapping,
     };
+  }
+
+  /** What has changed of {@link exchangeBody} while the attempt goes on. */
+  update(): { epochs: Epochs; candidates: readonly Candidate[]; mapping: Mapping } {
+    return { epochs: this.epochs, candidates: this.host.candidates(), mapping: this.host.mapping };
+  }
+
+  learn(candidates: readonly Candidate[], mapping: Mapping): void {
+    if (this.peer !== undefined) this.peer = { ...this.peer, candidates, mapping };
+  }
+
+  /** Whether its NAT still has the opening that it made before it said that its daemon selects. */
+  open(now: number): boolean {
+    return this.wantedAt !== undefined && now - this.wantedAt < OPENING_LASTS;
   }
 
   /** Whether at least one end can be reached. */

@@ -12,6 +12,10 @@ export interface Parameters {
   readonly offerTimeout: number;
   /** Both selected, yet no proven path: WireGuard repeats an initiation every 5 s (REKEY_TIMEOUT), so two tries. */
   readonly connectTimeout: number;
+  /** Both selected, yet no pair of candidates answers: longer than any round trip and its repetitions. */
+  readonly checkTimeout: number;
+  /** Pause after no pair answered: longer than a NAT remembers a packet without an answer (30 s), or the next try would meet what the last has left. */
+  readonly checkPause: number;
   /** RFC 5880: interval of probes, and how many may be missing. */
   readonly probeInterval: number;
   readonly probeMultiplier: number;
@@ -45,6 +49,8 @@ export const defaultParameters: Parameters = {
   peerKeepalive: 20,
   offerTimeout: 5_000,
   connectTimeout: 11_000,
+  checkTimeout: 3_000,
+  checkPause: 35_000,
   probeInterval: 100,
   probeMultiplier: 3,
   probeIdle: 1_000,

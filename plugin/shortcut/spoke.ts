@@ -6,16 +6,26 @@
 import { type Address, contains, type Endpoint, hostPrefix, overlaps, type Prefix } from "../net/address.js";
 import type { PublicKey } from "../net/key.js";
 import { PrefixMap } from "../net/lpm.js";
-import type { Id64, ReplyBody, RequestBody } from "../wire/control/message.js";
+import type { Candidate, Id64, ReplyBody, RequestBody } from "../wire/control/message.js";
+import type { Ping } from "../wire/ping.js";
 import { HubAbsence, type Presence } from "./absence.js";
+import { type InterfaceAddress, onLink, ownCandidates } from "./candidates.js";
 import type { Correspondent, Outcome } from "./control.js";
 import { generationOf } from "./digest.js";
 import type { Input, PeerStatus, RouteState, ShortcutStatus } from "./events.js";
-import { HubLink, type HubLinkHost, type HubStatus } from "./hublink.js";
+import { Hops, MOST_HOPS } from "./hops.js";
+import { type HubEndpoint, HubLink, type HubLinkHost, type HubStatus } from "./hublink.js";
 import { type Attested, type Host, type Setbacks, Shortcut } from "./machine.js";
+import { describeMapping, judgeMapping, type NatVerdict } from "./mapping.js";
 import { type DestinationRate, Trigger, type TriggerParameters } from "./trigger.js";
 
 export interface SpokeConfig {
+  /** UDP port of the direct interface. */
+  readonly port: number;
+  /** Prefixes of which no address is offered. */
+  readonly denied: readonly Prefix[];
+  /** Interfaces of which no address is offered: overlay and direct interface. */
+  readonly excludedDevices: readonly string[];
   readonly hubs: readonly Address[];
   readonly trigger: TriggerParameters;
   /** Endpoints that the operator knows to work: offered first. */
@@ -29,6 +39,11 @@ type MachineHost = Omit<
   | "selfGeneration"
   | "routesOwn"
   | "suspectHub"
+  | "mapping"
+  | "openTtl"
+  | "reobserve"
+  | "underlay"
+  | "onLink"
   | "resolveOwner"
   | "isHot"
   | "offeredFor"
@@ -78,6 +93,10 @@ export class Spoke {
   private sessionUp = false;
   private sessionReason = "the offers session is not established yet";
   private stopping = false;
+  private readonly hops = new Hops();
+  private addresses: readonly InterfaceAddress[] = [];
+  /** Candidates and mapping as machines last heard of them. */
+  private told = "";
   /** Owners whose attestation ran out while a machine lives by it: asked for again, since when and when next. */
   private readonly renewals = new Map<Address, number>();
   private readonly absence: HubAbsence;
@@ -111,6 +130,8 @@ export class Spoke {
   // ------------------------------------------------------------------------------------------ what machines ask
 
   private machineHost(): Host {
+    const { host } = this;
+    const spoke = this;
     return {
       self: this.host.self,
       parameters: this.host.parameters,
@@ -126,6 +147,23 @@ export class Spoke {
       selfGeneration: (now) => this.selfGeneration(now),
       routesOwn: (now) => this.routesOwnPrefixes(now),
       suspectHub: (now) => this.absence.suspect(now),
+      get openTtl() {
+        return spoke.hops.openTtl;
+      },
+      reobserve: (now) => this.reobserve(now),
+      underlay: (a) => {
+        const way = host.routing.wayTo(a);
+        return way !== "overlay" && way !== "direct";
+      },
+      onLink: () => onLink(this.addresses, this.config.excludedDevices),
+      get pingsUsable() {
+        return host.pingsUsable;
+      },
+      get mapping() {
+        return spoke.nat.mapping;
+      },
+      sendPing: (theirs, ping, target) => host.sendPing(theirs, ping, target),
+      randomId: () => host.randomId(),
       resolveOwner: (now, owner, done) => this.resolveOwner(now, owner, done),
       isHot: (prefixes) => this.isHot(prefixes),
       offeredFor: (prefix) => {
@@ -137,11 +175,78 @@ export class Spoke {
     };
   }
 
-  private candidates(): Endpoint[] {
-    const out = new Map<string, Endpoint>();
+  private candidates(): Candidate[] {
+    const { port, publicEndpoints: configured, excludedDevices, denied } = this.config;
     const reflexive = this.links.flatMap((l) => (l.reflexive === undefined ? [] : [l.reflexive]));
-    for (const e of [...this.config.publicEndpoints, ...reflexive]) out.set(`${e.address} ${e.port}`, e);
-    return [...out.values()];
+    // without pings the first candidate is taken unseen: only what a hub or the operator has seen to work
+    const addresses = this.host.pingsUsable ? this.addresses : [];
+    const own = this.own?.prefixes ?? [];
+    return ownCandidates({
+      configured,
+      addresses,
+      excludedDevices,
+      denied: [...denied, ...own],
+      reflexive,
+      port,
+    });
+  }
+
+  /** What the hubs' observations say of the NAT before this router. */
+  get nat(): NatVerdict {
+    return judgeMapping(
+      this.links.flatMap((l) => l.observations()),
+      this.addresses.map((a) => a.address),
+      this.config.port,
+    );
+  }
+
+  keyOf(bootId: Id64): PublicKey | undefined {
+    for (const l of this.links) if (l.registered?.bootId === bootId) return l.registered.publicKey;
+    for (const m of this.machines.values()) if (m.bootId === bootId) return m.publicKey;
+    return undefined;
+  }
+
+  /** An authentic ping. */
+  handlePing(now: number, from: Endpoint, at: Address, ping: Ping): void {
+    if (ping.kind === "observed") {
+      const link = this.links.find((l) => l.registered?.bootId === ping.bootId);
+      if (link?.observed(now, from, ping) === true) {
+        if (link.met !== undefined) this.measureHops(link.met);
+        this.whereabouts(now);
+      }
+      return;
+    }
+    for (const m of this.machines.values())
+      if (m.bootId === ping.bootId) {
+        m.handlePing(now, from, at, ping);
+        break;
+      }
+    this.sweep(now);
+  }
+
+  /** There is reason to believe that this router is reachable elsewhere than before: a path failed, an address changed. */
+  private reobserve(now: number): void {
+    for (const l of this.links) l.observe(now);
+  }
+
+  /** Counts the NATs on the way to a hub. */
+  private measureHops(hub: HubEndpoint): void {
+    if (!this.host.pingsUsable || !this.hops.begin(hub.endpoint)) return;
+    for (let ttl = 1; ttl <= MOST_HOPS; ttl++) {
+      const ping = { kind: "open", ready: false, transaction: this.host.randomId() } as const;
+      const epochs = { mine: 1, yours: 0 };
+      this.host.sendPing(hub.publicKey, { ...ping, epochs, observed: undefined }, { to: hub.endpoint, ttl });
+    }
+  }
+
+  /** Candidates or the NAT's behaviour may be others than before. */
+  private whereabouts(now: number): void {
+    const told = JSON.stringify([this.candidates(), this.nat.mapping]);
+    if (told === this.told) return;
+    const first = this.told === "";
+    this.told = told;
+    if (first) return;
+    for (const m of [...this.machines.values()]) m.candidatesChanged(now);
   }
 
   private isHot(prefixes: readonly Prefix[]): boolean {
@@ -396,7 +501,7 @@ export class Spoke {
 
   // ------------------------------------------------------------------------------------------ inputs
 
-  handleInput(now: number, input: Exclude<Input, { kind: "datagram" | "fib" }>): void {
+  handleInput(now: number, input: Exclude<Input, { kind: "datagram" | "fib" | "ping" }>): void {
     switch (input.kind) {
       case "traffic":
         this.trigger.read(now, input.samples);
@@ -432,8 +537,22 @@ export class Spoke {
         for (const m of [...this.machines.values()])
           if (m.publicKey === input.publicKey) m.peerApplied(now, input.error);
         break;
+      case "pings":
+        this.reobserve(now);
+        break;
+      case "exceeded":
+        this.hops.exceeded(input.hop, input.to, input.ttl);
+        break;
+      case "addresses": {
+        const before = JSON.stringify(this.addresses);
+        this.addresses = input.addresses;
+        if (JSON.stringify(input.addresses) === before) break;
+        this.reobserve(now);
+        this.whereabouts(now);
+        break;
+      }
       case "overlay-peers":
-        for (const l of this.links) l.overlayPeers(input.peers);
+        for (const l of this.links) l.overlayPeers(now, input.peers);
         this.absence.received(now, this.receivedFromHubs(input.peers));
         break;
       case "hub-session":
@@ -570,6 +689,14 @@ export class Spoke {
   }
 
   // ------------------------------------------------------------------------------------------ status
+
+  /** How the NATs before this router behave, in words. */
+  natText(): string {
+    if (!this.host.pingsUsable) return "no pings: NATs are not looked through";
+    const { hops } = this.hops;
+    const way = hops.length === 0 ? "" : `; way to the hub: ${hops.join(", ")}`;
+    return `${describeMapping(this.nat)}${way}`;
+  }
 
   shortcuts(): ShortcutStatus[] {
     return [...this.machines.values()].map((m) => m.status());

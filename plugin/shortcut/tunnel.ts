@@ -72,6 +72,11 @@ export class Tunnel {
     return Math.min(this.host.overlayMtu, this.ends.peer.mtu) - PROBE_HEADERS;
   }
 
+  /** Whether WireGuard has shaken hands, or a probe has come. */
+  get heard(): boolean {
+    return this.handshakeSeen || this.prober.heard;
+  }
+
   get role(): Role {
     return this.ends.role;
   }
@@ -87,16 +92,22 @@ export class Tunnel {
   }
 
   /** Wants the peer; once. The initiator's keepalive is what starts the handshake; crossed initiations would cost five seconds. */
-  configure(): void {
+  configure(endpoint: Endpoint | undefined): void {
     if (this.configured) return;
     this.state = "wanted";
-    this.endpoint = this.ends.peer.candidates[0];
+    this.endpoint = endpoint;
     this.want(this.endpoint, this.role === "initiator" ? this.host.parameters.peerKeepalive : 0);
   }
 
   /** The responder's keepalive begins when the path is proven: its endpoint is left as it is. */
   keepAlive(): void {
     if (this.role === "responder") this.want(undefined, this.host.parameters.peerKeepalive);
+  }
+
+  /** Without a loss: WireGuard sends by the new endpoint from now on, and the other end follows with the first packet. */
+  move(endpoint: Endpoint): void {
+    this.endpoint = endpoint;
+    this.want(endpoint, this.host.parameters.peerKeepalive);
   }
 
   private want(endpoint: Endpoint | undefined, keepalive: number): void {

@@ -35,6 +35,8 @@ export function renderStatus(s: StatusReport): string {
     out.push(
       `sent by ${s.overlay}, since the hub does not attest the source for this router: ${s.strangers.map((x) => `${x.source} (${x.packets} packets)`).join(", ")}`,
     );
+  if (s.nat !== "") out.push(`NAT: ${s.nat}`);
+  if (s.pings.obstacle !== "") out.push(`pings: ${s.pings.obstacle}`);
   if (s.shortcuts.length > 0)
     out.push(
       table(
@@ -86,7 +88,11 @@ export function renderExplanation(e: Explanation): string {
     out.push(
       `  offer ${p.prefix} alias ${p.alias ?? "none"}: ${p.selected ? "selected" : `not selected: ${p.reason}`}; FIB: ${p.path}`,
     );
-  if (e.shortcut?.endpoint !== undefined) out.push(`  endpoint: ${formatEndpoint(e.shortcut.endpoint)}`);
+  if (e.shortcut?.endpoint !== undefined) {
+    const kind = e.shortcut.candidate === "" ? "" : ` (${e.shortcut.candidate})`;
+    out.push(`  endpoint: ${formatEndpoint(e.shortcut.endpoint)}${kind}`);
+  }
+  if ((e.shortcut?.nat ?? "") !== "") out.push(`  ${e.shortcut?.nat ?? ""}`);
   if (e.shortcut?.retryIn !== undefined)
     out.push(`  next try in ${duration(Math.max(0, e.shortcut.retryIn))}`);
   return out.join("\n");

@@ -17,6 +17,7 @@ import {
 import type { ShortcutStatus } from "../shortcut/events.js";
 import type { RegistrationStatus } from "../shortcut/hub.js";
 import type { HubStatus } from "../shortcut/hublink.js";
+import type { PingCounts } from "../shortcut/pings.js";
 
 export interface StatusReport {
   readonly role: "spoke" | "hub";
@@ -28,6 +29,10 @@ export interface StatusReport {
   readonly hubs: readonly HubStatus[];
   /** Sources whose packets go by the overlay because the hub does not attest them for this router. */
   readonly strangers: readonly Stranger[];
+  /** How the NATs before a spoke behave, in words; empty on a hub. */
+  readonly nat: string;
+  /** Why pings cannot be used, empty when they can; and how many there were. */
+  readonly pings: { readonly obstacle: string } & PingCounts;
   readonly shortcuts: readonly ShortcutReport[];
   readonly destinations: readonly DestinationReport[];
   readonly registrations: readonly (RegistrationStatus & { readonly age: number })[];
@@ -77,6 +82,8 @@ export function statusReport(driver: Driver, now: number): StatusReport {
       config.daemon === undefined ? undefined : { kind: config.daemon.kind, session: driver.sessionText },
     hubs: (engine.spoke?.hubs() ?? []).map((h) => ({ ...h, since: now - h.since })),
     strangers: driver.sources.strangers,
+    nat: engine.spoke?.natText() ?? "",
+    pings: { obstacle: engine.pings.obstacle, ...engine.pings.status() },
     shortcuts,
     destinations: (engine.spoke?.destinations(now) ?? []).map((d) => {
       const shortcut = shortcuts.find((s) => s.owner === d.owner || covers(s, d.rate.destination));

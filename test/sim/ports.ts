@@ -9,6 +9,7 @@ import {
   type Clock,
   type DaemonExplanation,
   type DaemonFinding,
+  type OutgoingPing,
   PortError,
   type SpeakerEvents,
   type TrafficSample,
@@ -121,6 +122,7 @@ export class MemoryWorld {
   readonly log: { readonly level: string; readonly message: string; readonly fields: unknown }[] = [];
   readonly reversePath = new Map<string, number>();
   samples: readonly TrafficSample[] = [];
+  readonly pings: OutgoingPing[] = [];
   counters = false;
   /** Sources that the guard lets go direct. */
   guarded: readonly Prefix[] | undefined;
@@ -225,6 +227,7 @@ export class MemoryWorld {
         },
         links: async () => [link("wg0", 3)],
         addresses: async () => [],
+        allAddresses: async () => [],
       },
       wireguard: {
         ensure: async (spec) => {
@@ -321,6 +324,15 @@ export class MemoryWorld {
             close: async () => {
               this.probeSockets.delete(socket);
             },
+          };
+        },
+      },
+      pings: {
+        open: async () => {
+          await this.call("pings.open");
+          return {
+            send: (ping) => void this.pings.push(ping),
+            close: async () => this.call("pings.close"),
           };
         },
       },

@@ -83,6 +83,8 @@ export class Router {
   own: readonly Prefix[] = [];
   /** False: a router of the VPN that does not run shortcutd. */
   runs = true;
+  /** False: raw sockets are not allowed there. */
+  pings: boolean;
   /** The daemon's export filter drops offers from the FIB, and the hub route with them. */
   dropsOffers = false;
   readonly problems: string[] = [];
@@ -95,6 +97,7 @@ export class Router {
     readonly site: Prefix,
     readonly hub: boolean,
   ) {
+    this.pings = world.options.pings ?? true;
     this.daemon = {
       sessionUp: true,
       policy: () => true,
@@ -125,14 +128,19 @@ export class Router {
             trigger: { rate: 1e6, duration: 2000, hysteresis: 0.2, capacity: 1000 },
             publicEndpoints: [],
             maxShortcuts: w.options.maxShortcuts ?? 20,
+            port: 51821,
+            denied: [],
+            excludedDevices: ["wg0", "shortcut0"],
           },
       controlPort: 4243,
       listenPort: 51821,
+      observePort: 4244,
       overlayMtu: 1420,
       aliasPools: { 4: prefix("198.18.0.0/16"), 6: undefined },
       parameters: defaultParameters,
     };
     const routing: RoutingView = {
+      wayTo: () => "other",
       underneath: (p) => {
         const owner = w.ownerOf.get(p);
         return owner !== undefined && w.routed.has(p)
@@ -211,6 +219,9 @@ export class Router {
         if (o.session === undefined) this.relay.unset(o.publicKey);
         else this.relay.set(w.now, o.publicKey, o.session);
         w.settleProbes(this);
+        return;
+      case "ping":
+        w.ping(this, o);
         return;
       case "alias": {
         if (o.to === "absent") this.aliases.delete(o.alias);
@@ -310,6 +321,8 @@ export interface WorldOptions {
   /** Share of control datagrams and of probes that are lost, and of datagrams that arrive twice. */
   readonly loss: number;
   readonly maxShortcuts?: number;
+  /** Whether raw sockets are allowed; they are unless it is said. */
+  readonly pings?: boolean;
 }
 
 export class World {
@@ -383,6 +396,9 @@ export class World {
 
   /** What a driver tells a fresh engine. */
   start(r: Router): void {
+    this.input(r, { kind: "pings", obstacle: r.pings ? "" : "EPERM" });
+    const underlay = { dev: "eth0", address: r.endpoint.address, length: 32 };
+    this.input(r, { kind: "addresses", addresses: [underlay] });
     if (r.hub) {
       this.tellFib();
       const peers = this.spokes.map((s) => ({
@@ -557,6 +573,18 @@ export class World {
         this.input(target, { kind: "datagram", from: { address: from.address, port: 4243 }, payload }),
       );
     }
+  }
+
+  /** The underlay carries a ping to the router that has the address, unless it shall die on the way. */
+  ping(from: Router, o: Extract<Output, { kind: "ping" }>): void {
+    if (o.ttl !== undefined) return;
+    const target = this.routers.find((r) => r.endpoint.address === o.to.address);
+    if (target?.runs !== true || !target.pings || this.broken.has(this.linkKey(from, target))) return;
+    if (this.brokenOneWay.has(this.directed(from, target)) || this.random() < this.options.loss) return;
+    const source = { address: from.endpoint.address, port: o.fromPort };
+    this.at(this.now + 3 + this.random() * 20, () =>
+      this.input(target, { kind: "ping", from: source, to: o.to, payload: o.payload }),
+    );
   }
 
   /** WireGuard: both ends must have the other as a peer, and the underlay must carry it. */

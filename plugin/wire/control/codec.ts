@@ -16,6 +16,8 @@ import {
 import { keyBytes, publicKeyFromBytes } from "../../net/key.js";
 import { err, ok, type Result, unreachable } from "../../net/result.js";
 import {
+  type Candidate,
+  type CandidateKind,
   COOKIE_BYTES,
   type ControlBody,
   type ControlDecodeError,
@@ -28,6 +30,7 @@ import {
   MAX_DATAGRAM,
   MAX_PREFIXES,
   MAX_REASON,
+  type Mapping,
   MIN_REQUEST,
   PROTOCOL_VERSION,
   type RefusalCode,
@@ -56,6 +59,16 @@ const refusalCodes: readonly RefusalCode[] = [
   "version",
 ];
 
+const candidateKinds: readonly CandidateKind[] = ["reflexive", "host", "configured"];
+
+const mappings: readonly Mapping[] = [
+  "unknown",
+  "none",
+  "endpoint-independent",
+  "address-dependent",
+  "address-and-port-dependent",
+];
+
 /** 8 bytes as 16 hex digits. @throws RangeError for any other length (a caller's bug). */
 export function id64FromBytes(bytes: Uint8Array): Id64 {
   if (bytes.length !== 8) throw new RangeError(`an identifier has 8 bytes, not ${bytes.length}`);
@@ -76,10 +89,13 @@ export const ZERO_ID = "0000000000000000" as Id64;
 
 const toEndpoint = (e: Endpoint) => ({ address: addressBytes(e.address), port: e.port });
 const toPrefix = (p: Prefix) => ({ address: addressBytes(prefixAddress(p)), length: prefixLength(p) });
+const toCandidate = (c: Candidate) => ({ endpoint: toEndpoint(c), kind: candidateKinds.indexOf(c.kind) });
 const toExchange = (b: ExchangeBody) => ({
   epochs: b.epochs,
-  candidates: b.candidates.map(toEndpoint),
+  candidates: b.candidates.map(toCandidate),
   mtu: b.mtu,
+  pings: b.pings,
+  mapping: mappings.indexOf(b.mapping),
 });
 /** At most MAX_REASON UTF-16 units, and no half of a surrogate pair at the end. */
 const clip = (reason: string): string => reason.slice(0, MAX_REASON).replace(/[\ud800-\udbff]$/, "");
@@ -91,7 +107,7 @@ function toBody(b: ControlBody): pb.Body.$Properties {
     case "register":
       return { register: { listenPort: b.listenPort, handshakeAge: b.handshakeAge } };
     case "registered":
-      return { registered: { listenPort: b.listenPort, lifetime: b.lifetime } };
+      return { registered: { listenPort: b.listenPort, lifetime: b.lifetime, observePort: b.observePort } };
     case "resolve":
       return { resolve: { destination: toPrefix(b.destination), page: b.page } };
     case "resolve-owner":
@@ -114,6 +130,14 @@ function toBody(b: ControlBody): pb.Body.$Properties {
       return { selected: { epochs: b.epochs, selected: b.selected, reason: clip(b.reason) } };
     case "ready":
       return { ready: { epochs: b.epochs } };
+    case "update":
+      return {
+        update: {
+          epochs: b.epochs,
+          candidates: b.candidates.map(toCandidate),
+          mapping: mappings.indexOf(b.mapping),
+        },
+      };
     case "withdraw":
       return { withdraw: { epochs: b.epochs, reason: clip(b.reason) } };
     case "flipped":
@@ -232,16 +256,32 @@ function theEpochs(field: string, e: pb.Epochs.$Properties | null | undefined): 
   return { mine, yours: e?.yours ?? 0 };
 }
 
+function theCandidates(
+  field: string,
+  candidates: readonly pb.Candidate.$Properties[] | null | undefined,
+): Candidate[] {
+  const list = candidates ?? [];
+  if (list.length > MAX_CANDIDATES)
+    throw new Invalid(`${field}.candidates`, `${list.length} exceed ${MAX_CANDIDATES}`);
+  return list.map((c, i) => {
+    const at = `${field}.candidates[${i}]`;
+    const kind = candidateKinds[c.kind ?? 0];
+    if (kind === undefined) throw new Invalid(`${at}.kind`, `${c.kind} is unknown`);
+    return { ...anEndpoint(`${at}.endpoint`, c.endpoint ?? {}), kind };
+  });
+}
+
+const aMapping = (m: number | null | undefined): Mapping => mappings[m ?? 0] ?? "unknown";
+
 function theExchange(field: string, e: pb.Exchange.$Properties): ExchangeBody {
-  const candidates = e.candidates ?? [];
-  if (candidates.length > MAX_CANDIDATES)
-    throw new Invalid(`${field}.candidates`, `${candidates.length} exceed ${MAX_CANDIDATES}`);
   const mtu = e.mtu ?? 0;
   if (mtu < 576 || mtu > 65535) throw new Invalid(`${field}.mtu`, `${mtu} is not 576 to 65535`);
   return {
     epochs: theEpochs(field, e.epochs),
-    candidates: candidates.map((c, i) => anEndpoint(`${field}.candidates[${i}]`, c)),
+    candidates: theCandidates(field, e.candidates),
     mtu,
+    pings: e.pings ?? false,
+    mapping: aMapping(e.mapping),
   };
 }
 
@@ -256,6 +296,9 @@ const aPort = (field: string, port: number | null | undefined): number => {
   if (p < 1 || p > 65535) throw new Invalid(field, `${p} is not 1 to 65535`);
   return p;
 };
+
+const anOptionalPort = (field: string, port: number | null | undefined): number =>
+  (port ?? 0) === 0 ? 0 : aPort(field, port);
 
 function fromBody(b: pb.Body & pb.Body.$Shape): ControlBody {
   switch (b.kind) {
@@ -275,6 +318,7 @@ function fromBody(b: pb.Body & pb.Body.$Shape): ControlBody {
         kind: "registered",
         listenPort: aPort("registered.listen_port", b.registered.listenPort),
         lifetime: b.registered.lifetime ?? 0,
+        observePort: anOptionalPort("registered.observe_port", b.registered.observePort),
       };
     case "resolve": {
       const r = pb.Resolve.create(b.resolve);
@@ -312,6 +356,13 @@ function fromBody(b: pb.Body & pb.Body.$Shape): ControlBody {
       };
     case "ready":
       return { kind: "ready", epochs: theEpochs("ready", b.ready.epochs) };
+    case "update":
+      return {
+        kind: "update",
+        epochs: theEpochs("update", b.update.epochs),
+        candidates: theCandidates("update", b.update.candidates),
+        mapping: aMapping(b.update.mapping),
+      };
     case "withdraw":
       return {
         kind: "withdraw",

@@ -39,10 +39,28 @@ export type RefusalCode =
   | "version"
   | "unspecified";
 
+/** How a router knows that it may be reached there: a hub saw it, it has the address, or its operator says so. */
+export type CandidateKind = "reflexive" | "host" | "configured";
+
+export interface Candidate extends Endpoint {
+  readonly kind: CandidateKind;
+}
+
+/** How a NAT maps one port towards several destinations, in the terms of RFC 4787 section 4.1; `none` without a NAT. */
+export type Mapping =
+  | "unknown"
+  | "none"
+  | "endpoint-independent"
+  | "address-dependent"
+  | "address-and-port-dependent";
+
 export interface ExchangeBody {
   readonly epochs: Epochs;
-  readonly candidates: readonly Endpoint[];
+  readonly candidates: readonly Candidate[];
   readonly mtu: number;
+  /** Whether this end can send and answer pings. */
+  readonly pings: boolean;
+  readonly mapping: Mapping;
 }
 
 export type RequestBody =
@@ -57,13 +75,25 @@ export type RequestBody =
       readonly reason: string;
     }
   | { readonly kind: "ready"; readonly epochs: Epochs }
+  | {
+      readonly kind: "update";
+      readonly epochs: Epochs;
+      readonly candidates: readonly Candidate[];
+      readonly mapping: Mapping;
+    }
   | { readonly kind: "withdraw"; readonly epochs: Epochs; readonly reason: string }
   | { readonly kind: "flipped"; readonly epochs: Epochs }
   | { readonly kind: "purge"; readonly owner: Address }
   | { readonly kind: "keepalive" };
 
 export type ReplyBody =
-  | { readonly kind: "registered"; readonly listenPort: number; readonly lifetime: number }
+  | {
+      readonly kind: "registered";
+      readonly listenPort: number;
+      readonly lifetime: number;
+      /** 0: this hub answers no `observe`. */
+      readonly observePort: number;
+    }
   | {
       readonly kind: "resolved";
       readonly owner: Address;

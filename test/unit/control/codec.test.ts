@@ -25,6 +25,7 @@ import {
   MAX_DATAGRAM,
   MAX_PREFIXES,
   MAX_REASON,
+  type Mapping,
   MIN_REQUEST,
   type RefusalCode,
 } from "../../../plugin/wire/control/message.js";
@@ -44,10 +45,27 @@ const aCount = fc.integer({ min: 0, max: 0xffffffff });
 const anEndpoint = fc.record({ address: anAddress, port: aPort });
 const epochs = fc.record({ mine: fc.integer({ min: 1, max: 0xffffffff }), yours: aCount });
 const reason = fc.string({ unit: "grapheme", maxLength: 60 }).map((s) => s.replace(/[\p{Cc}\p{Cs}]/gu, ""));
+const someCandidates = fc.array(
+  fc.record({
+    address: anAddress,
+    port: aPort,
+    kind: fc.constantFrom("reflexive" as const, "host" as const, "configured" as const),
+  }),
+  { maxLength: MAX_CANDIDATES },
+);
+const aMapping = fc.constantFrom<Mapping>(
+  "unknown",
+  "none",
+  "endpoint-independent",
+  "address-dependent",
+  "address-and-port-dependent",
+);
 const exchange = {
   epochs,
-  candidates: fc.array(anEndpoint, { maxLength: MAX_CANDIDATES }),
+  candidates: someCandidates,
   mtu: fc.integer({ min: 576, max: 65535 }),
+  pings: fc.boolean(),
+  mapping: aMapping,
 };
 const k = <const T extends string>(kind: T) => fc.constant(kind);
 const codes: readonly RefusalCode[] = [
@@ -66,7 +84,13 @@ const codes: readonly RefusalCode[] = [
 const anyBody: fc.Arbitrary<ControlBody> = fc.oneof(
   fc.record({ kind: k("challenge"), cookie: aBytes(16) }),
   fc.record({ kind: k("register"), listenPort: aPort, handshakeAge: aCount }),
-  fc.record({ kind: k("registered"), listenPort: aPort, lifetime: aCount }),
+  fc.record({
+    kind: k("registered"),
+    listenPort: aPort,
+    lifetime: aCount,
+    observePort: fc.oneof(fc.constant(0), aPort),
+  }),
+  fc.record({ kind: k("update"), epochs, candidates: someCandidates, mapping: aMapping }),
   fc.record({ kind: k("resolve"), destination: aPrefix, page: aCount }),
   fc.record({ kind: k("resolve-owner"), owner: anAddress, page: aCount }),
   fc.record({
@@ -213,7 +237,7 @@ describe("bodies", () => {
       }),
       { numRuns: 1500 },
     );
-    expect(seen.size).toBe(17);
+    expect(seen.size).toBe(18);
   });
 
   it.each<[string, ControlBody, string]>([
@@ -251,10 +275,10 @@ describe("bodies", () => {
     ["2a 06 0a 04 0aff0003", "Body.resolved.generation: has 0 bytes, not 8"],
     ["32 00", "Body.exchange.mtu: 0 is not 576 to 65535"],
     ["32 03 18 dc0b", "Body.exchange.epochs.mine: is missing or 0"],
-    ["32 09 0a 02 08 01 12 00 18 dc0b", "Body.exchange.candidates[0].port: 0 is not 1 to 65535"],
+    ["32 09 0a 02 08 01 12 00 18 dc0b", "Body.exchange.candidates[0].endpoint.port: 0 is not 1 to 65535"],
     [
-      "3a 0b 0a 02 08 01 12 02 10 01 18 dc0b",
-      "Body.exchanged.candidates[0].address: has 0 bytes, not 4 or 16",
+      "3a 0d 0a 02 08 01 12 04 0a 02 10 01 18 dc0b",
+      "Body.exchanged.candidates[0].endpoint.address: has 0 bytes, not 4 or 16",
     ],
     ["42 00", "Body.selected.epochs.mine: is missing or 0"],
     ["4a 04 0a 02 10 01", "Body.ready.epochs.mine: is missing or 0"],
@@ -280,9 +304,17 @@ describe("bodies", () => {
     const candidates = Array.from({ length: MAX_CANDIDATES + 1 }, (_, i) => ({
       address: address("192.0.2.1"),
       port: i + 1,
+      kind: "host" as const,
     }));
     const d = decodeBody(
-      encodeBody({ kind: "exchange", epochs: { mine: 1, yours: 0 }, candidates, mtu: 1420 }),
+      encodeBody({
+        kind: "exchange",
+        epochs: { mine: 1, yours: 0 },
+        candidates,
+        mtu: 1420,
+        pings: true,
+        mapping: "none",
+      }),
     );
     expect(d).toEqual({ ok: false, error: { field: "Body.exchange.candidates", problem: "13 exceed 12" } });
     const prefixes = Array.from({ length: MAX_PREFIXES + 1 }, (_, i) => prefix(`10.0.${i}.0/24`));
@@ -319,12 +351,15 @@ describe("bodies", () => {
     const candidates = Array.from({ length: MAX_CANDIDATES }, (_, i) => ({
       address: address("2001:db8::1"),
       port: 65535 - i,
+      kind: "configured" as const,
     }));
     const ex = encodeBody({
       kind: "exchange",
       epochs: { mine: 0xffffffff, yours: 0xffffffff },
       candidates,
       mtu: 65535,
+      pings: true,
+      mapping: "address-and-port-dependent",
     });
     expect(encodeEnvelope(envelope({ body: ex })).length).toBeLessThanOrEqual(MAX_DATAGRAM);
   });

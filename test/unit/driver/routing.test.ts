@@ -14,6 +14,7 @@ const C = address("10.255.0.3");
 const ALIAS = address("198.18.0.1");
 const SELF = address("10.255.0.9");
 const OFFER = largeCommunity("65000:1:1");
+const DOUBTFUL = largeCommunity("65000:1:21");
 
 type FeedPath = Partial<PathAttributes> & { readonly pathId?: number };
 
@@ -42,13 +43,13 @@ function routing(
     pools: { 4: prefix("198.18.0.0/16"), 6: undefined },
     session,
     anyType,
-    offerCommunity: OFFER,
     addresses: [SELF],
+    as: 65000,
   });
 }
 
 const attributes = (r: Routing, p = P) => {
-  const a = r.attributes(p, ALIAS);
+  const a = r.attributes(p, ALIAS, "doubtful");
   if (!a.ok) throw new Error(a.error);
   return a.value;
 };
@@ -175,7 +176,7 @@ describe("an offer", () => {
       originatorId: undefined,
       clusterList: [],
       communities: [],
-      largeCommunities: [OFFER],
+      largeCommunities: [OFFER, DOUBTFUL],
     });
     expect(a.asPath).toEqual([{ type: "sequence", ases: [64512] }]);
   });

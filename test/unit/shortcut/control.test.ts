@@ -14,6 +14,7 @@ import {
   type Crypto,
   type Outcome,
 } from "../../../plugin/shortcut/control.js";
+import { PairKeys } from "../../../plugin/shortcut/pairkeys.js";
 import {
   decodeBody,
   decodeEnvelope,
@@ -82,7 +83,7 @@ class End {
     return new ControlLink(
       self,
       PORT,
-      this.held.crypto,
+      new PairKeys(this.held.crypto),
       (n) => Uint8Array.from({ length: n }, () => Math.floor(random() * 256)),
       { retransmit: 250, attempts: 5 },
       (_now, from, body) => {

@@ -112,6 +112,8 @@ describe("explain", () => {
   });
 
   const shortcut = (stage: Stage, given: Partial<ShortcutReport> = {}): ShortcutReport => ({
+    candidate: "",
+    nat: "",
     owner: address("10.255.0.3"),
     stage,
     origin: "local",
