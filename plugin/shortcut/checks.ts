@@ -274,9 +274,14 @@ export class Checks {
 
   /** In words: what was tried. */
   describe(): string {
-    if (this.pairs.length === 0) return "the owner offers no endpoint that could be tried";
-    const list = this.pairs.map((p) => `${formatEndpoint(p.to)} (${p.kind})`).join(", ");
+    const list = this.list();
+    if (list === "") return "the owner offers no endpoint that could be tried";
     return this.best() === undefined ? `no answer from ${list}` : `answers from ${list}`;
+  }
+
+  /** The candidates, for people. */
+  list(): string {
+    return this.pairs.map((p) => `${formatEndpoint(p.to)} (${p.kind})`).join(", ");
   }
 
   /** What kind of candidate an endpoint is, for people. */

@@ -255,7 +255,7 @@ export class Shortcut {
     this.checks ??= new Checks(this.host, { publicKey, candidates, epochs, prefixes: this.prefixes });
     if (!this.checks.stale(now)) return;
     this.checks.open(now);
-    this.milestone("opened", this.checks.describe());
+    this.milestone("opened", `towards ${this.checks.list()}`);
   }
 
   private connect(now: number): void {
