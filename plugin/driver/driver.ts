@@ -439,7 +439,7 @@ export class Driver {
         if (this.schedule.ended) return;
         this.engine.handleTimeout(this.ports.clock.now());
         this.settle();
-        this.examine("all");
+        this.examine(this.selection?.inDoubt() ?? []);
         this.arm();
       }),
     );

@@ -93,6 +93,7 @@ interface Watched extends StandingOffer {
 /** Turns facts of the FIB and the session into changes of RouteState for every standing offer. */
 export class SelectionWatcher {
   private readonly offers = new Map<Prefix, Watched>();
+  private readonly doubtful = new Set<Watched>();
   private session: { up: boolean; reason: string } = {
     up: false,
     reason: "the offers session is not established",
@@ -104,7 +105,14 @@ export class SelectionWatcher {
   ) {}
 
   stand(offer: StandingOffer): void {
+    this.forget(offer.prefix);
     this.offers.set(offer.prefix, { ...offer, told: "", withdrawn: false, doubtUntil: undefined });
+  }
+
+  private forget(prefix: Prefix): void {
+    const w = this.offers.get(prefix);
+    if (w !== undefined) this.doubtful.delete(w);
+    this.offers.delete(prefix);
   }
 
   /** The offer was withdrawn: its path is still reported until its alias is {@link release}d. */
@@ -120,7 +128,7 @@ export class SelectionWatcher {
   /** An alias is gone, and with it what was offered by it; prefixes for which `keep` holds are still looked at. */
   release(alias: Address, keep: (prefix: Prefix) => boolean): void {
     for (const w of [...this.offers.values()])
-      if (w.alias === alias && w.withdrawn && !keep(w.prefix)) this.offers.delete(w.prefix);
+      if (w.alias === alias && w.withdrawn && !keep(w.prefix)) this.forget(w.prefix);
   }
 
   setSession(up: boolean, reason: string): void {
@@ -134,6 +142,8 @@ export class SelectionWatcher {
       prefixes === "all" ? [...this.offers.values()] : prefixes.flatMap((p) => this.offers.get(p) ?? []);
     for (const w of list) {
       const state = this.stateOf(now, w);
+      if (w.doubtUntil === undefined) this.doubtful.delete(w);
+      else this.doubtful.add(w);
       if (state === undefined) continue;
       const told = JSON.stringify(state);
       if (told === w.told) continue;
@@ -158,10 +168,15 @@ export class SelectionWatcher {
     return { ...base, selected: d.selected, harmful: d.harmful, reason: d.reason };
   }
 
+  /** What is to be looked at again. */
+  inDoubt(): Prefix[] {
+    return [...this.doubtful].map((w) => w.prefix);
+  }
+
   /** When something in doubt is due to be looked at again. */
   pollTimeout(now: number): number | undefined {
     let at: number | undefined;
-    for (const { doubtUntil } of this.offers.values())
+    for (const { doubtUntil } of this.doubtful)
       if (doubtUntil !== undefined && doubtUntil > now && (at === undefined || doubtUntil < at))
         at = doubtUntil;
     return at;

@@ -5,6 +5,7 @@
  */
 import type { PublicKey } from "../net/key.js";
 import type { Probe } from "../wire/probe.js";
+import { Deadlines } from "./deadlines.js";
 import { type ProbeSession, ProbeStream, type StreamEvent } from "./probe-stream.js";
 
 export type ProbeEvent = StreamEvent & { readonly key: PublicKey };
@@ -19,7 +20,10 @@ export const LEASE = 2_000;
 export class ProbeRelay {
   private readonly streams = new Map<PublicKey, ProbeStream>();
   private readonly out: RelayOutput[] = [];
+  private readonly deadlines = new Deadlines<PublicKey>();
   private leaseEnds: number;
+  /** Whether deadlines were reckoned under a lease. */
+  private leased = true;
 
   constructor(
     /** In [0, 1). */
@@ -39,10 +43,16 @@ export class ProbeRelay {
     const stream = this.streams.get(key);
     if (stream?.continues(session) === true) stream.update(now, session);
     else this.streams.set(key, new ProbeStream(session, now));
+    this.schedule(key);
   }
 
   unset(key: PublicKey): void {
     this.streams.delete(key);
+    this.deadlines.set(key, undefined);
+  }
+
+  private schedule(key: PublicKey): void {
+    this.deadlines.set(key, this.streams.get(key)?.pollTimeout(this.leased));
   }
 
   /** A probe that arrived from the peer with this key, at `at`. */
@@ -52,27 +62,28 @@ export class ProbeRelay {
   }
 
   pollTimeout(now: number): number | undefined {
-    let at: number | undefined;
-    for (const s of this.streams.values()) {
-      const t = s.pollTimeout(now < this.leaseEnds);
-      if (t !== undefined && (at === undefined || t < at)) at = t;
+    const leased = now < this.leaseEnds;
+    if (leased !== this.leased) {
+      this.leased = leased;
+      for (const key of this.streams.keys()) this.schedule(key);
     }
-    return at;
+    return this.deadlines.first();
   }
 
   /** What has arrived must have been received before. */
   handleTimeout(now: number): void {
-    for (const [key, stream] of this.streams) {
-      stream.handleTimeout(now);
-      this.settle(now, key, stream);
+    for (const key of this.deadlines.due(now)) {
+      const stream = this.streams.get(key);
+      stream?.handleTimeout(now);
+      if (stream !== undefined) this.settle(now, key, stream);
     }
   }
 
   private settle(now: number, key: PublicKey, stream: ProbeStream): void {
     for (const event of stream.events.splice(0)) this.out.push({ kind: "event", event: { ...event, key } });
-    if (now >= this.leaseEnds) return;
-    const probe = stream.next(now, this.random());
+    const probe = now < this.leaseEnds ? stream.next(now, this.random()) : undefined;
     if (probe !== undefined) this.out.push({ kind: "send", key, probe });
+    this.schedule(key);
   }
 
   pollOutput(): RelayOutput | undefined {

@@ -11,12 +11,14 @@ import type { Ping } from "../wire/ping.js";
 import { HubAbsence, type Presence } from "./absence.js";
 import { type InterfaceAddress, onLink, ownCandidates } from "./candidates.js";
 import type { Correspondent, Outcome } from "./control.js";
+import { Deadlines } from "./deadlines.js";
 import { generationOf } from "./digest.js";
 import type { Input, PeerStatus, RouteState, ShortcutStatus } from "./events.js";
 import { Hops, MOST_HOPS } from "./hops.js";
 import { type HubEndpoint, HubLink, type HubLinkHost, type HubStatus } from "./hublink.js";
 import { type Attested, type Host, type Setbacks, Shortcut } from "./machine.js";
 import { describeMapping, judgeMapping, type NatVerdict } from "./mapping.js";
+import type { StreamEvent } from "./probe-stream.js";
 import { type DestinationRate, Trigger, type TriggerParameters } from "./trigger.js";
 
 export interface SpokeConfig {
@@ -84,6 +86,9 @@ export class Spoke {
   private readonly trigger: Trigger;
   private readonly links: HubLink[];
   private readonly machines = new Map<Address, Shortcut>();
+  private readonly deadlines = new Deadlines<Address>();
+  /** Machines whose deadlines may have changed since they were reckoned. */
+  private touched: Set<Address> | "all" = "all";
   private readonly owners = new Map<Address, Attested & { readonly expires: number }>();
   private readonly resolving = new Set<Prefix>();
   private readonly unresolved = new Map<Prefix, Unresolved>();
@@ -97,6 +102,8 @@ export class Spoke {
   private addresses: readonly InterfaceAddress[] = [];
   /** Candidates and mapping as machines last heard of them. */
   private told = "";
+  /** When the first attestation runs out by which a machine lives. */
+  private renewAt: number | undefined;
   /** Owners whose attestation ran out while a machine lives by it: asked for again, since when and when next. */
   private readonly renewals = new Map<Address, number>();
   private readonly absence: HubAbsence;
@@ -213,6 +220,7 @@ export class Spoke {
       if (link?.observed(now, from, ping) === true) {
         if (link.met !== undefined) this.measureHops(link.met);
         this.whereabouts(now);
+        this.sweep(now);
       }
       return;
     }
@@ -489,10 +497,13 @@ export class Spoke {
     return machine;
   }
 
+  /** After anything that may have changed any machine. */
   private sweep(now: number): void {
+    this.touched = "all";
     for (const [owner, m] of this.machines) {
       if (!m.finished) continue;
       this.machines.delete(owner);
+      this.deadlines.set(owner, undefined);
       const { failures, deferrals } = m.setbacks;
       if (failures + deferrals > 0) this.setbacks.set(owner, { setbacks: m.setbacks, at: now });
       else this.setbacks.delete(owner);
@@ -510,8 +521,8 @@ export class Spoke {
         this.learnOwn(now);
         break;
       case "probe":
-        this.machines.get(input.owner)?.handleProbe(now, input.event);
-        break;
+        this.probe(now, input.owner, input.event);
+        return;
       case "route-state":
         this.routeState(now, input.state);
         break;
@@ -574,6 +585,15 @@ export class Spoke {
         break;
     }
     this.sweep(now);
+  }
+
+  /** By far the most frequent input: it bears on one machine alone. */
+  private probe(now: number, owner: Address, event: StreamEvent): void {
+    const machine = this.machines.get(owner);
+    const before = machine?.stage;
+    machine?.handleProbe(now, event);
+    if (machine?.stage !== before) this.sweep(now);
+    else if (this.touched !== "all") this.touched.add(owner);
   }
 
   private routeState(now: number, state: RouteState): void {
@@ -656,20 +676,31 @@ export class Spoke {
     const sooner = (t: number | undefined) => {
       if (t !== undefined && (at === undefined || t < at)) at = t;
     };
-    for (const [owner, m] of this.machines) {
-      sooner(m.pollTimeout());
-      if (!this.stopping) sooner(this.renewalAt(owner, m));
-    }
-    if (!this.stopping) for (const l of this.links) sooner(l.pollTimeout());
+    this.reckon();
+    sooner(this.deadlines.first());
+    if (this.stopping) return at;
+    for (const l of this.links) sooner(l.pollTimeout());
     sooner(this.absence.pollTimeout());
+    sooner(this.renewAt);
     return at;
   }
 
+  private reckon(): void {
+    const { touched } = this;
+    if (touched === "all") {
+      this.renewAt = undefined;
+      for (const [owner, m] of this.machines) {
+        this.deadlines.set(owner, m.pollTimeout());
+        const at = this.renewalAt(owner, m);
+        if (at !== undefined && (this.renewAt === undefined || at < this.renewAt)) this.renewAt = at;
+      }
+    } else for (const owner of touched) this.deadlines.set(owner, this.machines.get(owner)?.pollTimeout());
+    this.touched = new Set();
+  }
+
   handleTimeout(now: number): void {
-    for (const m of [...this.machines.values()]) {
-      const at = m.pollTimeout();
-      if (at !== undefined && at <= now) m.handleTimeout(now);
-    }
+    this.reckon();
+    for (const owner of this.deadlines.due(now)) this.machines.get(owner)?.handleTimeout(now);
     if (!this.stopping) {
       for (const l of this.links) l.handleTimeout(now);
       this.absence.handleTimeout(now);
