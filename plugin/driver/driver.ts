@@ -460,13 +460,13 @@ export class Driver {
         this.setAlias(o.alias, o.to);
         return;
       case "offer":
-        this.routes.holdNet(o.prefix);
+        this.routes.holdNet(o.prefix, this.routes.pointsDirect(o.alias));
         this.selection?.stand({ prefix: o.prefix, alias: o.alias });
         this.sessions?.offer(o.prefix, o.alias, o.prospect);
         this.routeTasks.add("selection", async () => this.examine([o.prefix]));
         return;
       case "withdraw":
-        this.routes.holdNet(o.prefix);
+        this.routes.holdNet(o.prefix, false);
         this.selection?.withdraw(o.prefix);
         this.sessions?.withdraw(o.prefix);
         return;
@@ -518,7 +518,7 @@ export class Driver {
     if (to === "absent") this.selection?.release(alias, (prefix) => this.routes.holdsOverride(prefix));
     // the daemon resolves anew what stands by it
     else if (this.routes.hasAlias(alias))
-      for (const prefix of this.sessions?.offered(alias) ?? []) this.routes.holdNet(prefix);
+      for (const prefix of this.sessions?.offered(alias) ?? []) this.routes.holdNet(prefix, to === "direct");
     this.routes.setAlias(alias, to);
   }
 

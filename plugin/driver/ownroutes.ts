@@ -3,7 +3,8 @@
  *
  *   aliases    host routes of alias next hops, in the table where the daemon resolves them; they say overlay or direct
  *   overrides  a prefix held on the overlay, better than the daemon's route, because the FIB did not follow
- *   nets       the same under the daemon's route, worse than any, while that route changes or its daemon is dead
+ *   nets       the same under the daemon's route, worse than any: while it points at the direct interface, which may vanish, while it changes,
+ *              and while its daemon is dead
  *
  * All have our protocol number, so that what a crash left is found and nothing else is touched.
  */
@@ -56,6 +57,8 @@ export class OwnRoutes {
   /** Overrides that a machine wants; the others were found at start. */
   private readonly wantedOverrides = new Set<Prefix>();
   private readonly nets = new Map<Prefix, { readonly route: WantedRoute; until: number }>();
+  /** Prefixes that go direct: their nets stay. */
+  private readonly standing = new Set<Prefix>();
 
   constructor(private readonly host: OwnRoutesHost) {}
 
@@ -82,6 +85,11 @@ export class OwnRoutes {
 
   hasAlias(alias: Address): boolean {
     return this.aliases.has(alias);
+  }
+
+  /** Whether it points at the direct interface. */
+  pointsDirect(alias: Address): boolean {
+    return this.aliases.get(alias)?.dev === this.host.fib.direct;
   }
 
   setAlias(alias: Address, to: "overlay" | "direct" | "absent"): void {
@@ -145,14 +153,25 @@ export class OwnRoutes {
 
   // ------------------------------------------------------------------------------------------ nets
 
-  /** Holds a prefix on the overlay while the daemon changes its route; not when there is no route underneath. */
-  holdNet(prefix: Prefix): void {
+  /** Holds a prefix on the overlay while the daemon changes its route, or as long as it goes direct (`standing`); not when there is no route underneath. */
+  holdNet(prefix: Prefix, standing: boolean): void {
+    if (standing) this.standing.add(prefix);
+    else if (this.standing.delete(prefix)) this.limitNet(prefix);
     if (this.host.hasUnderneath(prefix)) this.spreadNet(prefix, NET_HOLD);
     else {
       const held = this.nets.get(prefix);
       // a daemon that went may have come back without the route as yet
-      if (held !== undefined && held.until - this.host.clock.now() <= NET_HOLD) this.dropNet(prefix);
+      if (held !== undefined && !standing && held.until - this.host.clock.now() <= NET_HOLD)
+        this.dropNet(prefix);
     }
+  }
+
+  /** A net that stood ends soon, unless something else holds it for longer. */
+  private limitNet(prefix: Prefix): void {
+    const held = this.nets.get(prefix);
+    if (held === undefined) return;
+    held.until = Math.max(held.until, this.host.clock.now() + NET_HOLD);
+    this.host.schedule.later(NET_HOLD, () => this.releaseNet(prefix));
   }
 
   /** Holds it until a daemon that is dead has had time to come back. */
@@ -176,7 +195,7 @@ export class OwnRoutes {
 
   private releaseNet(prefix: Prefix): void {
     const held = this.nets.get(prefix);
-    if (held === undefined) return;
+    if (held === undefined || this.standing.has(prefix)) return;
     const wait = held.until - this.host.clock.now();
     if (wait > 0) this.host.schedule.later(wait, () => this.releaseNet(prefix));
     else this.dropNet(prefix);
