@@ -4,7 +4,7 @@
  */
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, loadavg } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { until } from "../lab.js";
 import type { PathName } from "../paths.js";
 import type { Programs } from "../story/shortcutd.js";
@@ -87,6 +87,12 @@ interface Begun {
   readonly fullBuffers: number;
 }
 
+/** With the blocker, which is built beside this module. */
+function blockable(programs: Programs): Programs {
+  const blocker = join(dirname(programs.shortcutd), "../lab/scenario/blocker.js");
+  return { ...programs, nodeOptions: ["--import", blocker] };
+}
+
 export async function runScenario(scenario: Scenario, options: ScenarioOptions): Promise<ScenarioReport> {
   const started = new Date();
   const since = performance.now();
@@ -110,7 +116,7 @@ export async function runScenario(scenario: Scenario, options: ScenarioOptions):
   const site = await Site.up({
     topology: options.topology,
     daemons: options.daemons,
-    programs: options.programs,
+    programs: scenario.blockable === true ? blockable(options.programs) : options.programs,
     ...(scenario.configuration === undefined ? {} : { configuration: scenario.configuration }),
     ...(logs === undefined ? {} : { logs }),
   });

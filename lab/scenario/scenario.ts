@@ -64,6 +64,8 @@ export interface Scenario {
   readonly size?: number;
   /** The script itself starts what is needed to go direct. */
   readonly cold?: boolean;
+  /** SIGUSR2 keeps the event loop of a shortcutd busy for a second (blocker.ts). */
+  readonly blockable?: boolean;
   /**
    * Spokes whose daemons have no route to the other site for a time, as they would have none without shortcutd: what their default route
    * then sends to the underlay is counted, not judged.

@@ -21,6 +21,8 @@ export interface Programs {
   readonly shortcutctl: string;
   /** Built `traffic.js`. */
   readonly traffic: string;
+  /** Options of the node that runs shortcutd. */
+  readonly nodeOptions?: readonly string[];
 }
 
 export class RunningShortcutd {
@@ -39,9 +41,8 @@ export class RunningShortcutd {
     private readonly pollEvery = POLL_MS,
   ) {
     // A session of its own: it outlives the runner's terminal when the lab is kept.
-    this.#process = node.spawn(["setsid", process.execPath, programs.shortcutd, "run", "-c", CONFIG], {
-      stdoutFile: log,
-    });
+    const daemon = [process.execPath, ...(programs.nodeOptions ?? []), programs.shortcutd];
+    this.#process = node.spawn(["setsid", ...daemon, "run", "-c", CONFIG], { stdoutFile: log });
     void this.#process.exited.then((e) => {
       this.#exit = e;
     });

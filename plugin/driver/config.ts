@@ -191,6 +191,16 @@ const schema = z.strictObject({
       port: port.optional(),
       key: absolutePath.optional(),
       "observe-port": port.optional(),
+      "max-round-trip": z
+        .strictObject({
+          ratio: z
+            .number({ error: "must be a number from 0.1 to 100" })
+            .min(0.1, { error: "must be a number from 0.1 to 100" })
+            .max(100, { error: "must be a number from 0.1 to 100" })
+            .optional(),
+          margin: timeField(0, 10_000).optional(),
+        })
+        .optional(),
     })
     .optional(),
   control: z.strictObject({ port: port.optional(), socket: absolutePath.optional() }).optional(),
@@ -235,6 +245,14 @@ const schema = z.strictObject({
       "backoff-max": timeField(1000, 86_400_000).optional(),
       keepalive: timeField(5_000, 25_000).optional(),
       outlive: timeField(0, 86_400_000).optional(),
+    })
+    .optional(),
+  damping: z
+    .strictObject({
+      "half-life": timeField(1000, 3_600_000).optional(),
+      suppress: whole(1000, 100_000).optional(),
+      reuse: whole(100, 100_000).optional(),
+      longest: timeField(1000, 86_400_000).optional(),
     })
     .optional(),
   log: oneOf(["error", "warn", "info", "debug"]).optional(),
@@ -334,6 +352,12 @@ function crossChecks(c: Parsed): { readonly path: string[]; readonly problem: st
       if (c[key] !== undefined)
         out.push({ path: [key], problem: "is for spokes; a hub reads its FIB, not its daemon" });
   }
+  const damping = defaultParameters.damping;
+  if ((c.damping?.reuse ?? damping.reuse) >= (c.damping?.suppress ?? damping.suppress))
+    out.push({
+      path: ["damping", c.damping?.reuse === undefined ? "suppress" : "reuse"],
+      problem: "reuse must be below suppress",
+    });
   if (c.direct?.interface !== undefined && c.direct.interface === c.overlay)
     out.push({ path: ["direct", "interface"], problem: "must be another interface than the overlay" });
   if ((c.control?.port ?? CONTROL_PORT) === (c.direct?.port ?? DIRECT_PORT))
@@ -374,6 +398,7 @@ function complete(c: Parsed): Config {
           table: c.daemon === "bird" ? (c.aliases?.table ?? 4242) : MAIN_TABLE,
         };
   const t = c.timers;
+  const maxRoundTrip = c.direct?.["max-round-trip"];
   return {
     role: c.role,
     overlay: c.overlay,
@@ -419,6 +444,16 @@ function complete(c: Parsed): Config {
       remoteHold: (c.bgp?.["hold-time"] ?? 9) * 1000,
       backoff: t?.backoff ?? p.backoff,
       backoffMax: t?.["backoff-max"] ?? p.backoffMax,
+      maxRoundTrip:
+        maxRoundTrip === undefined
+          ? undefined
+          : { ratio: maxRoundTrip.ratio ?? 1, margin: maxRoundTrip.margin ?? 2 },
+      damping: {
+        halfLife: c.damping?.["half-life"] ?? p.damping.halfLife,
+        suppress: c.damping?.suppress ?? p.damping.suppress,
+        reuse: c.damping?.reuse ?? p.damping.reuse,
+        longest: c.damping?.longest ?? p.damping.longest,
+      },
       outlive: t?.outlive ?? p.outlive,
       peerKeepalive: t?.keepalive === undefined ? p.peerKeepalive : Math.round(t.keepalive / 1000),
     },

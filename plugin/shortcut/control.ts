@@ -289,6 +289,7 @@ function isRequest(b: ControlBody): b is RequestBody {
     case "flipped":
     case "purge":
     case "keepalive":
+    case "ping":
       return true;
     default:
       return false;

@@ -2,6 +2,7 @@
  * How an attempt at a shortcut ends, and how long the pause after it is. A failure doubles the pause; an end that is merely busy is asked
  * again less and less often, but never given up; what ends in good order costs nothing.
  */
+import type { FlapDamping } from "./damping.js";
 import type { Parameters } from "./parameters.js";
 
 export interface Ending {
@@ -15,32 +16,44 @@ export interface Ending {
   readonly forgotten?: boolean;
   /** The NATs of both ends leave no way: the longest pause at once. */
   readonly hopeless?: boolean;
+  /** The direct path itself failed: what a path that flaps is told from. */
+  readonly path?: boolean;
 }
 
 export const ORDERLY: Ending = { failure: false, tell: true };
 export const FAILED: Ending = { failure: true, tell: true };
 /** The direct path itself failed. */
-export const PATH_FAILED: Ending = { failure: true, tell: true, hold: true };
+export const PATH_FAILED: Ending = { failure: true, tell: true, hold: true, path: true };
 /** No pair of candidates answers. */
 export const UNREACHABLE: Ending = { failure: true, tell: true, hold: true, forgotten: true };
 export const HOPELESS: Ending = { ...UNREACHABLE, hopeless: true };
+/** The direct path works and is not wanted: too slow. */
+export const UNWANTED: Ending = { failure: true, tell: true, hold: true };
 /** The other end fell silent. */
 export const SILENT: Ending = { failure: true, tell: false };
 /** The other end went first. */
 export const FOLLOWED: Ending = { failure: false, tell: false };
+/** The other end went first, since the path failed. */
+export const FOLLOWED_FAILURE: Ending = { failure: false, tell: false, path: true };
 
 /** What went wrong in a row. */
 export interface Setbacks {
   failures: number;
   /** Times that the other end said "busy". */
   deferrals: number;
+  /** Of failures of a path that traffic went by. */
+  readonly damping: FlapDamping;
 }
 
 /** An end that is busy is asked again at least once in backoff x 2^(DEFERRALS - 1). */
 const DEFERRALS = 4;
 
 /** Milliseconds until the next try: doubled with every setback, up to the maximum, and spread by a quarter both ways (`random` is in [0, 1)). */
-export function pauseAfter(setbacks: Setbacks, p: Parameters, random: number): number {
+export function pauseAfter(
+  setbacks: Pick<Setbacks, "failures" | "deferrals">,
+  p: Parameters,
+  random: number,
+): number {
   const tries = Math.max(setbacks.failures, Math.min(setbacks.deferrals, DEFERRALS));
   const pause = Math.min(p.backoffMax, p.backoff * 2 ** Math.max(0, tries - 1));
   return pause * (0.75 + random * 0.5);

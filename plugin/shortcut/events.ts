@@ -7,6 +7,7 @@ import type { PublicKey } from "../net/key.js";
 import type { Id64 } from "../wire/control/message.js";
 import type { HubSession } from "./absence.js";
 import type { InterfaceAddress } from "./candidates.js";
+import type { FlapDamping } from "./damping.js";
 import type { Prospect } from "./mapping.js";
 import type { ProbeSession, StreamEvent } from "./probe-stream.js";
 
@@ -223,8 +224,12 @@ export interface ShortcutStatus {
   /** What the NATs of both ends let expect, in words; empty before the exchange. */
   readonly nat: string;
   readonly retryAt: number | undefined;
+  /** What failures of the direct path cost: penalty, and milliseconds until it may be used again. */
+  readonly damping: Pick<FlapDamping, "penalty" | "suppressedFor">;
   /** Milliseconds, of the direct path. */
   readonly roundTrip: number | undefined;
+  /** The same by the hub, between the same two ends. */
+  readonly hubRoundTrip: number | undefined;
   readonly bitsPerSecond: number | undefined;
   /** Direct, and probed slowly since nothing goes by it. */
   readonly quiet: boolean;

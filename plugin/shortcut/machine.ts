@@ -42,6 +42,7 @@ import {
   type Ending,
   FAILED,
   FOLLOWED,
+  FOLLOWED_FAILURE,
   HOPELESS,
   ORDERLY,
   PATH_FAILED,
@@ -49,12 +50,14 @@ import {
   type Setbacks,
   SILENT,
   UNREACHABLE,
+  UNWANTED,
 } from "./endings.js";
 import type { Milestone, PeerStatus, RouteState, ShortcutStatus, Stage } from "./events.js";
 import { type Prospect, prospectOf } from "./mapping.js";
 import { Offers, type OffersHost } from "./offers.js";
 import { busy, OtherEnd, type OtherEndHost, stale } from "./otherend.js";
 import type { StreamEvent } from "./probe-stream.js";
+import { HubPath, RoundTripCheck } from "./roundtrip.js";
 import { Tunnel, type TunnelHost } from "./tunnel.js";
 
 export type { Setbacks };
@@ -100,6 +103,8 @@ export class Shortcut {
   /** From the own daemon's selection on, where both ends can send pings. */
   private checks: Checks | undefined;
   private prospect: Prospect = "likely";
+  private hubPath: HubPath | undefined;
+  private roundTrips: RoundTripCheck;
   private flippedShown = false;
   private deadline: number | undefined;
   /** Since when offers stand without a route underneath: the hub may be gone. */
@@ -122,6 +127,7 @@ export class Shortcut {
     this.since = now;
     this.them = new OtherEnd(host, owner);
     this.offers = new Offers(host, owner);
+    this.roundTrips = new RoundTripCheck(host.parameters.maxRoundTrip);
   }
 
   // ------------------------------------------------------------------------------------------ stages
@@ -274,6 +280,8 @@ export class Shortcut {
     const accepted = this.attested?.generation ?? ZERO_ID;
     const tunnel = new Tunnel(this.host, { owner, peer, epochs, role, prefixes, accepted }, now);
     this.tunnel = tunnel;
+    this.hubPath = new HubPath(this.host, owner, now);
+    this.roundTrips = new RoundTripCheck(this.host.parameters.maxRoundTrip);
     this.openNat(now);
     const { checks } = this;
     if (checks === undefined) {
@@ -410,7 +418,7 @@ export class Shortcut {
     }
     const verdict = prober.verdict(this.host.selfGeneration(now) ?? ZERO_ID);
     if (this.stage === "connecting") {
-      if (verdict === "proven" && tunnel.applied) this.flip(now, tunnel);
+      if (verdict === "proven" && tunnel.applied) this.weigh(now, tunnel);
       return;
     }
     if (this.stage !== "direct") return;
@@ -428,11 +436,25 @@ export class Shortcut {
         this.turnBack(now, "the owner no longer accepts our prefixes", ORDERLY);
         return;
       case "waiting":
-      case "proven":
         return;
+      case "proven": {
+        const fits = this.roundTrips.during(now, prober.roundTrip, this.hubPath?.roundTrip);
+        if (fits.kind === "slow") this.turnBack(now, fits.reason, UNWANTED);
+        return;
+      }
       default:
         unreachable(verdict);
     }
+  }
+
+  /** A proven path is used, unless it is longer than it may be. */
+  private weigh(now: number, tunnel: Tunnel): void {
+    const fits =
+      this.hubPath === undefined
+        ? ({ kind: "fits" } as const)
+        : this.roundTrips.before(now, tunnel.prober, this.hubPath);
+    if (fits.kind === "fits") this.flip(now, tunnel);
+    else if (fits.kind === "slow") this.turnBack(now, fits.reason, UNWANTED);
   }
 
   /** When silence counts as a failure: later while there is no hub to go back to. */
@@ -468,15 +490,18 @@ export class Shortcut {
       default:
     }
     this.them.cancelRequests();
+    this.hubPath?.stop();
     this.ending = { ...ending, reason };
     if (ending.failure) this.setbacks.failures++;
+    if (ending.path === true && this.stage === "direct") this.setbacks.damping.fail(now);
     this.offers.point("overlay");
     this.enter(now, "returning", reason);
     this.sayProbes(now);
     this.deadline = now + this.host.parameters.overrideAfter;
     const { peer, epochs } = this.them;
     if (peer === undefined) this.them.flipped = true;
-    else if (ending.tell) this.farewell(now, { kind: "withdraw", epochs, reason });
+    else if (ending.tell)
+      this.farewell(now, { kind: "withdraw", epochs, reason, failed: ending.path === true });
     this.checkReturned(now);
   }
 
@@ -529,13 +554,15 @@ export class Shortcut {
         : ending?.forgotten === true
           ? { ...p, backoff: p.checkPause }
           : p;
-    this.deadline = now + pauseAfter(this.setbacks, pauses, this.host.random());
+    const pause = pauseAfter(this.setbacks, pauses, this.host.random());
+    this.deadline = now + Math.max(pause, this.setbacks.damping.suppressedFor(now));
   }
 
   private reset(): void {
     this.them.startAnew();
     this.tunnel = undefined;
     this.checks = undefined;
+    this.hubPath = undefined;
     this.attested = undefined;
     this.flippedShown = false;
     this.orphanedAt = undefined;
@@ -697,7 +724,11 @@ export class Shortcut {
         this.checks?.improveNow(now);
         return { kind: "ack" };
       case "withdraw":
-        this.turnBack(now, `the other end went back: ${body.reason}`, FOLLOWED);
+        this.turnBack(
+          now,
+          `the other end went back: ${body.reason}`,
+          body.failed ? FOLLOWED_FAILURE : FOLLOWED,
+        );
         return { kind: "ack" };
       case "flipped":
         this.turnBack(now, "the other end went back", FOLLOWED);
@@ -795,6 +826,7 @@ export class Shortcut {
       if (t !== undefined && (at === undefined || t < at)) at = t;
     };
     sooner(this.refreshAt);
+    sooner(this.hubPath?.pollTimeout());
     const { tunnel } = this;
     if (this.stage === "connecting" || this.stage === "direct") sooner(this.checks?.pollTimeout());
     if (tunnel !== undefined && this.stage === "direct") {
@@ -807,6 +839,7 @@ export class Shortcut {
   }
 
   handleTimeout(now: number): void {
+    this.hubPath?.handleTimeout(now);
     if (this.tunnel !== undefined && this.stage === "direct") this.watch(now, this.tunnel);
     if (this.stage === "connecting" || this.stage === "direct") {
       this.checks?.handleTimeout(now);
@@ -898,7 +931,9 @@ export class Shortcut {
       candidate: this.tunnel?.endpoint === undefined ? "" : (this.checks?.kindOf(this.tunnel.endpoint) ?? ""),
       nat: this.them.peer === undefined ? "" : this.natText(),
       retryAt: this.stage === "backoff" ? this.deadline : undefined,
+      damping: this.setbacks.damping,
       roundTrip: this.tunnel?.prober.roundTrip,
+      hubRoundTrip: this.hubPath?.roundTrip,
       bitsPerSecond: this.tunnel?.rate,
       quiet: this.tunnel?.idle ?? false,
     };

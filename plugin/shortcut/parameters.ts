@@ -1,3 +1,6 @@
+import type { DampingParameters } from "./damping.js";
+import type { RoundTripRule } from "./roundtrip.js";
+
 /** Times and bounds of the machine, in milliseconds unless the name says otherwise. Each constant says where it comes from. */
 export interface Parameters {
   /** First retransmission of a request; doubles each time, jittered by a quarter. */
@@ -34,6 +37,10 @@ export interface Parameters {
   readonly backoff: number;
   readonly backoffMax: number;
   readonly forgive: number;
+  /** How long the direct path may be, against that by the hub; undefined: as long as it is. */
+  readonly maxRoundTrip: RoundTripRule | undefined;
+  /** What a path that fails again and again costs. */
+  readonly damping: DampingParameters;
   /** A refused or waiting shortcut tells the other end this often that it still wants it; silence of three ends it there. */
   readonly refresh: number;
   /** How long a shortcut may stay when the hub itself, and with it the route underneath, is gone; 0: not at all. */
@@ -62,6 +69,8 @@ export const defaultParameters: Parameters = {
   backoff: 2_000,
   backoffMax: 300_000,
   forgive: 60_000,
+  maxRoundTrip: undefined,
+  damping: { halfLife: 120_000, suppress: 2_500, reuse: 750, longest: 900_000 },
   refresh: 20_000,
   outlive: 300_000,
   resolutionLifetime: 300,

@@ -11,6 +11,7 @@ import type { Ping } from "../wire/ping.js";
 import { HubAbsence, type Presence } from "./absence.js";
 import { type InterfaceAddress, onLink, ownCandidates } from "./candidates.js";
 import type { Correspondent, Outcome } from "./control.js";
+import { FlapDamping } from "./damping.js";
 import { Deadlines } from "./deadlines.js";
 import { generationOf } from "./digest.js";
 import type { Input, PeerStatus, RouteState, ShortcutStatus } from "./events.js";
@@ -491,7 +492,8 @@ export class Spoke {
   private create(now: number, owner: Address, origin: "local" | "remote"): Shortcut {
     const f = this.setbacks.get(owner);
     const fresh = f === undefined || now - f.at >= this.host.parameters.backoffMax;
-    const setbacks = fresh ? { failures: 0, deferrals: 0 } : f.setbacks;
+    const damping = f?.setbacks.damping ?? new FlapDamping(this.host.parameters.damping);
+    const setbacks = fresh ? { failures: 0, deferrals: 0, damping } : f.setbacks;
     const machine = new Shortcut(this.machineHost(), owner, origin, now, setbacks);
     this.machines.set(owner, machine);
     return machine;
@@ -504,8 +506,9 @@ export class Spoke {
       if (!m.finished) continue;
       this.machines.delete(owner);
       this.deadlines.set(owner, undefined);
-      const { failures, deferrals } = m.setbacks;
-      if (failures + deferrals > 0) this.setbacks.set(owner, { setbacks: m.setbacks, at: now });
+      const { failures, deferrals, damping } = m.setbacks;
+      if (failures + deferrals > 0 || !damping.forgotten(now))
+        this.setbacks.set(owner, { setbacks: m.setbacks, at: now });
       else this.setbacks.delete(owner);
     }
   }
@@ -623,6 +626,8 @@ export class Spoke {
         return { kind: "refused", code: "not-a-hub", reason: `${this.host.self.address} is a spoke` };
       case "purge":
         return this.purge(now, from, body.owner);
+      case "ping":
+        return { kind: "pong" };
       case "exchange": {
         const machine = this.machines.get(from.address);
         if (this.stopping) return { kind: "refused", code: "busy", reason: "this end is stopping" };

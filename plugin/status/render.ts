@@ -13,6 +13,11 @@ export function duration(ms: number): string {
 
 const rate = (bps: number | undefined): string =>
   bps === undefined ? "" : `${(bps / 1e6).toFixed(1)} Mbit/s`;
+const ms = (t: number): string => `${t.toFixed(1)} ms`;
+const roundTrips = (direct: number | undefined, hub: number | undefined): string =>
+  [direct === undefined ? "" : ms(direct), hub === undefined ? "" : `hub ${ms(hub)}`]
+    .filter((t) => t !== "")
+    .join("\n");
 const endpoint = (e: Endpoint | undefined): string => (e === undefined ? "unknown" : formatEndpoint(e));
 const table = (head: string[], rows: string[][]): string => {
   const t = new Table({ head, style: { head: [], border: [] }, wordWrap: true });
@@ -49,7 +54,7 @@ export function renderStatus(s: StatusReport): string {
             .map((p) => `${p.prefix} ${p.selected ? "selected" : "not selected"}, ${p.path}`)
             .join("\n"),
           endpoint(x.endpoint),
-          x.roundTrip === undefined ? "" : `${x.roundTrip.toFixed(1)} ms`,
+          roundTrips(x.roundTrip, x.hubRoundTrip),
           rate(x.bitsPerSecond),
           x.reason,
         ]),
@@ -93,6 +98,15 @@ export function renderExplanation(e: Explanation): string {
     out.push(`  endpoint: ${formatEndpoint(e.shortcut.endpoint)}${kind}`);
   }
   if ((e.shortcut?.nat ?? "") !== "") out.push(`  ${e.shortcut?.nat ?? ""}`);
+  const { roundTrip, hubRoundTrip } = e.shortcut ?? {};
+  if (roundTrip !== undefined || hubRoundTrip !== undefined) {
+    const text = (t: number | undefined) => (t === undefined ? "not measured" : ms(t));
+    out.push(`  round trip: direct ${text(roundTrip)}, by the hub ${text(hubRoundTrip)}`);
+  }
+  const { suppressedFor = 0, penalty = 0 } = e.shortcut ?? {};
+  if (suppressedFor > 0)
+    out.push(`  the path flaps: suppressed for ${duration(suppressedFor)}, penalty ${penalty}`);
+  else if (penalty > 0) out.push(`  the path has failed: penalty ${penalty}`);
   if (e.shortcut?.retryIn !== undefined)
     out.push(`  next try in ${duration(Math.max(0, e.shortcut.retryIn))}`);
   return out.join("\n");

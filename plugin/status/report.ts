@@ -39,7 +39,10 @@ export interface StatusReport {
 }
 
 /** Times are milliseconds ago, so that no clock has to be compared. */
-export type ShortcutReport = Omit<ShortcutStatus, "since" | "retryAt"> & {
+export type ShortcutReport = Omit<ShortcutStatus, "since" | "retryAt" | "damping"> & {
+  /** Of flap damping, as of now; and milliseconds until the path may be used again. */
+  readonly penalty: number;
+  readonly suppressedFor: number;
   readonly age: number;
   readonly retryIn: number | undefined;
 };
@@ -65,8 +68,14 @@ export interface Explanation {
 }
 
 const aged = (now: number, s: ShortcutStatus): ShortcutReport => {
-  const { since, retryAt, ...rest } = s;
-  return { ...rest, age: now - since, retryIn: retryAt === undefined ? undefined : retryAt - now };
+  const { since, retryAt, damping, ...rest } = s;
+  return {
+    ...rest,
+    age: now - since,
+    retryIn: retryAt === undefined ? undefined : retryAt - now,
+    penalty: Math.round(damping.penalty(now)),
+    suppressedFor: damping.suppressedFor(now),
+  };
 };
 
 export function statusReport(driver: Driver, now: number): StatusReport {

@@ -137,7 +137,7 @@ export class Router {
       observePort: 4244,
       overlayMtu: 1420,
       aliasPools: { 4: prefix("198.18.0.0/16"), 6: undefined },
-      parameters: defaultParameters,
+      parameters: { ...defaultParameters, ...w.options.parameters },
     };
     const routing: RoutingView = {
       wayTo: () => "other",
@@ -323,6 +323,7 @@ export interface WorldOptions {
   readonly maxShortcuts?: number;
   /** Whether raw sockets are allowed; they are unless it is said. */
   readonly pings?: boolean;
+  readonly parameters?: Partial<typeof defaultParameters>;
 }
 
 export class World {
@@ -345,6 +346,10 @@ export class World {
   passes: ((from: Router, to: Router, kind: string) => boolean) | undefined;
   /** The router whose overlay address is the next hop underneath. */
   nextHop: (at: Router, owner: Router) => Router = (_at, owner) => owner;
+  /** Pings sent so far. */
+  pings = 0;
+  /** Milliseconds that a packet takes longer by the direct path. */
+  detour = 0;
   /** UDP payload that passes the underlay. */
   largestProbe = Number.POSITIVE_INFINITY;
   /** Whether rendezvous handshakes arrive, so that the hub knows reflexive endpoints. */
@@ -566,12 +571,16 @@ export class World {
   datagram(from: Router, to: Endpoint, payload: Uint8Array): void {
     const target = this.byAddress.get(to.address);
     if (target?.runs !== true || this.hubDiedAt !== undefined) return;
-    if (this.passes !== undefined && !this.passes(from, target, bodyKind(payload))) return;
+    const kind = bodyKind(payload);
+    if (kind === "ping") this.pings++;
+    if (this.passes !== undefined && !this.passes(from, target, kind)) return;
     const copies = this.random() < this.options.loss ? 0 : this.random() < this.options.loss ? 2 : 1;
     for (let i = 0; i < copies; i++) {
-      this.at(this.now + 5 + this.random() * 60, () =>
-        this.input(target, { kind: "datagram", from: { address: from.address, port: 4243 }, payload }),
-      );
+      this.at(this.now + 5 + this.random() * 60, () => {
+        // the hub carries it, or sent it
+        if (this.hubDiedAt === undefined)
+          this.input(target, { kind: "datagram", from: { address: from.address, port: 4243 }, payload });
+      });
     }
   }
 
@@ -598,7 +607,7 @@ export class World {
     if (there === undefined || back === undefined) return;
     const probe = decodeProbe(payload);
     if (!probe.ok) throw new Error(probe.error);
-    this.at(this.now + 3 + this.random() * 20, () => {
+    this.at(this.now + 3 + this.detour + this.random() * 20, () => {
       if (target.peers.get(from.key) === undefined) return;
       target.relay.receive(this.now, from.key, probe.value);
       this.settleProbes(target);

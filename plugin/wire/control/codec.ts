@@ -139,7 +139,7 @@ function toBody(b: ControlBody): pb.Body.$Properties {
         },
       };
     case "withdraw":
-      return { withdraw: { epochs: b.epochs, reason: clip(b.reason) } };
+      return { withdraw: { epochs: b.epochs, reason: clip(b.reason), failed: b.failed } };
     case "flipped":
       return { flipped: { epochs: b.epochs } };
     case "purge":
@@ -156,6 +156,10 @@ function toBody(b: ControlBody): pb.Body.$Properties {
       };
     case "ack":
       return { ack: {} };
+    case "ping":
+      return { ping: {} };
+    case "pong":
+      return { pong: {} };
     case "refused":
       return { refused: { code: refusalCodes.indexOf(b.code), reason: clip(b.reason) } };
     default:
@@ -368,6 +372,7 @@ function fromBody(b: pb.Body & pb.Body.$Shape): ControlBody {
         kind: "withdraw",
         epochs: theEpochs("withdraw", b.withdraw.epochs),
         reason: aReason(b.withdraw.reason),
+        failed: b.withdraw.failed ?? false,
       };
     case "flipped":
       return { kind: "flipped", epochs: theEpochs("flipped", b.flipped.epochs) };
@@ -384,6 +389,10 @@ function fromBody(b: pb.Body & pb.Body.$Shape): ControlBody {
       };
     case "ack":
       return { kind: "ack" };
+    case "ping":
+      return { kind: "ping" };
+    case "pong":
+      return { kind: "pong" };
     case "refused":
       return {
         kind: "refused",

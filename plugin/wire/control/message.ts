@@ -81,10 +81,17 @@ export type RequestBody =
       readonly candidates: readonly Candidate[];
       readonly mapping: Mapping;
     }
-  | { readonly kind: "withdraw"; readonly epochs: Epochs; readonly reason: string }
+  | {
+      readonly kind: "withdraw";
+      readonly epochs: Epochs;
+      readonly reason: string;
+      /** The direct path itself failed. */
+      readonly failed: boolean;
+    }
   | { readonly kind: "flipped"; readonly epochs: Epochs }
   | { readonly kind: "purge"; readonly owner: Address }
-  | { readonly kind: "keepalive" };
+  | { readonly kind: "keepalive" }
+  | { readonly kind: "ping" };
 
 export type ReplyBody =
   | {
@@ -110,6 +117,7 @@ export type ReplyBody =
       readonly generation: Id64;
     }
   | { readonly kind: "ack" }
+  | { readonly kind: "pong" }
   | { readonly kind: "refused"; readonly code: RefusalCode; readonly reason: string };
 
 /** The one body without MAC: it is sent before the answerer believes anything. */

@@ -105,7 +105,7 @@ const anyBody: fc.Arbitrary<ControlBody> = fc.oneof(
   fc.record({ kind: k("exchanged"), ...exchange }),
   fc.record({ kind: k("selected"), epochs, selected: fc.boolean(), reason }),
   fc.record({ kind: k("ready"), epochs }),
-  fc.record({ kind: k("withdraw"), epochs, reason }),
+  fc.record({ kind: k("withdraw"), epochs, reason, failed: fc.boolean() }),
   fc.record({ kind: k("flipped"), epochs }),
   fc.record({ kind: k("purge"), owner: anAddress }),
   fc.record({ kind: k("keepalive") }),
@@ -116,6 +116,8 @@ const anyBody: fc.Arbitrary<ControlBody> = fc.oneof(
     generation: anId,
   }),
   fc.record({ kind: k("ack") }),
+  fc.record({ kind: k("ping") }),
+  fc.record({ kind: k("pong") }),
   fc.record({ kind: k("refused"), code: fc.constantFrom(...codes), reason }),
 );
 
@@ -237,11 +239,18 @@ describe("bodies", () => {
       }),
       { numRuns: 1500 },
     );
-    expect(seen.size).toBe(18);
+    expect(seen.size).toBe(20);
   });
 
   it.each<[string, ControlBody, string]>([
     ["keepalive", { kind: "keepalive" }, "6a 00"],
+    ["ping", { kind: "ping" }, "8a 01 00"],
+    ["pong", { kind: "pong" }, "92 01 00"],
+    [
+      "withdraw",
+      { kind: "withdraw", epochs: { mine: 1, yours: 2 }, reason: "", failed: true },
+      "52 08 0a 04 08 01 10 02 18 01",
+    ],
     ["ready", { kind: "ready", epochs: { mine: 3, yours: 300 } }, "4a 07 0a 05 08 03 10 ac02"],
     [
       "resolve",
@@ -366,7 +375,9 @@ describe("bodies", () => {
 
   it("let no control character through, and cut reasons without breaking a character", () => {
     const said = (text: string) => {
-      const d = decodeBody(encodeBody({ kind: "withdraw", epochs: { mine: 1, yours: 1 }, reason: text }));
+      const d = decodeBody(
+        encodeBody({ kind: "withdraw", epochs: { mine: 1, yours: 1 }, reason: text, failed: false }),
+      );
       if (!d.ok || d.value.kind !== "withdraw") throw new Error("not a withdraw");
       return d.value.reason;
     };

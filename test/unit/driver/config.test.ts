@@ -111,6 +111,17 @@ describe("the configuration of a spoke", () => {
       (c) => [c.parameters.drain, c.parameters.backoff, c.parameters.backoffMax],
       [2000, 1000, 3_600_000],
     ],
+    [
+      "damping: { half-life: 1 min, suppress: 4000, reuse: 1000, longest: 10 min }",
+      (c) => c.parameters.damping,
+      { halfLife: 60_000, suppress: 4000, reuse: 1000, longest: 600_000 },
+    ],
+    [
+      "direct: { max-round-trip: { ratio: 1.5, margin: 5 ms } }",
+      (c) => c.parameters.maxRoundTrip,
+      { ratio: 1.5, margin: 5 },
+    ],
+    ["direct: { max-round-trip: {} }", (c) => c.parameters.maxRoundTrip, { ratio: 1, margin: 2 }],
     ["timers: { keepalive: 15 s }", (c) => c.parameters.peerKeepalive, 15],
     ["log: debug", (c) => c.logLevel, "debug"],
   ])("takes %s", (line, read, want) => {
@@ -187,6 +198,11 @@ describe("errors name line, column, key and what is allowed", () => {
     ["aliases: { ipv4: 'fd00::/64' }", '6:18: aliases.ipv4: "fd00::/64" is no IPv4 prefix'],
     ["aliases: { ipv6: 198.18.0.0/16 }", '6:18: aliases.ipv6: "198.18.0.0/16" is no IPv6 prefix'],
     ["limits: { shortcuts: 0 }", "6:22: limits.shortcuts: must be a whole number from 1 to 10000"],
+    [
+      "direct: { max-round-trip: { ratio: 0 } }",
+      "6:36: direct.max-round-trip.ratio: must be a number from 0.1 to 100",
+    ],
+    ["damping: { reuse: 2500 }", "6:19: damping.reuse: reuse must be below suppress"],
     ["timers: { keepalive: 60 s }", '6:22: timers.keepalive: "60 s" is no time from 5 s to 25 s'],
     ["timers: { probe-multiplier: 1 }", "6:29: timers.probe-multiplier: must be a whole number from 2 to 50"],
     ["log: loud", "6:6: log: must be error or warn or info or debug"],

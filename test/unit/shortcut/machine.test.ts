@@ -113,6 +113,8 @@ describe("a shortcut comes up", () => {
     };
     drive(a, c);
     bothDirect(w, a, c, 40_000);
+    // what was answered by nothing is said again, also after the flip
+    w.run(w.now + 2_000);
     expect([...lost.values()].some((n) => n === 2)).toBe(true);
   });
 

@@ -17,6 +17,7 @@ const direct = () => a.path(c.site) === "direct" && c.path(a.site) === "direct";
 const onHub = () => a.path(c.site) === "overlay" && c.path(a.site) === "overlay";
 const ends = () =>
   w.transitions.filter((t) => t.stage === "returning").map((t) => `${t.router}: ${t.reason}`);
+const status = () => a.engine.spoke?.shortcuts().find((s) => s.owner === c.address);
 const slowest = () => Math.max(a.daemon.delay, c.daemon.delay);
 
 function until(limit: number, holds: () => boolean): number {
@@ -28,15 +29,14 @@ function until(limit: number, holds: () => boolean): number {
   return w.now - from;
 }
 
-function begin(loss = 0): void {
-  w = new World({ seed: 11, spokes: 2, loss });
+function begin(loss = 0, parameters: Partial<typeof p> = {}): void {
+  w = new World({ seed: 11, spokes: 2, loss, parameters });
   w.check = (r) => checkRouter(w, r);
   const [x, y] = w.spokes;
   if (x === undefined || y === undefined) throw new Error("two spokes");
   [a, c] = [x, y];
   w.run(w.now + 5_000);
   drive(5e6);
-  until(60_000, direct);
 }
 
 function drive(rate: number): void {
@@ -44,7 +44,10 @@ function drive(rate: number): void {
   if (!a.bytes.has(c.site)) a.bytes.set(c.site, 0);
 }
 
-beforeEach(() => begin());
+beforeEach(() => {
+  begin();
+  until(60_000, direct);
+});
 
 /** Probes a second of one router over the next ten seconds. */
 function rate(r: Router): number {
@@ -80,6 +83,7 @@ describe("while traffic goes direct", () => {
   it("a loss of one probe in a hundred alarms nobody in ten minutes", () => {
     // probes are lost a quarter as often as control datagrams
     begin(0.04);
+    until(60_000, direct);
     w.run(w.now + 600_000);
     expect(ends()).toEqual([]);
   });
@@ -96,6 +100,49 @@ describe("while traffic goes direct", () => {
     expect(w.transitions.some((t) => t.stage === "returning" && /full size/.test(t.reason))).toBe(true);
     w.largestProbe = Number.POSITIVE_INFINITY;
     until(120_000, direct);
+  });
+});
+
+describe("a path that fails", () => {
+  const damping = () => {
+    const s = status();
+    return { penalty: s?.damping.penalty(w.now) ?? 0, left: s?.damping.suppressedFor(w.now) ?? 0 };
+  };
+  const flap = () => {
+    w.broken.add(w.linkKey(a, c));
+    until(2_000, onHub);
+    w.broken.clear();
+  };
+
+  it("once is used again after the ordinary pause", () => {
+    flap();
+    expect(damping().penalty).toBeGreaterThan(900);
+    expect(damping().left).toBe(0);
+    // drain, a pause of 2 s and a quarter more, and the other end's
+    expect(until(60_000, direct)).toBeLessThan(10_000);
+  });
+
+  it("again and again, although it works long enough between to be forgiven the pause, is suppressed ever longer", () => {
+    const away: number[] = [];
+    const left: number[] = [];
+    for (let i = 0; i < 10; i++) {
+      w.run(w.now + p.forgive + 5_000);
+      flap();
+      w.run(w.now + 100);
+      left.push(damping().left);
+      away.push(until(2_000_000, direct));
+    }
+    expect(left.slice(0, 3)).toEqual([0, 0, 0]);
+    expect(Math.max(...away.slice(0, 3))).toBeLessThan(10_000);
+    const suppressed = left.filter((x) => x > 0);
+    expect(suppressed.length).toBeGreaterThanOrEqual(3);
+    expect(suppressed.at(-1)).toBeGreaterThan((suppressed[0] ?? 0) * 1.5);
+    expect(Math.max(...away)).toBeGreaterThan(200_000);
+    expect(Math.max(...away)).toBeLessThan(p.damping.longest + 20_000);
+    w.run(w.now + 1_800_000);
+    expect(direct()).toBe(true);
+    flap();
+    expect(damping().penalty).toBeLessThan(1_200);
   });
 });
 
@@ -128,5 +175,79 @@ describe("while nothing goes by the path", () => {
     w.run(w.now + 2_000 + FLIGHT);
     w.broken.add(w.linkKey(a, c));
     expect(until(1_000, onHub)).toBeLessThan(DETECTION + 2 * FLIGHT + slowest());
+  });
+});
+
+describe("the round trip", () => {
+  it("is measured by both ways, again and again", () => {
+    w.run(w.now + 60_000);
+    expect(status()?.roundTrip).toBeGreaterThan(2 * 3);
+    expect(status()?.roundTrip).toBeLessThan(2 * FLIGHT);
+    // control datagrams take 5 to 65 ms each way, and the shortest of five counts
+    expect(status()?.hubRoundTrip).toBeGreaterThan(2 * 5);
+    expect(status()?.hubRoundTrip).toBeLessThan(2 * 65);
+    const before = w.pings;
+    w.run(w.now + 100_000);
+    // both ends
+    expect(w.pings - before).toBeGreaterThanOrEqual(14);
+    expect(w.pings - before).toBeLessThanOrEqual(30);
+  });
+
+  /** Slowly enough that no gap between probes is a failure. */
+  const stretch = (to: number) => {
+    while (w.detour !== to) {
+      w.detour += Math.sign(to - w.detour) * 50;
+      w.run(w.now + 300);
+    }
+  };
+  const rule = { maxRoundTrip: { ratio: 1, margin: 2 } };
+
+  it("of a direct path that is slower keeps the shortcut on the hub, with the reason, when the rule is set", () => {
+    begin(0, rule);
+    w.detour = 100;
+    w.run(w.now + 60_000);
+    expect(w.transitions.filter((t) => t.stage === "direct")).toEqual([]);
+    expect(onHub()).toBe(true);
+    expect(
+      w.transitions.some((t) =>
+        /the direct path is slower: round trip 2\d\d\.\d ms, by the hub/.test(t.reason),
+      ),
+    ).toBe(true);
+    // and less and less often asked for
+    const tries = w.transitions.filter((t) => t.router === a.address && t.stage === "connecting").length;
+    expect(tries).toBeLessThan(8);
+    w.detour = 0;
+    until(300_000, direct);
+  });
+
+  it("of a direct path that is not slower changes nothing", () => {
+    begin(0, { maxRoundTrip: { ratio: 1, margin: 50 } });
+    until(15_000, direct);
+    w.run(w.now + 300_000);
+    expect(ends()).toEqual([]);
+  });
+
+  it("that grows while direct ends it after ten seconds, and not for a moment's delay", () => {
+    begin(0, { maxRoundTrip: { ratio: 1, margin: 50 } });
+    until(15_000, direct);
+    w.run(w.now + 5_000);
+    stretch(300);
+    w.run(w.now + 3_000);
+    stretch(0);
+    w.run(w.now + 20_000);
+    expect(ends()).toEqual([]);
+    stretch(300);
+    expect(until(30_000, onHub)).toBeGreaterThan(8_000);
+    expect(ends()[0]).toContain("the direct path is slower");
+  });
+
+  it("is no matter without the rule, nor when the hub does not carry the question", () => {
+    begin();
+    w.detour = 300;
+    until(15_000, direct);
+    begin(0, rule);
+    w.detour = 100;
+    w.passes = (_from, _to, kind) => kind !== "ping";
+    until(30_000, direct);
   });
 });

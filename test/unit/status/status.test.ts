@@ -123,7 +123,10 @@ describe("explain", () => {
     bootId: undefined,
     endpoint: { address: address("192.0.2.3"), port: 51821 },
     roundTrip: 1.25,
+    hubRoundTrip: 2.5,
     quiet: false,
+    penalty: 0,
+    suppressedFor: 0,
     bitsPerSecond: 12e6,
     age: 61_000,
     retryIn: undefined,
@@ -161,13 +164,20 @@ describe("explain", () => {
       "  underneath: 10.1.0.0/24 by next hop 10.255.0.3",
       "  owner: 10.255.0.3",
       "  offer 10.1.0.0/24 alias 198.18.0.1: not selected: BIRD: rejected by import filter; FIB: overlay",
+      "  round trip: direct 1.3 ms, by the hub 2.5 ms",
     ]);
     const direct = renderExplanation(explanation(shortcut("direct")));
     expect(direct).toContain("offer 10.1.0.0/24 alias 198.18.0.1: selected; FIB: direct");
     expect(direct).toContain("endpoint: 192.0.2.3:51821");
+    expect(direct).toContain("round trip: direct 1.3 ms, by the hub 2.5 ms");
     expect(renderExplanation(explanation(shortcut("backoff", { retryIn: 2_500 })))).toContain(
       "next try in 2.5 s",
     );
+    const flaps = shortcut("backoff", { suppressedFor: 43_000, penalty: 2_730 });
+    expect(renderExplanation(explanation(flaps))).toContain(
+      "the path flaps: suppressed for 43.0 s, penalty 2730",
+    );
+    expect(renderExplanation(explanation(shortcut("direct", { penalty: 400 })))).toContain("penalty 400");
     expect(renderExplanation(explanation(shortcut("backoff", { retryIn: -3 })))).toContain(
       "next try in 0.0 s",
     );

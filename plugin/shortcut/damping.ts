@@ -1,0 +1,62 @@
+/**
+ * Flap damping in RFC 2439's terms: every failure of a path that traffic went by costs a penalty, which decays by half in a half-life. Above the
+ * cutoff the path is suppressed until the penalty has decayed below the reuse threshold. A suppressed path cannot fail, so, unlike
+ * a route that flaps while it is suppressed, it would always be suppressed for the same time: therefore each suppression doubles the
+ * cost of the failures after it, until the history is forgotten (§4.3: below half of the reuse threshold). The penalty has a ceiling, from which it takes
+ * the longest suppression to decay (§4.2).
+ */
+export interface DampingParameters {
+  /** Milliseconds in which a penalty decays by half. */
+  readonly halfLife: number;
+  /** Above it a path is suppressed ... */
+  readonly suppress: number;
+  /** ... until it is below this. */
+  readonly reuse: number;
+  /** Longest suppression, milliseconds. */
+  readonly longest: number;
+}
+
+/** Of one failure; RFC 2439's example and the routers' default. */
+export const PENALTY = 1_000;
+
+export class FlapDamping {
+  private figure = 0;
+  private at = 0;
+  private suppressed = false;
+  private suppressions = 0;
+
+  constructor(private readonly p: DampingParameters) {}
+
+  get ceiling(): number {
+    return this.p.reuse * 2 ** (this.p.longest / this.p.halfLife);
+  }
+
+  penalty(now: number): number {
+    return this.figure * 2 ** (-Math.max(0, now - this.at) / this.p.halfLife);
+  }
+
+  /** A path that traffic went by has failed. */
+  fail(now: number): void {
+    if (this.forgotten(now)) this.suppressions = 0;
+    const cost = PENALTY * 2 ** Math.min(this.suppressions, 32);
+    this.figure = Math.min(this.ceiling, this.penalty(now) + cost);
+    this.at = now;
+    if (this.suppressed || this.figure < this.p.suppress) return;
+    this.suppressed = true;
+    this.suppressions++;
+  }
+
+  /** Milliseconds until the path may be used again; 0 when it may. */
+  suppressedFor(now: number): number {
+    if (!this.suppressed) return 0;
+    const left = this.p.halfLife * Math.log2(this.penalty(now) / this.p.reuse);
+    if (left > 0) return left;
+    this.suppressed = false;
+    return 0;
+  }
+
+  /** Whether nothing needs to be remembered. */
+  forgotten(now: number): boolean {
+    return this.suppressedFor(now) === 0 && this.penalty(now) < this.p.reuse / 2;
+  }
+}
