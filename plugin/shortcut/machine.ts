@@ -280,7 +280,7 @@ export class Shortcut {
     const accepted = this.attested?.generation ?? ZERO_ID;
     const tunnel = new Tunnel(this.host, { owner, peer, epochs, role, prefixes, accepted }, now);
     this.tunnel = tunnel;
-    this.hubPath = new HubPath(this.host, owner, now);
+    this.hubPath = new HubPath(this.host, owner, now, this.host.parameters.maxRoundTrip !== undefined);
     this.roundTrips = new RoundTripCheck(this.host.parameters.maxRoundTrip);
     this.openNat(now);
     const { checks } = this;
@@ -540,9 +540,10 @@ export class Shortcut {
 
   private rest(now: number): void {
     const reason = this.ending?.reason ?? this.reason;
+    const suppressed = this.setbacks.damping.suppressedFor(now) > 0;
     const { peer } = this.them;
     const { ending } = this;
-    const held = ending?.hold === true ? peer : undefined;
+    const held = suppressed || ending?.hold === true ? peer : undefined;
     this.reset();
     this.held = held && { bootId: held.bootId, candidates: textOf(held.candidates) };
     this.waitsForNat = ending?.hold === true;

@@ -70,7 +70,7 @@ export const defaultParameters: Parameters = {
   backoffMax: 300_000,
   forgive: 60_000,
   maxRoundTrip: undefined,
-  damping: { halfLife: 120_000, suppress: 2_500, reuse: 750, longest: 900_000 },
+  damping: { halfLife: 120_000, suppress: 2_000, reuse: 750, longest: 900_000 },
   refresh: 20_000,
   outlive: 300_000,
   resolutionLifetime: 300,

@@ -1,13 +1,13 @@
 /**
  * How long the way by the hub is, and whether the direct one may be used at its length. The hub path is measured by requests on the control port, which
- * always go by the overlay: a few before the flip, one now and then afterwards. The shortest of the last few counts, since a request may be
+ * always go by the overlay: one before the flip, or three when a rule waits for them, and one now and then afterwards. The shortest of the last few counts, since a request may be
  * retransmitted (Karn's algorithm would discard it) or wait in a busy event loop; neither makes it shorter.
  */
 import type { Address } from "../net/address.js";
 import type { Id64, RequestBody } from "../wire/control/message.js";
 import type { Outcome } from "./control.js";
 
-/** Milliseconds between measurements until there are enough, and afterwards. */
+/** Milliseconds between measurements while the flip waits for them, and otherwise. */
 const FIRST = 100;
 const LATER = 10_000;
 const ENOUGH = 3;
@@ -28,6 +28,8 @@ export class HubPath {
     private readonly host: HubPathHost,
     private readonly owner: Address,
     now: number,
+    /** Whether something waits for it: else one measurement at first is enough. */
+    private readonly urgent: boolean,
   ) {
     this.at = now;
   }
@@ -60,7 +62,8 @@ export class HubPath {
         this.samples.push(t - now);
         if (this.samples.length > KEPT) this.samples.shift();
       }
-      this.at = t + (this.known || o.kind === "timeout" ? LATER * (0.75 + 0.5 * this.host.random()) : FIRST);
+      const soon = this.urgent && !this.known && o.kind !== "timeout";
+      this.at = t + (soon ? FIRST : LATER * (0.75 + 0.5 * this.host.random()));
     });
   }
 }
