@@ -546,7 +546,7 @@ export class Shortcut {
     const held = suppressed || ending?.hold === true ? peer : undefined;
     this.reset();
     this.held = held && { bootId: held.bootId, candidates: textOf(held.candidates) };
-    this.waitsForNat = ending?.hold === true;
+    this.waitsForNat = ending?.hold === true && !suppressed;
     this.enter(now, "backoff", reason);
     const p = this.host.parameters;
     const pauses =
