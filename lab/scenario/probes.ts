@@ -127,6 +127,7 @@ const idleCut: Scenario = {
         failed.some((d) => d !== ""),
         failed.join("; "),
       );
+      await stage.step({ name: "bulk goes on", ends: "hub", lost: 0, act: () => bulk.toggle() });
     } finally {
       await bulk.stop();
     }
