@@ -70,6 +70,7 @@ export class Checks {
   private startedAt: number | undefined;
   private firstAnswerAt: number | undefined;
   private settled = false;
+  private due: number | undefined;
   /** While direct: what is used, and when better is looked for again. */
   private over = false;
   private using: Pair | undefined;
@@ -137,6 +138,7 @@ export class Checks {
     this.pairs.forEach((p, i) => {
       p.nextAt = now + i * PACE;
     });
+    this.reckon();
     this.handleTimeout(now);
   }
 
@@ -162,6 +164,7 @@ export class Checks {
   receive(now: number, from: Endpoint, at: Address, ping: Ping): void {
     if (ping.kind === "pong") this.answered(now, from, ping);
     else if (ping.kind === "ping") this.asked(now, from, at, ping);
+    this.reckon();
   }
 
   private asked(now: number, from: Endpoint, at: Address, ping: Ping): void {
@@ -222,11 +225,13 @@ export class Checks {
     this.using = e && this.find(e);
     for (const p of this.pairs) p.nextAt = Number.POSITIVE_INFINITY;
     this.improveAt = improves && this.using !== undefined ? now + IMPROVE_FIRST : Number.POSITIVE_INFINITY;
+    this.reckon();
   }
 
   /** Looks for something better now: there is news of addresses. */
   improveNow(now: number): void {
     if (this.improveAt !== Number.POSITIVE_INFINITY) this.improveAt = now;
+    this.reckon();
   }
 
   /** A pair that works and is better than the one that is used. */
@@ -240,18 +245,24 @@ export class Checks {
   // ------------------------------------------------------------------------------------------ time
 
   pollTimeout(): number | undefined {
-    if (!this.started) return undefined;
-    let at = Math.min(this.improveAt, ...this.pairs.map((p) => p.nextAt));
+    return this.due;
+  }
+
+  /** Asked for often, by spokes with many shortcuts: reckoned only when something has changed. */
+  private reckon(): void {
+    let at = this.improveAt;
+    for (const p of this.pairs) if (p.nextAt < at) at = p.nextAt;
     const settled = this.over || this.settled ? undefined : this.settledAt();
-    if (settled !== undefined) at = Math.min(at, settled);
-    return at === Number.POSITIVE_INFINITY ? undefined : at;
+    if (settled !== undefined && settled < at) at = settled;
+    this.due = !this.started || at === Number.POSITIVE_INFINITY ? undefined : at;
   }
 
   handleTimeout(now: number): void {
-    if (!this.started) return;
+    if (!this.started || this.due === undefined || now < this.due) return;
     if (now >= this.improveAt) this.improve(now);
     if (now >= (this.settledAt() ?? Number.POSITIVE_INFINITY)) this.settled = true;
     for (const p of this.pairs) if (now >= p.nextAt) this.repeat(now, p);
+    this.reckon();
   }
 
   private repeat(now: number, p: Pair): void {

@@ -18,7 +18,7 @@ import type { Input, PeerStatus, RouteState, ShortcutStatus } from "./events.js"
 import { Hops, MOST_HOPS } from "./hops.js";
 import { type HubEndpoint, HubLink, type HubLinkHost, type HubStatus } from "./hublink.js";
 import { type Attested, type Host, type Setbacks, Shortcut } from "./machine.js";
-import { describeMapping, judgeMapping, type NatVerdict } from "./mapping.js";
+import { describeMapping, judgeMapping, NO_VERDICT, type NatVerdict } from "./mapping.js";
 import type { StreamEvent } from "./probe-stream.js";
 import { type DestinationRate, Trigger, type TriggerParameters } from "./trigger.js";
 
@@ -99,6 +99,8 @@ export class Spoke {
   private sessionUp = false;
   private sessionReason = "the offers session is not established yet";
   private stopping = false;
+  /** What the hubs' observations say of the NAT before this router. */
+  private nat = NO_VERDICT;
   private readonly hops = new Hops();
   private addresses: readonly InterfaceAddress[] = [];
   /** Candidates and mapping as machines last heard of them. */
@@ -199,8 +201,7 @@ export class Spoke {
     });
   }
 
-  /** What the hubs' observations say of the NAT before this router. */
-  get nat(): NatVerdict {
+  private judgeNat(): NatVerdict {
     return judgeMapping(
       this.links.flatMap((l) => l.observations()),
       this.addresses.map((a) => a.address),
@@ -250,6 +251,7 @@ export class Spoke {
 
   /** Candidates or the NAT's behaviour may be others than before. */
   private whereabouts(now: number): void {
+    this.nat = this.judgeNat();
     const told = JSON.stringify([this.candidates(), this.nat.mapping]);
     if (told === this.told) return;
     const first = this.told === "";
