@@ -3,6 +3,8 @@ import { fileURLToPath } from "node:url";
 import { Command, Option } from "commander";
 import pc from "picocolors";
 import { keptLabs, type Lab, startLab, stopKept } from "./lab.js";
+import { EVENTS, runEvent } from "./nat/events.js";
+import { type Cell, KINDS, type Kind, pair, runMatrix, SPECIAL, writeMatrix } from "./nat/matrix.js";
 import { SCENARIOS, scenario } from "./scenario/catalogue.js";
 import { runScenario } from "./scenario/run.js";
 import { renderScenario } from "./scenario/table.js";
@@ -31,6 +33,8 @@ interface Options {
   down: boolean;
   quiet: boolean;
   scenario?: string;
+  natMatrix?: string | true;
+  natEvent?: string;
   repeat?: number;
 }
 
@@ -137,6 +141,50 @@ async function play(name: string, options: Options): Promise<void> {
   }
 }
 
+async function natMatrix(which: string | true, options: Options): Promise<void> {
+  const cells = which === true ? undefined : which.split(",").map(cellOf);
+  const results = await runMatrix({
+    topology: inRepository("lab/nat.clab.yml"),
+    programs: PROGRAMS,
+    spokes: options.daemonA,
+    ...(cells === undefined ? {} : { cells }),
+    onLine: (line) => void (options.quiet || console.log(line)),
+  });
+  if (which === true) writeMatrix(inRepository("doc/nat.md"), results);
+  const failed = results.filter((r) => r.problem !== "");
+  if (failed.length === 0) console.log(pc.green(`ok: ${results.length} pairs as expected`));
+  else {
+    for (const f of failed) console.error(pc.red(`${f.cell.a} x ${f.cell.c}: ${f.problem}`));
+    process.exitCode = 1;
+  }
+}
+
+async function natEvent(name: string, options: Options): Promise<void> {
+  const { problems } = await runEvent(name, {
+    topology: inRepository("lab/nat.clab.yml"),
+    programs: PROGRAMS,
+    spokes: options.daemonA,
+    onLine: (line) => void (options.quiet || console.log(line)),
+  });
+  if (problems.length === 0) console.log(pc.green(`ok: ${name}`));
+  else {
+    for (const p of problems) console.error(pc.red(p));
+    process.exitCode = 1;
+  }
+}
+
+function cellOf(text: string): Cell {
+  const special = SPECIAL[text];
+  if (special !== undefined) return special;
+  const [a, c] = text.split(":");
+  const kind = (k: string | undefined): k is Kind => k !== undefined && k in KINDS;
+  if (!kind(a) || !kind(c))
+    throw new Error(
+      `no pair ${text}: two of ${Object.keys(KINDS).join(", ")} with a colon, or ${Object.keys(SPECIAL).join(", ")}`,
+    );
+  return pair(a, c);
+}
+
 async function main(): Promise<void> {
   const command = new Command("lab")
     .description(
@@ -161,6 +209,11 @@ async function main(): Promise<void> {
         whole(1, 1_000),
       ),
     )
+    .option(
+      "--nat-matrix [pairs]",
+      "go through every pair of NATs (or KIND:KIND, or a name, comma separated), print the table and write it into doc/nat.md",
+    )
+    .option("--nat-event <name>", `through NATs, as time goes by: ${Object.keys(EVENTS).join(", ")}`)
     .option("--quiet", "only the summary", false)
     .showHelpAfterError();
   command.parse();
@@ -174,6 +227,8 @@ async function main(): Promise<void> {
     if (kept.length === 0) console.log("no kept lab");
     return;
   }
+  if (options.natEvent !== undefined) return await natEvent(options.natEvent, options);
+  if (options.natMatrix !== undefined) return await natMatrix(options.natMatrix, options);
   if (options.scenario !== undefined) return await play(options.scenario, options);
   if (options.story) return await tell(options);
   const env = { DAEMON_A: options.daemonA, DAEMON_B: options.daemonB, DAEMON_C: options.daemonC };

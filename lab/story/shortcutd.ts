@@ -69,6 +69,11 @@ export class RunningShortcutd {
     return this.#timeline.find((e) => e.event === kind && e.at >= since);
   }
 
+  /** How many there are of that kind at or after `since`. */
+  count(kind: Stage | Milestone, since: number): number {
+    return this.#timeline.filter((e) => e.event === kind && e.at >= since).length;
+  }
+
   /** Undefined as long as it does not answer. */
   async status(): Promise<StatusReport | undefined> {
     const r = await this.#ask({ command: "status" }).catch(() => undefined);

@@ -105,6 +105,8 @@ export class Shortcut {
   private prospect: Prospect = "likely";
   private hubPath: HubPath | undefined;
   private roundTrips: RoundTripCheck;
+  /** {@link natText} of the attempt before, during the pause after it. */
+  private lastNat = "";
   private flippedShown = false;
   private deadline: number | undefined;
   /** Since when offers stand without a route underneath: the hub may be gone. */
@@ -544,7 +546,9 @@ export class Shortcut {
     const { peer } = this.them;
     const { ending } = this;
     const held = suppressed || ending?.hold === true ? peer : undefined;
+    const nat = peer === undefined ? this.lastNat : this.natText();
     this.reset();
+    this.lastNat = nat;
     this.held = held && { bootId: held.bootId, candidates: textOf(held.candidates) };
     this.waitsForNat = ending?.hold === true && !suppressed;
     this.enter(now, "backoff", reason);
@@ -930,7 +934,7 @@ export class Shortcut {
       bootId: this.them.peer?.bootId,
       endpoint: this.tunnel?.endpoint,
       candidate: this.tunnel?.endpoint === undefined ? "" : (this.checks?.kindOf(this.tunnel.endpoint) ?? ""),
-      nat: this.them.peer === undefined ? "" : this.natText(),
+      nat: this.them.peer === undefined ? this.lastNat : this.natText(),
       retryAt: this.stage === "backoff" ? this.deadline : undefined,
       damping: this.setbacks.damping,
       roundTrip: this.tunnel?.prober.roundTrip,

@@ -18,7 +18,7 @@ import type { Input, PeerStatus, RouteState, ShortcutStatus } from "./events.js"
 import { Hops, MOST_HOPS } from "./hops.js";
 import { type HubEndpoint, HubLink, type HubLinkHost, type HubStatus } from "./hublink.js";
 import { type Attested, type Host, type Setbacks, Shortcut } from "./machine.js";
-import { describeMapping, judgeMapping, NO_VERDICT, type NatVerdict } from "./mapping.js";
+import { describeMapping, judgeMapping, type NatVerdict, NO_VERDICT } from "./mapping.js";
 import type { StreamEvent } from "./probe-stream.js";
 import { type DestinationRate, Trigger, type TriggerParameters } from "./trigger.js";
 

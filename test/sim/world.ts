@@ -18,6 +18,7 @@ import { defaultParameters } from "../../plugin/shortcut/parameters.js";
 import { ProbeRelay } from "../../plugin/shortcut/probe-relay.js";
 import { decodeBody, decodeEnvelope, id64FromBytes } from "../../plugin/wire/control/codec.js";
 import { decodeProbe, encodeProbe } from "../../plugin/wire/probe.js";
+import { Nat, type NatKind } from "./nat.js";
 
 /** mulberry32: small, fast, and the same everywhere. */
 export function generator(seed: number): () => number {
@@ -83,6 +84,8 @@ export class Router {
   own: readonly Prefix[] = [];
   /** False: a router of the VPN that does not run shortcutd. */
   runs = true;
+  /** What stands before it; the router then has a private address. */
+  nat: Nat | undefined;
   /** False: raw sockets are not allowed there. */
   pings: boolean;
   /** The daemon's export filter drops offers from the FIB, and the hub route with them. */
@@ -384,6 +387,15 @@ export class World {
     }
   }
 
+  /** Puts a NAT before a router, which notices that its addresses are others. */
+  setNat(r: Router, kind: NatKind): Nat {
+    const nat = new Nat(kind, r.endpoint);
+    r.nat = nat;
+    const addresses = [{ dev: "eth0", address: address(`192.168.${r.index & 255}.2`), length: 32 }];
+    this.input(r, { kind: "addresses", addresses });
+    return nat;
+  }
+
   get hub(): Router {
     const h = this.routers[0];
     if (h === undefined) throw new Error("no hub");
@@ -402,7 +414,8 @@ export class World {
   /** What a driver tells a fresh engine. */
   start(r: Router): void {
     this.input(r, { kind: "pings", obstacle: r.pings ? "" : "EPERM" });
-    const underlay = { dev: "eth0", address: r.endpoint.address, length: 32 };
+    const inside = address(`192.168.${r.index & 255}.2`);
+    const underlay = { dev: "eth0", address: r.nat === undefined ? r.endpoint.address : inside, length: 32 };
     this.input(r, { kind: "addresses", addresses: [underlay] });
     if (r.hub) {
       this.tellFib();
@@ -586,14 +599,16 @@ export class World {
 
   /** The underlay carries a ping to the router that has the address, unless it shall die on the way. */
   ping(from: Router, o: Extract<Output, { kind: "ping" }>): void {
+    // behind a NAT the public endpoint is not the router's own
+    const source = from.nat?.out(this.now, o.to) ?? { address: from.endpoint.address, port: o.fromPort };
     if (o.ttl !== undefined) return;
     const target = this.routers.find((r) => r.endpoint.address === o.to.address);
     if (target?.runs !== true || !target.pings || this.broken.has(this.linkKey(from, target))) return;
     if (this.brokenOneWay.has(this.directed(from, target)) || this.random() < this.options.loss) return;
-    const source = { address: from.endpoint.address, port: o.fromPort };
-    this.at(this.now + 3 + this.random() * 20, () =>
-      this.input(target, { kind: "ping", from: source, to: o.to, payload: o.payload }),
-    );
+    this.at(this.now + 3 + this.random() * 20, () => {
+      if (target.nat?.in(this.now, source, o.to.port) === false) return;
+      this.input(target, { kind: "ping", from: source, to: o.to, payload: o.payload });
+    });
   }
 
   /** WireGuard: both ends must have the other as a peer, and the underlay must carry it. */
