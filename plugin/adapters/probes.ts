@@ -14,6 +14,8 @@ import type { FromProbes, PlainError, ProbeBind, ToProbes } from "./probe-messag
 /** Milliseconds between signs of life, and how many may go unanswered. */
 const RENEW = 500;
 const UNANSWERED = 6;
+/** The same while the thread is still being loaded: on a slow or busy router that takes many seconds, and starting it again would not help. */
+const UNANSWERED_LOADING = 120;
 /** A thread that ends this soon is not started again at once. */
 const YOUNG = 1_000;
 
@@ -30,6 +32,7 @@ class ProbeThread implements ProbeSocket {
   private worker: Worker | undefined;
   private closing = false;
   private unanswered = 0;
+  private ready = false;
   private startedAt = 0;
   private readonly renewal: NodeJS.Timeout;
   private retry: NodeJS.Timeout | undefined;
@@ -48,6 +51,7 @@ class ProbeThread implements ProbeSocket {
     return new Promise((resolve, reject) => {
       this.startedAt = Date.now();
       this.unanswered = 0;
+      this.ready = false;
       // the main thread's options, such as --import, are not the thread's
       const worker = new Worker(this.script, { workerData: this.bind, execArgv: [], name: "probes" });
       this.worker = worker;
@@ -58,6 +62,8 @@ class ProbeThread implements ProbeSocket {
         switch (m.kind) {
           case "open":
             open = true;
+            this.ready = true;
+            this.unanswered = 0;
             resolve();
             return;
           case "failed":
@@ -112,7 +118,7 @@ class ProbeThread implements ProbeSocket {
 
   private renew(): void {
     if (this.worker === undefined) return;
-    if (++this.unanswered > UNANSWERED) {
+    if (++this.unanswered > (this.ready ? UNANSWERED : UNANSWERED_LOADING)) {
       this.onError(new PortError("thread of probes", "does not answer", "it is started again"));
       void this.worker.terminate();
       return;
