@@ -51,6 +51,9 @@ export interface NodeProcess {
   kill(signal: NodeJS.Signals): Promise<void>;
 }
 
+/** For namespaces and mounts: an emulated machine takes its time. */
+const READY_MS = 60_000;
+
 const quote = (word: string): string => `'${word.replaceAll("'", "'\\''")}'`;
 
 /** What PID 1 of a node runs. */
@@ -144,7 +147,7 @@ export class Node {
       child.once("error", (e) => done(e.message));
       child.once("close", (code) => done(said.value.trim() || `its init ended with status ${code}`));
     });
-    const ready = until(`node ${spec.name} is ready`, 20_000, () => out.value.includes("ready\n"), 5);
+    const ready = until(`node ${spec.name} is ready`, READY_MS, () => out.value.includes("ready\n"), 5);
     const problem = await Promise.race([ready.then(() => undefined), ended]);
     const init = child.pid === undefined ? undefined : childrenOf(child.pid)[0];
     if (problem !== undefined || init === undefined) {

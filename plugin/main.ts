@@ -23,7 +23,7 @@ import { trafficAdapter } from "./adapters/traffic.js";
 import { wireguardAdapter } from "./adapters/wireguard.js";
 import { type Config, formatConfigError, parseConfig } from "./driver/config.js";
 import { Driver, type Router } from "./driver/driver.js";
-import { type DaemonPort, type LogPort, PortError, type RoutePort } from "./driver/ports.js";
+import { type DaemonPort, type KernelLink, type LogPort, PortError, type RoutePort } from "./driver/ports.js";
 import { type Address, familyOf, prefixAddress } from "./net/address.js";
 import type { PrivateKey } from "./net/key.js";
 import { answer, decodeRequest, type Response } from "./status/report.js";
@@ -57,7 +57,7 @@ function daemonOf(config: Config): DaemonPort | undefined {
   if (d === undefined) return undefined;
   return d.kind === "bird"
     ? birdClient({ socket: d.socket })
-    : frrClient({ directory: d.socket, offersAs: d.offersAs });
+    : frrClient({ directory: d.socket, offersAs: d.offersAs, vrf: d.vrf });
 }
 
 /** Everything that the daemon's configuration lacks, or nothing. */
@@ -72,6 +72,7 @@ async function checkDaemon(config: Config, daemon: DaemonPort, log: (line: strin
     offersSource: d.offers,
     feedSource: d.feed,
     localAs: d.as,
+    vrf: d.vrf,
   });
   const errors = findings.filter((f) => f.severity === "error");
   for (const f of findings) log(`${d.kind} ${version}: ${f.severity}: ${f.problem}\n  remedy: ${f.remedy}`);
@@ -82,13 +83,42 @@ async function checkDaemon(config: Config, daemon: DaemonPort, log: (line: strin
     );
 }
 
+/** @throws PortError unless the overlay is in the VRF that the configuration names, and that has the table it says. */
+function checkVrf(config: Config, overlay: KernelLink, links: readonly KernelLink[]): void {
+  const master = links.find((l) => l.ifindex === overlay.master);
+  const place = `interface ${overlay.name}`;
+  const { vrf } = config;
+  if (vrf === undefined) {
+    if (master?.vrfTable === undefined) return;
+    throw new PortError(
+      place,
+      `is in VRF ${master.name}`,
+      `add \`vrf: { name: ${master.name}, table: ${master.vrfTable} }\` to the configuration`,
+    );
+  }
+  if (master?.name !== vrf.name || master.vrfTable === undefined)
+    throw new PortError(
+      place,
+      `is not in VRF ${vrf.name}${master === undefined ? "" : ` but in ${master.name}`}`,
+      `\`ip link set ${overlay.name} vrf ${vrf.name}\`, or correct \`vrf\``,
+    );
+  if (master.vrfTable !== vrf.table)
+    throw new PortError(
+      `VRF ${vrf.name}`,
+      `has table ${master.vrfTable}, not ${vrf.table}`,
+      `vrf.table: ${master.vrfTable} in the configuration`,
+    );
+}
+
 async function overlayOf(
   config: Config,
   routes: RoutePort,
 ): Promise<{ addresses: Address[]; self: Address; mtu: number }> {
-  const link = (await routes.links()).find((l) => l.name === config.overlay);
+  const links = await routes.links();
+  const link = links.find((l) => l.name === config.overlay);
   const remedy = "bring the overlay up first (wg-quick up, systemd-networkd, …), or correct `overlay`";
   if (link === undefined) throw new PortError(`interface ${config.overlay}`, "does not exist", remedy);
+  checkVrf(config, link, links);
   const addresses = (await routes.addresses(config.overlay))
     .map(prefixAddress)
     .filter((a) => !/^fe[89ab]/.test(a));

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { parseTried, type Tried } from "./tried.js";
 
 /** Programs of `dist/lab/guest` that may be run in it. */
-export const PROGRAMS = ["genl", "triangle"] as const;
+export const PROGRAMS = ["genl", "triangle", "vrf"] as const;
 export type Program = (typeof PROGRAMS)[number];
 
 export interface ProgramResult {

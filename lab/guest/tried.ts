@@ -7,19 +7,23 @@ export interface Tried {
   readonly said: string;
 }
 
-/** Tries one thing, which may return a figure to tell; the next one is tried whatever came of it, and the process ends with 1 when one failed. */
+let failed = false;
+
+/** Tries one thing, which may return a figure to tell; what comes after one that failed is not tried, and the process ends with 1. */
 export async function tried(name: string, body: () => unknown): Promise<void> {
   const from = performance.now();
-  let ok = true;
-  let said = "";
-  try {
-    const told = await body();
-    if (typeof told === "string") said = told;
-  } catch (e) {
-    ok = false;
-    process.exitCode = 1;
-    said = e instanceof Error ? (e.stack ?? e.message) : String(e);
-  }
+  let said = "not tried";
+  let ok = false;
+  if (!failed)
+    try {
+      const told = await body();
+      said = typeof told === "string" ? told : "";
+      ok = true;
+    } catch (e) {
+      said = e instanceof Error ? (e.stack ?? e.message) : String(e);
+    }
+  failed ||= !ok;
+  if (failed) process.exitCode = 1;
   const line: Tried = { name, ok, ms: Math.round(performance.now() - from), said };
   process.stdout.write(`${JSON.stringify(line)}\n`);
 }

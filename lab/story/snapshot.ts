@@ -1,9 +1,8 @@
 /**
  * What a router is made of before shortcutd starts and after it has stopped: links, addresses, routes of all tables,
- * rules, nftables, the overlay's peers. Compared line by line, without what changes by itself.
+ * rules, nftables, WireGuard's peers. Compared line by line, without what changes by itself.
  */
 import type { Node } from "../node.js";
-import { OVERLAY } from "./triangle.js";
 
 const COMMANDS: readonly (readonly [string, readonly string[]])[] = [
   ["link", ["ip", "-br", "link"]],
@@ -13,7 +12,7 @@ const COMMANDS: readonly (readonly [string, readonly string[]])[] = [
   ["rule", ["ip", "-4", "rule"]],
   ["rule6", ["ip", "-6", "rule"]],
   ["nftables", ["nft", "-s", "list", "ruleset"]],
-  ["peers", ["wg", "show", OVERLAY, "allowed-ips"]],
+  ["peers", ["wg", "show", "all", "allowed-ips"]],
   ["sysctl", ["sh", "-c", "head -v /proc/sys/net/ipv4/conf/*/rp_filter"]],
 ];
 

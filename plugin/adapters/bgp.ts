@@ -3,14 +3,15 @@
  * moves bytes, keeps one timer, and hands on what the session reports. Socket errors become inputs of the session and
  * exceptions are reported, so nothing is thrown into the event loop.
  */
-import { connect, type Socket } from "node:net";
+import { Socket } from "node:net";
 import { performance } from "node:perf_hooks";
 import type { Agreement } from "../bgp/negotiation.js";
 import { type BgpProblem, describeProblem } from "../bgp/problem.js";
 import type { Route, RouteChange } from "../bgp/rib.js";
 import type { Session, SessionInput, SessionOutput } from "../bgp/session.js";
-import type { Address, Family, Prefix } from "../net/address.js";
+import { type Address, type Family, familyOf, type Prefix } from "../net/address.js";
 import { unreachable } from "../net/result.js";
+import { socketInVrf } from "./vrf.js";
 
 export type BgpState =
   | { readonly kind: "established"; readonly agreement: Agreement }
@@ -22,6 +23,8 @@ export interface BgpConnectionOptions {
   readonly localAddress: Address;
   readonly remoteAddress: Address;
   readonly remotePort: number;
+  /** The VRF in which it dials (SO_BINDTODEVICE); undefined: none. */
+  readonly vrf?: string | undefined;
   readonly onState?: (state: BgpState) => void;
   /** Changes of Adj-RIB-In, in order. `down` replaces the withdrawal of everything. */
   readonly onRoutes?: (changes: readonly RouteChange[]) => void;
@@ -183,8 +186,16 @@ export class BgpConnection {
   }
 
   private dial(): void {
-    const { localAddress, remoteAddress, remotePort } = this.options;
-    const socket = connect({ host: remoteAddress, port: remotePort, localAddress, noDelay: true });
+    const { localAddress, remoteAddress, remotePort, vrf } = this.options;
+    let socket: Socket;
+    try {
+      socket = vrf === undefined ? new Socket() : socketInVrf(vrf, familyOf(remoteAddress));
+    } catch (e) {
+      const problem = e instanceof Error ? e.message : String(e);
+      queueMicrotask(() => this.input({ kind: "closed", reason: problem }));
+      return;
+    }
+    socket.connect({ host: remoteAddress, port: remotePort, localAddress, noDelay: true });
     this.socket = socket;
     let reason = "closed by the daemon";
     const current = (): boolean => this.socket === socket;

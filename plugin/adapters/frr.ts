@@ -30,6 +30,8 @@ export interface FrrOptions {
   readonly offersSource?: Address;
   /** Our AS on the offers session, where it is not the daemon's (eBGP); checked only when given. */
   readonly offersAs?: number;
+  /** The VRF whose BGP instance and routes are asked for; the default one when undefined. */
+  readonly vrf?: string | undefined;
   /** Milliseconds for one command; 2000 unless given. */
   readonly timeoutMs?: number;
   /** How vtysh is called; `["vtysh"]` unless given. */
@@ -167,6 +169,8 @@ export function frrClient(options: FrrOptions): DaemonPort {
   const bgpd = new FrrDaemon("bgpd", options);
   const zebra = new FrrDaemon("zebra", options);
   let source = options.offersSource ?? address("127.0.0.2");
+  /** ` vrf NAME`, where a command takes it. */
+  const vrf = options.vrf === undefined ? "" : ` vrf ${options.vrf}`;
 
   /** Running configurations of the other daemons, for what they redistribute; one that does not answer redistributes nothing. */
   const others = async (): Promise<string[]> => {
@@ -183,20 +187,20 @@ export function frrClient(options: FrrOptions): DaemonPort {
   const explain = async (prefix: Prefix, alias: Address) => {
     const family = familyOf(prefix);
     const [ip, bgp] = family === 4 ? ["ip", "ipv4"] : ["ipv6", "ipv6"];
-    const paths = await bgpd.decoded(`show bgp ${bgp} unicast ${prefix} json`, decodeBgpRoute);
+    const paths = await bgpd.decoded(`show bgp${vrf} ${bgp} unicast ${prefix} json`, decodeBgpRoute);
     if (paths.some((p) => p.nextHop === alias)) {
-      const routes = await zebra.decoded(`show ${ip} route ${prefix} json`, (text) =>
+      const routes = await zebra.decoded(`show ${ip} route${vrf} ${prefix} json`, (text) =>
         decodeZebraRoutes(text, prefix),
       );
       return explainFrr({ kind: "received", alias, paths, routes });
     }
-    const neighbor = await bgpd.decoded(`show bgp neighbors ${source} json`, (text) =>
+    const neighbor = await bgpd.decoded(`show bgp${vrf} neighbors ${source} json`, (text) =>
       decodeNeighbor(text, source),
     );
     const filtered =
       neighbor?.state === "Established"
         ? await bgpd.decoded(
-            `show bgp ${bgp} unicast neighbors ${source} filtered-routes json`,
+            `show bgp${vrf} ${bgp} unicast neighbors ${source} filtered-routes json`,
             decodeFilteredRoutes,
           )
         : undefined;
@@ -223,7 +227,7 @@ export function frrClient(options: FrrOptions): DaemonPort {
         version: parseFrrVersion(version) ?? "unknown",
         findings: auditFrr(
           {
-            config: parseRunningConfig(running),
+            config: parseRunningConfig(running, options.vrf),
             elsewhere: elsewhere.flatMap((text) => parseRunningConfig(text).redistributions),
           },
           expect,
@@ -235,7 +239,7 @@ export function frrClient(options: FrrOptions): DaemonPort {
     hubSession: async (hubs) => {
       const neighbors = await Promise.all(
         hubs.map((hub) =>
-          bgpd.decoded(`show bgp neighbors ${hub} json`, (text) => decodeNeighbor(text, hub)),
+          bgpd.decoded(`show bgp${vrf} neighbors ${hub} json`, (text) => decodeNeighbor(text, hub)),
         ),
       );
       return summarySession(neighbors.flatMap((n) => (n === undefined ? [] : [n.state === "Established"])));

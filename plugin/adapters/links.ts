@@ -90,7 +90,7 @@ export async function removeLink(link: RawLink): Promise<void> {
 
 export async function configureLink(
   link: RawLink,
-  to: { readonly mtu?: number; readonly up?: boolean },
+  to: { readonly mtu?: number; readonly up?: boolean; readonly master?: number },
 ): Promise<void> {
   await netlinkRequest(NETLINK_ROUTE, setLink(link.ifindex, to), `netlink RTM_NEWLINK ${link.name}`);
 }

@@ -296,7 +296,14 @@ export function routeAdapter(options: RouteAdapterOptions = {}): RoutePort {
       }
     },
     async links(): Promise<readonly KernelLink[]> {
-      return (await listLinks()).map(({ ifindex, name, up, mtu }) => ({ ifindex, name, up, mtu }));
+      return (await listLinks()).map(({ ifindex, name, up, mtu, master, vrfTable }) => ({
+        ifindex,
+        name,
+        up,
+        mtu,
+        master,
+        vrfTable,
+      }));
     },
     async addresses(dev: string): Promise<readonly Prefix[]> {
       return hostPrefixes(await listAddresses(await requireLink(dev)));

@@ -24,6 +24,7 @@ export const bgpAdapter = (random: () => number): BgpPort => ({
       localAddress: spec.localAddress,
       remoteAddress: spec.remoteAddress,
       remotePort: spec.port,
+      vrf: spec.vrf,
       onState: (s) =>
         events.onState(
           s.kind === "established"

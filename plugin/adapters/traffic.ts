@@ -23,6 +23,7 @@ export interface TrafficSpec {
   readonly table: string;
   readonly overlay: string;
   readonly direct: string;
+  readonly inVrf?: boolean;
   readonly controlPort: number;
   readonly mask4: number;
   readonly mask6: number;
@@ -40,8 +41,10 @@ export function nftScript(spec: TrafficSpec): string {
   const set = (name: string, type: string): string =>
     `  set ${name} { type ${type}; size ${SET_SIZE}; flags dynamic,timeout; timeout ${spec.timeoutSeconds}s; counter; }`;
   const { table, overlay, direct, controlPort } = spec;
+  // where a packet is forwarded, it has arrived by the VRF; by which of its members is said by `sdif` (nft(8))
+  const arrived = spec.inVrf === true ? "meta sdifname" : "iifname";
   const forward = (suffix: "seen" | "passed"): string =>
-    `    iifname "${direct}" update @in_${suffix} { iif }\n    oifname "${direct}" update @out_${suffix} { oif }`;
+    `    ${arrived} "${direct}" update @in_${suffix} { iif }\n    oifname "${direct}" update @out_${suffix} { oif }`;
   return `add table inet ${table}
 delete table inet ${table}
 table inet ${table} {
@@ -60,7 +63,7 @@ ${FORWARD_SETS.map((name) => `  set ${name} { type iface_index; size 64; flags d
   }
   chain control {
     type filter hook forward priority -5; policy accept;
-    iifname != "${overlay}" oifname "${overlay}" udp dport ${controlPort} counter drop
+    ${arrived} != "${overlay}" oifname "${overlay}" udp dport ${controlPort} counter drop
   }
   chain before_filters {
     type filter hook forward priority -400; policy accept;

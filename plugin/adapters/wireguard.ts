@@ -142,6 +142,9 @@ export function wireguardAdapter(options: WireGuardAdapterOptions = {}): WireGua
       ["addr_gen_mode", ADDR_GEN_MODE_NONE],
     ] as const)
       if (readSysctl(6, name, key) !== undefined) writeSysctl(6, name, key, value);
+    // before it comes up: a change of the VRF takes IPv6 addresses and routes away
+    const master = spec.vrf === undefined ? 0 : (await requireLink(spec.vrf)).ifindex;
+    if ((link.master ?? 0) !== master) await configureLink(link, { master });
     if (link.mtu !== spec.mtu) await configureLink(link, { mtu: spec.mtu });
     if (!link.up) await configureLink(link, { up: true });
     const skipped = await setAddresses(link, spec.addresses);

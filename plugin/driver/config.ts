@@ -22,6 +22,10 @@ import { defaultParameters, type Parameters } from "../shortcut/parameters.js";
 export interface Config {
   readonly role: "spoke" | "hub";
   readonly overlay: string;
+  /** The VRF that the overlay interface, the LANs and the daemon's sessions are in; undefined: none. */
+  readonly vrf: { readonly name: string; readonly table: number } | undefined;
+  /** The kernel table by which the overlay's packets are routed: the VRF's, else the main one. */
+  readonly fibTable: number;
   /** Undefined: the overlay interface's first address. */
   readonly address: Address | undefined;
   readonly hubs: readonly Address[];
@@ -67,7 +71,9 @@ export interface DaemonConfig {
   readonly holdTime: number;
   /** BIRD's control socket, or the directory of FRR's vty sockets. */
   readonly socket: string;
-  /** Where aliases stand: BIRD's blackboard, or the main table for FRR. */
+  /** The VRF in which it is spoken to. */
+  readonly vrf: string | undefined;
+  /** Where aliases stand: BIRD's blackboard, or for FRR the table by which packets are routed. */
   readonly table: number;
 }
 
@@ -180,6 +186,7 @@ const bgpSchema = z.strictObject({
 const schema = z.strictObject({
   role: oneOf(["spoke", "hub"]),
   overlay: interfaceName,
+  vrf: z.strictObject({ name: interfaceName, table: whole(1, 4294967294) }).optional(),
   address: addressField.optional(),
   hubs: z.array(addressField, { error: "must be a list of the hubs' overlay addresses" }).optional(),
   daemon: oneOf(["bird", "frr"]).optional(),
@@ -358,6 +365,14 @@ function crossChecks(c: Parsed): { readonly path: string[]; readonly problem: st
       path: ["damping", c.damping?.reuse === undefined ? "suppress" : "reuse"],
       problem: "reuse must be below suppress",
     });
+  const blackboard = c.aliases?.table ?? BLACKBOARD_TABLE;
+  if (c.vrf !== undefined && RESERVED_TABLES.has(c.vrf.table))
+    out.push({ path: ["vrf", "table"], problem: "must be a table of the VRF's own: not 253, 254 or 255" });
+  if (c.daemon === "bird" && c.vrf?.table === blackboard)
+    out.push({
+      path: ["vrf", "table"],
+      problem: "must be another table than BIRD's blackboard (aliases.table)",
+    });
   if (c.direct?.interface !== undefined && c.direct.interface === c.overlay)
     out.push({ path: ["direct", "interface"], problem: "must be another interface than the overlay" });
   if ((c.control?.port ?? CONTROL_PORT) === (c.direct?.port ?? DIRECT_PORT))
@@ -378,9 +393,13 @@ const CONTROL_PORT = 4243;
 
 /** FRR knows the main table by this number (RT_TABLE_MAIN, linux/rtnetlink.h). */
 export const MAIN_TABLE = 254;
+const BLACKBOARD_TABLE = 4242;
+/** RT_TABLE_DEFAULT, RT_TABLE_MAIN, RT_TABLE_LOCAL */
+const RESERVED_TABLES: ReadonlySet<number> = new Set([253, MAIN_TABLE, 255]);
 
 function complete(c: Parsed): Config {
   const p = defaultParameters;
+  const fibTable = c.vrf?.table ?? MAIN_TABLE;
   const daemon: DaemonConfig | undefined =
     c.daemon === undefined || c.bgp === undefined
       ? undefined
@@ -395,13 +414,16 @@ function complete(c: Parsed): Config {
           port: c.bgp.port ?? 179,
           holdTime: c.bgp["hold-time"] ?? 9,
           socket: c["daemon-socket"] ?? (c.daemon === "bird" ? "/run/bird/bird.ctl" : "/run/frr"),
-          table: c.daemon === "bird" ? (c.aliases?.table ?? 4242) : MAIN_TABLE,
+          vrf: c.vrf?.name,
+          table: c.daemon === "bird" ? (c.aliases?.table ?? BLACKBOARD_TABLE) : fibTable,
         };
   const t = c.timers;
   const maxRoundTrip = c.direct?.["max-round-trip"];
   return {
     role: c.role,
     overlay: c.overlay,
+    vrf: c.vrf,
+    fibTable,
     address: c.address,
     hubs: c.hubs ?? [],
     daemon,

@@ -72,6 +72,7 @@ export class DaemonSessions {
       name,
       localAddress: name === "offers" ? d.offers : d.feed,
       remoteAddress: d.peer ?? this.self,
+      vrf: d.vrf,
       port: d.port,
       localAs: name === "offers" ? d.offersAs : d.as,
       remoteAs: d.as,

@@ -91,6 +91,7 @@ export class DirectInterface {
       listenPort: config.direct.port,
       mtu: ends.overlayMtu,
       addresses: [...own, linkLocal],
+      vrf: config.vrf?.name,
     });
     this.made = true;
     if (created) ports.log.info("direct interface created", { interface: this.name, backend });

@@ -8,7 +8,7 @@ import { err, unreachable } from "../net/result.js";
 import { Engine, type EngineConfig } from "../shortcut/engine.js";
 import type { Input, Output } from "../shortcut/events.js";
 import type { RouteEvent } from "../wire/netlink/fib.js";
-import { type Config, type DaemonConfig, MAIN_TABLE } from "./config.js";
+import type { Config, DaemonConfig } from "./config.js";
 import { DaemonSessions } from "./daemonsessions.js";
 import { type DirectEnds, DirectInterface, type DirectPorts } from "./directinterface.js";
 import { FibView } from "./fibview.js";
@@ -88,7 +88,7 @@ export class Driver {
     const journal = new Journal(clock, log);
     const input = (i: Input) => this.input(i);
     this.journal = journal;
-    this.fib = new FibView(config.overlay, config.direct.interface, MAIN_TABLE);
+    this.fib = new FibView(config.overlay, config.direct.interface, config.fibTable);
     this.schedule = new Schedule(clock, (place, e) => journal.problem(place, e.message));
     this.routeTasks = new TaskQueue((e) => journal.problem(e.place, e.message));
     this.direct = new DirectInterface(config, router, ports, journal, input);
@@ -104,7 +104,7 @@ export class Driver {
       schedule: this.schedule,
       tasks: this.routeTasks,
       fib: this.fib,
-      aliasTable: config.daemon?.table ?? MAIN_TABLE,
+      aliasTable: config.daemon?.table ?? config.fibTable,
       hasUnderneath: (prefix) => {
         const under = this.routing?.underneath(prefix);
         return under !== undefined && !("refusal" in under);
@@ -181,13 +181,14 @@ export class Driver {
       table: config.control.table,
       overlay: config.overlay,
       direct: config.direct.interface,
+      inVrf: config.vrf !== undefined,
       controlPort: config.control.port,
       mask4: config.trigger.mask4,
       mask6: config.trigger.mask6,
       timeoutSeconds: 60,
     });
     const tables =
-      config.daemon === undefined ? [MAIN_TABLE] : [...new Set([MAIN_TABLE, config.daemon.table])];
+      config.daemon === undefined ? [config.fibTable] : [...new Set([config.fibTable, config.daemon.table])];
     this.watch = await ports.routes.watch(
       tables,
       () => true,

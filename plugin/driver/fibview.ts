@@ -12,6 +12,8 @@ export const RTPROT_SHORTCUTD = 99;
 /** linux/rtnetlink.h */
 export const RTPROT_BIRD = 12;
 const RTPROT_KERNEL = 2;
+/** A VRF's table also has what is in the local table otherwise: the router's own addresses. */
+const NO_DESTINATIONS: ReadonlySet<KernelRoute["type"]> = new Set(["local", "broadcast", "other"]);
 
 const sameSlot = (a: KernelRoute, b: KernelRoute): boolean =>
   a.metric === b.metric && a.protocol === b.protocol;
@@ -22,7 +24,8 @@ export class FibView {
   constructor(
     readonly overlay: string,
     readonly direct: string,
-    private readonly main: number,
+    /** The table by which packets are routed: the main one, or a VRF's. */
+    readonly main: number,
   ) {}
 
   private table(id: number): PrefixMap<readonly KernelRoute[]> {
@@ -53,6 +56,7 @@ export class FibView {
   }
 
   private put(route: KernelRoute): void {
+    if (NO_DESTINATIONS.has(route.type)) return;
     const t = this.table(route.table);
     const others = (t.get(route.prefix) ?? []).filter((r) => r.metric !== route.metric);
     t.set(
@@ -86,7 +90,7 @@ export class FibView {
     return this.routes(this.main, prefix).find((r) => r.protocol !== RTPROT_SHORTCUTD);
   }
 
-  /** The main table's longest match. Rules and other tables are not considered. */
+  /** That table's longest match. Rules and other tables are not considered. */
   lookup(of: Address | Prefix): KernelRoute | undefined {
     return this.table(this.main).longestMatch(of)?.value[0];
   }

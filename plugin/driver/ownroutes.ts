@@ -9,7 +9,6 @@
  * All have our protocol number, so that what a crash left is found and nothing else is touched.
  */
 import { type Address, hostPrefix, type Prefix } from "../net/address.js";
-import { MAIN_TABLE } from "./config.js";
 import { FibView, RTPROT_SHORTCUTD } from "./fibview.js";
 import type { Clock, KernelRoute, RoutePort } from "./ports.js";
 import { reconcileRoutes, type WantedRoute } from "./reconcile.js";
@@ -62,6 +61,10 @@ export class OwnRoutes {
 
   constructor(private readonly host: OwnRoutesHost) {}
 
+  private get main(): number {
+    return this.host.fib.main;
+  }
+
   private put(r: WantedRoute): Promise<void> {
     return this.host.routes.replace({ ...r, protocol: RTPROT_SHORTCUTD });
   }
@@ -75,8 +78,8 @@ export class OwnRoutes {
   }
 
   /** The main table read afresh: what is watched may be behind, or not yet begun. */
-  private async readFib(tables: Iterable<number> = [MAIN_TABLE]): Promise<FibView> {
-    const view = new FibView(this.host.fib.overlay, this.host.fib.direct, MAIN_TABLE);
+  private async readFib(tables: Iterable<number> = [this.main]): Promise<FibView> {
+    const view = new FibView(this.host.fib.overlay, this.host.fib.direct, this.main);
     view.apply({ kind: "snapshot", routes: await this.dump(tables), links: [] });
     return view;
   }
@@ -112,7 +115,7 @@ export class OwnRoutes {
   }
 
   private overrideOf(prefix: Prefix): WantedRoute {
-    return { table: MAIN_TABLE, prefix, dev: this.host.fib.overlay, metric: OVERRIDE_METRIC };
+    return { table: this.main, prefix, dev: this.host.fib.overlay, metric: OVERRIDE_METRIC };
   }
 
   /** What a machine wants. */
@@ -187,7 +190,7 @@ export class OwnRoutes {
       return;
     }
     const { fib, tasks, schedule } = this.host;
-    const route: WantedRoute = { table: MAIN_TABLE, prefix, dev: fib.overlay, metric: NET_METRIC };
+    const route: WantedRoute = { table: this.main, prefix, dev: fib.overlay, metric: NET_METRIC };
     this.nets.set(prefix, { route, until });
     tasks.add("net", () => this.put(route));
     schedule.later(ms, () => this.releaseNet(prefix));
@@ -216,7 +219,7 @@ export class OwnRoutes {
 
   /** Declared against actual: what somebody removed comes back, what nobody wants goes. */
   async reconcile(report: (text: string) => void): Promise<void> {
-    const inMain = this.overrides.size + this.nets.size > 0 ? [MAIN_TABLE] : [];
+    const inMain = this.overrides.size + this.nets.size > 0 ? [this.main] : [];
     const found = await this.dump([this.host.aliasTable, ...inMain]);
     const wanted = [...this.aliases.values(), ...this.overrides.values(), ...this.netRoutes()];
     for (const s of reconcileRoutes(wanted, found)) {
@@ -235,14 +238,14 @@ export class OwnRoutes {
    */
   async clearLeftovers(points: boolean): Promise<number> {
     const { aliasTable, fib } = this.host;
-    const tables = [MAIN_TABLE, aliasTable];
+    const tables = [this.main, aliasTable];
     const leftovers = reconcileRoutes([], await this.dump(tables));
     for (const s of leftovers)
       if (s.dev === fib.direct && s.metric === ALIAS_METRIC) await this.put({ ...s, dev: fib.overlay });
     if (points) await this.awaitFibFree(tables);
     const view = await this.readFib();
     for (const s of leftovers) {
-      if (s.table === MAIN_TABLE && s.metric === OVERRIDE_METRIC && this.overrideNeeded(view, s.prefix))
+      if (s.table === this.main && s.metric === OVERRIDE_METRIC && this.overrideNeeded(view, s.prefix))
         this.overrides.set(s.prefix, this.overrideOf(s.prefix));
       else await this.take(s);
     }

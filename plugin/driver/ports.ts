@@ -85,6 +85,8 @@ export interface InterfaceSpec {
   readonly mtu: number;
   /** Host prefixes. No connected route is made, but a link-local address becomes a /64 with its route. */
   readonly addresses: readonly Prefix[];
+  /** The VRF that it is a member of, if any; its UDP socket is not. */
+  readonly vrf?: string | undefined;
 }
 
 export interface WireGuardPort {
@@ -124,6 +126,8 @@ export interface TrafficPort {
     table: string;
     overlay: string;
     direct: string;
+    /** Both are members of a VRF. */
+    inVrf?: boolean;
     controlPort: number;
     mask4: number;
     mask6: number;
@@ -260,6 +264,8 @@ export interface DaemonExpectation {
   readonly offersSource: Address;
   readonly feedSource: Address;
   readonly localAs: number;
+  /** The VRF that its sessions are in, if any. */
+  readonly vrf?: string | undefined;
 }
 
 // ---------------------------------------------------------------------------------------------- time, host, BGP
@@ -304,6 +310,8 @@ export interface BgpPort {
       readonly name: string;
       readonly localAddress: Address;
       readonly remoteAddress: Address;
+      /** The VRF in which it dials; undefined: none. */
+      readonly vrf: string | undefined;
       readonly port: number;
       readonly localAs: number;
       readonly remoteAs: number;

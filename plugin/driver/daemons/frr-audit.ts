@@ -46,8 +46,8 @@ export function auditFrr(
     return [
       {
         severity: "error",
-        problem: "bgpd has no BGP instance in the default VRF",
-        remedy: `\`router bgp ${expect.localAs}\` in your own configuration, then ${load}`,
+        problem: `bgpd has no BGP instance in ${expect.vrf === undefined ? "the default VRF" : `VRF ${expect.vrf}`}`,
+        remedy: `\`router bgp ${expect.localAs}${expect.vrf === undefined ? "" : ` vrf ${expect.vrf}`}\` in your own configuration, then ${load}`,
       },
     ];
   const audit = new Audit(facts, bgp, expect, offersAs);

@@ -45,7 +45,7 @@ export interface BgpInstance {
 }
 
 export interface RunningConfig {
-  /** Of the default VRF. */
+  /** Of the VRF that was asked for, or of the default one. */
   readonly bgp: BgpInstance | undefined;
   readonly redistributions: readonly Redistribution[];
   readonly routeMaps: ReadonlyMap<string, readonly RouteMapEntry[]>;
@@ -84,11 +84,13 @@ class Reader {
   readonly routeMaps = new Map<string, OpenEntry[]>();
   readonly prefixLists: Record<Family, Map<string, string[]>> = { 4: new Map(), 6: new Map() };
   private router: string | undefined;
-  private inDefaultBgp = false;
+  private inBgp = false;
   private family: Family | undefined;
   private otherFamily = false;
   private familyName = "";
   private entry: OpenEntry | undefined;
+
+  constructor(private readonly vrf: string | undefined) {}
 
   line(raw: string): void {
     const text = raw.trim();
@@ -101,13 +103,14 @@ class Reader {
   private top(text: string): void {
     this.router = undefined;
     this.entry = undefined;
-    this.inDefaultBgp = false;
+    this.inBgp = false;
     this.leaveFamily();
     const bgp = /^router bgp (\d+)( vrf (\S+)| view \S+)?/.exec(text);
     if (text.startsWith("router ")) this.router = text;
-    if (bgp !== null && (bgp[2] === undefined || bgp[3] === "default")) {
+    const isView = bgp?.[2] !== undefined && bgp[3] === undefined;
+    if (bgp !== null && !isView && (bgp[3] ?? "default") === (this.vrf ?? "default")) {
       this.as = Number(bgp[1]);
-      this.inDefaultBgp = true;
+      this.inBgp = true;
     }
     if (text === "bgp graceful-restart") this.gracefulRestart = true;
     const map = /^route-map (\S+) (permit|deny) (\d+)$/.exec(text);
@@ -163,7 +166,7 @@ class Reader {
         source: redistribute[1] ?? "",
         routeMap: redistribute[2],
       });
-    if (this.inDefaultBgp && !this.otherFamily) this.bgpLine(text);
+    if (this.inBgp && !this.otherFamily) this.bgpLine(text);
   }
 
   private bgpLine(text: string): void {
@@ -231,9 +234,9 @@ class Reader {
   }
 }
 
-/** Takes the text of `show running-config` of one daemon or of vtysh. */
-export function parseRunningConfig(text: string): RunningConfig {
-  const reader = new Reader();
+/** Takes the text of `show running-config` of one daemon or of vtysh. `vrf`: whose BGP instance; the default VRF's when undefined. */
+export function parseRunningConfig(text: string, vrf?: string): RunningConfig {
+  const reader = new Reader(vrf);
   for (const line of text.split(/\r?\n/)) reader.line(line);
   return reader.done();
 }

@@ -31,6 +31,10 @@ export interface KernelLink {
   readonly name: string;
   readonly up: boolean;
   readonly mtu: number;
+  /** Index of the VRF or bridge that it is a member of. */
+  readonly master?: number | undefined;
+  /** The table of a VRF. */
+  readonly vrfTable?: number | undefined;
 }
 
 export type RouteEvent =

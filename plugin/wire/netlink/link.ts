@@ -18,8 +18,12 @@ export const RTM_GETADDR = 22;
 
 const IFLA_IFNAME = 3;
 const IFLA_MTU = 4;
+const IFLA_MASTER = 10;
 const IFLA_LINKINFO = 18;
 const IFLA_INFO_KIND = 1;
+const IFLA_INFO_DATA = 2;
+/** linux/if_link.h, IFLA_VRF_* */
+const IFLA_VRF_TABLE = 1;
 const IFA_ADDRESS = 1;
 const IFA_LOCAL = 2;
 const IFA_FLAGS = 8;
@@ -43,6 +47,10 @@ export interface RawLink {
   readonly mtu: number;
   /** IFLA_INFO_KIND: `wireguard`, `veth`, `tun`; undefined for hardware. */
   readonly kind: string | undefined;
+  /** IFLA_MASTER: the interface index of the VRF or bridge that it is a member of. */
+  readonly master: number | undefined;
+  /** IFLA_VRF_TABLE, of a VRF. */
+  readonly vrfTable: number | undefined;
 }
 
 /** The payload of RTM_NEWLINK or RTM_DELLINK. A message of another family (a bridge port) yields `undefined`. */
@@ -61,13 +69,18 @@ export function decodeLink(payload: Uint8Array): Decoded<RawLink | undefined> {
   const flags = v.getUint32(8, HOST_LITTLE_ENDIAN);
   const info = a.nested(IFLA_LINKINFO);
   if (info !== undefined && !info.ok) return info;
+  const kind = info?.value.string(IFLA_INFO_KIND);
+  const data = kind === "vrf" ? info?.value.nested(IFLA_INFO_DATA) : undefined;
+  if (data !== undefined && !data.ok) return data;
   return ok({
     ifindex,
     name,
     up: (flags & IFF_UP) !== 0,
     carrier: (flags & (IFF_RUNNING | IFF_LOWER_UP)) !== 0,
     mtu: a.u32(IFLA_MTU) ?? 0,
-    kind: info?.value.string(IFLA_INFO_KIND),
+    kind,
+    master: a.u32(IFLA_MASTER),
+    vrfTable: data?.value.u32(IFLA_VRF_TABLE),
   });
 }
 
@@ -145,13 +158,14 @@ export const deleteLink = (ifindex: number): NetlinkRequest => ({
   payload: ifinfomsg(ifindex, 0, 0).finish(),
 });
 
-/** RTM_NEWLINK on an existing interface: MTU in bytes and IFF_UP. */
+/** RTM_NEWLINK on an existing interface: MTU in bytes, IFF_UP, and the index of its master (0: none). */
 export const setLink = (
   ifindex: number,
-  to: { readonly mtu?: number; readonly up?: boolean },
+  to: { readonly mtu?: number; readonly up?: boolean; readonly master?: number },
 ): NetlinkRequest => {
   const w = ifinfomsg(ifindex, to.up === true ? IFF_UP : 0, to.up === undefined ? 0 : IFF_UP);
   if (to.mtu !== undefined) w.u32(IFLA_MTU, to.mtu);
+  if (to.master !== undefined) w.u32(IFLA_MASTER, to.master);
   return { type: RTM_NEWLINK, flags: 0, payload: w.finish() };
 };
 

@@ -19,6 +19,8 @@ describe("the configuration of a spoke", () => {
     expect(good(text())).toEqual({
       role: "spoke",
       overlay: "wg0",
+      vrf: undefined,
+      fibTable: 254,
       address: undefined,
       hubs: ["10.255.0.1"],
       daemon: {
@@ -32,6 +34,7 @@ describe("the configuration of a spoke", () => {
         port: 179,
         holdTime: 9,
         socket: "/run/bird/bird.ctl",
+        vrf: undefined,
         table: 4242,
       },
       direct: {
@@ -164,7 +167,7 @@ describe("a hub's configuration", () => {
 
 describe("errors name line, column, key and what is allowed", () => {
   it.each([
-    ["direkt: 1", "6:1: direkt: unknown key; allowed here: role, overlay, address, hubs,"],
+    ["direkt: 1", "6:1: direkt: unknown key; allowed here: role, overlay, vrf, address, hubs,"],
     [
       "trigger:\n  rates: 1",
       "7:3: trigger.rates: unknown key; allowed here: rate, for, interval, hysteresis, mask4, mask6",
