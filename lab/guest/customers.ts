@@ -71,8 +71,8 @@ export const configFile = (c: Customer, router: Router, more: readonly string[])
 /** The VRF, the LAN's interface in it, and the overlay, still without peers; `key` is the path of its private key. */
 export const interfaces = (c: Customer, router: Router, key: string): string[] => [
   `ip link add ${c.name} type vrf table ${c.table}`,
-  // the loopback address inside the VRF: where the daemon and shortcutd meet
-  `ip address add 127.0.0.1/8 dev ${c.name}`,
+  // inside the VRF: where the daemon and shortcutd meet. Outside `lo` a /8 would make only the one address local.
+  ...["127.0.0.1", "127.0.0.2", "127.0.0.3"].map((a) => `ip address add ${a}/32 dev ${c.name}`),
   `ip link set ${c.name} up`,
   // what the VRF has no route for must not be looked up in the main table
   `ip route add unreachable default metric 4278198272 table ${c.table}`,

@@ -205,8 +205,12 @@ export class BgpConnection {
     socket.on("data", (bytes) => {
       if (current()) this.input({ kind: "bytes", bytes });
     });
-    socket.on("error", (error) => {
-      reason = `${error.message} (from ${localAddress})`;
+    socket.on("error", (error: Error & { code?: string }) => {
+      const remedy =
+        vrf !== undefined && error.code === "EADDRNOTAVAIL"
+          ? `: \`ip address add ${localAddress}/32 dev ${vrf}\``
+          : "";
+      reason = `${error.message} (from ${localAddress})${remedy}`;
     });
     socket.on("close", () => {
       this.closing.delete(socket);
