@@ -111,6 +111,8 @@ const flow = (c: Customer): Ping => {
 };
 
 async function bringUp(router: Router): Promise<void> {
+  // once per router, as the kernel's vrf.rst has it: the VRFs' tables before the local one, which has 127.0.0.0/8
+  await sh(router, "ip rule add pref 32765 table local && ip rule delete pref 0");
   for (const c of CUSTOMERS) {
     const key = `/run/lab-keys/${id(router, c)}`;
     await sh(
