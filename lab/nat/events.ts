@@ -125,7 +125,9 @@ const distance: Event = async (site, say) => {
   const delay = site.lab
     .node("inet")
     .spawn([process.execPath, "/run/lab/dist/lab/nat/delay.js", String(DISTANCE), "eth1", "eth2", "eth3"], {
-      onLine: (line) => void (ready ||= line === "ready"),
+      onLine: (line) => {
+        if (line === "ready") ready = true;
+      },
     });
   let ready = false;
   await until("the delay is there", 10_000, () => ready);
