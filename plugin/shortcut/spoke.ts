@@ -3,23 +3,24 @@
  * remembered, also when the answer is no; everything here is derived again from the trigger at the next reading, so
  * nothing needs a queue.
  */
-import { type Address, contains, type Endpoint, hostPrefix, overlaps, type Prefix } from "../net/address.js";
+import { type Address, type Endpoint, hostPrefix, overlaps, type Prefix } from "../net/address.js";
 import type { PublicKey } from "../net/key.js";
 import { PrefixMap } from "../net/lpm.js";
 import type { Candidate, Id64, ReplyBody, RequestBody } from "../wire/control/message.js";
 import type { Ping } from "../wire/ping.js";
 import { HubAbsence, type Presence } from "./absence.js";
 import { type InterfaceAddress, onLink, ownCandidates } from "./candidates.js";
-import type { Correspondent, Outcome } from "./control.js";
+import type { Correspondent } from "./control.js";
 import { FlapDamping } from "./damping.js";
 import { Deadlines } from "./deadlines.js";
-import { generationOf } from "./digest.js";
 import type { Input, PeerStatus, RouteState, ShortcutStatus } from "./events.js";
 import { Hops, MOST_HOPS } from "./hops.js";
 import { type HubEndpoint, HubLink, type HubLinkHost, type HubStatus } from "./hublink.js";
 import { type Attested, type Host, type Setbacks, Shortcut } from "./machine.js";
 import { describeMapping, judgeMapping, type NatVerdict, NO_VERDICT } from "./mapping.js";
+import { OwnPrefixes } from "./ownprefixes.js";
 import type { StreamEvent } from "./probe-stream.js";
+import { Resolutions } from "./resolution.js";
 import { type DestinationRate, Trigger, type TriggerParameters } from "./trigger.js";
 
 export interface SpokeConfig {
@@ -62,17 +63,9 @@ interface Unresolved {
   readonly failures: number;
 }
 
-/** `unanswered`: the hub has not said no, it has said nothing that holds. */
-interface Refusal {
-  readonly refusal: string;
-  readonly unanswered?: boolean;
-}
-
 /** An attestation that could not be renewed is asked for again after this. */
 const RENEWAL_PAUSE = 5_000;
 const RESOLUTIONS_IN_FLIGHT = 32;
-/** Whether this router still routes its own prefixes is looked up this often. */
-const OWN_ROUTES_AGE = 100;
 /** A shortcut younger than this is not evicted, nor by a destination with less than so many times its rate: or they would take turns. */
 const EVICTION_AGE = 10_000;
 const EVICTION_RATIO = 2;
@@ -90,7 +83,7 @@ export class Spoke {
   private readonly deadlines = new Deadlines<Address>();
   /** Machines whose deadlines may have changed since they were reckoned. */
   private touched: Set<Address> | "all" = "all";
-  private readonly owners = new Map<Address, Attested & { readonly expires: number }>();
+  private readonly resolutions: Resolutions;
   private readonly resolving = new Set<Prefix>();
   private readonly unresolved = new Map<Prefix, Unresolved>();
   /** Of machines that have gone: forgiven with time. */
@@ -110,11 +103,7 @@ export class Spoke {
   /** Owners whose attestation ran out while a machine lives by it: asked for again, since when and when next. */
   private readonly renewals = new Map<Address, number>();
   private readonly absence: HubAbsence;
-  /** Generation of this router's own prefixes as last believed, and the prefixes, once the hub has told them. */
-  private generation: Id64 | undefined;
-  private own: Attested | undefined;
-  private ownAskedAt = Number.NEGATIVE_INFINITY;
-  private routesOwn = { at: Number.NEGATIVE_INFINITY, yes: false };
+  private readonly own: OwnPrefixes;
 
   constructor(
     private readonly host: SpokeHost,
@@ -129,6 +118,25 @@ export class Spoke {
       },
       inspect: () => host.emit({ kind: "inspect-hubs", hubs: config.hubs }),
       changed: (t, presence) => this.hubPresence(t, presence),
+    });
+    this.resolutions = new Resolutions({
+      hub: () =>
+        this.hub()?.address ?? {
+          refusal: this.links[0]?.problem ?? "no hub is configured",
+          unanswered: true,
+        },
+      request: (t, to, body, done) => host.request(t, to, body, done),
+    });
+    this.own = new OwnPrefixes({
+      told: () =>
+        this.links.find((l) => l.registered !== undefined || l.generation !== undefined)?.generation,
+      unsettled: (t) => this.absence.unsettled(t),
+      ask: (t, done) => {
+        this.resolutions.expire(t, host.self.address);
+        this.resolutions.ofOwner(t, host.self.address, done);
+      },
+      routesItself: (p) => host.routing.routesItself(p),
+      changed: (prefixes) => host.emit({ kind: "own-prefixes", prefixes }),
     });
     const events = {
       heard: (t: number) => this.absence.heard(t),
@@ -154,8 +162,8 @@ export class Spoke {
       cancel: (id) => this.host.cancel(id),
       nextEpoch: () => this.host.nextEpoch(),
       candidates: () => this.candidates(),
-      selfGeneration: (now) => this.selfGeneration(now),
-      routesOwn: (now) => this.routesOwnPrefixes(now),
+      selfGeneration: (now) => this.own.generation(now),
+      routesOwn: (now) => this.own.routes(now),
       suspectHub: (now) => this.absence.suspect(now),
       get openTtl() {
         return spoke.hops.openTtl;
@@ -174,7 +182,7 @@ export class Spoke {
       },
       sendPing: (theirs, ping, target) => host.sendPing(theirs, ping, target),
       randomId: () => host.randomId(),
-      resolveOwner: (now, owner, done) => this.resolveOwner(now, owner, done),
+      resolveOwner: (now, owner, done) => this.resolutions.ofOwner(now, owner, done),
       isHot: (prefixes) => this.isHot(prefixes),
       offeredFor: (prefix) => {
         for (const m of this.machines.values()) if (m.offersPrefix(prefix)) return m.owner;
@@ -190,7 +198,7 @@ export class Spoke {
     const reflexive = this.links.flatMap((l) => (l.reflexive === undefined ? [] : [l.reflexive]));
     // without pings the first candidate is taken unseen: only what a hub or the operator has seen to work
     const addresses = this.host.pingsUsable ? this.addresses : [];
-    const own = this.own?.prefixes ?? [];
+    const own = this.own.prefixes;
     return ownCandidates({
       configured,
       addresses,
@@ -272,55 +280,6 @@ export class Spoke {
 
   // ------------------------------------------------------------------------------------------ resolution
 
-  private resolveOwner(
-    now: number,
-    owner: Address,
-    done: (now: number, r: Attested | Refusal) => void,
-  ): void {
-    const known = this.owners.get(owner);
-    if (known !== undefined && known.expires > now) done(now, known);
-    else
-      this.resolve(
-        now,
-        (page) => ({ kind: "resolve-owner", owner, page }),
-        (t, r) => done(t, r),
-      );
-  }
-
-  private resolve(
-    now: number,
-    ask: (page: number) => RequestBody,
-    done: (now: number, r: (Attested & { readonly owner: Address }) | Refusal) => void,
-  ): void {
-    const hub = this.hub();
-    if (hub === undefined) {
-      done(now, { refusal: this.links[0]?.problem ?? "no hub is configured", unanswered: true });
-      return;
-    }
-    const collected: Prefix[] = [];
-    const collect = (t: number, page: number, o: Outcome): void => {
-      if (o.kind === "timeout")
-        done(t, { refusal: `hub ${hub.address} did not answer the resolution`, unanswered: true });
-      else if (o.body.kind === "refused") done(t, { refusal: `hub: ${o.body.reason}` });
-      else if (o.body.kind !== "resolved") done(t, { refusal: `hub answered ${o.body.kind}` });
-      else {
-        collected.push(...o.body.prefixes);
-        if (page + 1 < o.body.pages && page < 64) next(t, page + 1);
-        else if (generationOf(collected) !== o.body.generation)
-          done(t, { refusal: "the hub's routes changed while they were asked for", unanswered: true });
-        else {
-          const attested = { prefixes: collected, generation: o.body.generation, owner: o.body.owner };
-          this.owners.set(o.body.owner, { ...attested, expires: t + o.body.lifetime * 1000 });
-          done(t, attested);
-        }
-      }
-    };
-    const next = (t: number, page: number): void => {
-      this.host.request(t, hub.address, ask(page), (u, o) => collect(u, page, o));
-    };
-    next(now, 0);
-  }
-
   private hubPresence(now: number, presence: Presence): void {
     if (presence === "returned") for (const l of this.links) l.hasten(now);
     for (const m of [...this.machines.values()]) m.hubPresence(now, presence);
@@ -329,13 +288,13 @@ export class Spoke {
 
   private hubRestarted(now: number): void {
     this.absence.restarted(now);
-    for (const [owner, a] of this.owners) this.owners.set(owner, { ...a, expires: now });
+    this.resolutions.expire(now, "all");
   }
 
   /** When a machine's attestation has run out; undefined for one that lives by none. */
   private renewalAt(owner: Address, m: Shortcut): number | undefined {
     if (m.resting) return undefined;
-    return this.renewals.get(owner) ?? this.owners.get(owner)?.expires;
+    return this.renewals.get(owner) ?? this.resolutions.expiresAt(owner);
   }
 
   /** No shortcut outlives what the hub attests: an attestation that ran out is asked for again, and a changed one ends it. */
@@ -348,64 +307,22 @@ export class Spoke {
   }
 
   private reattest(now: number, owner: Address, machine: Shortcut): void {
-    const before = this.owners.get(owner);
+    const before = this.resolutions.known(owner);
     this.renewals.set(owner, Number.POSITIVE_INFINITY);
-    this.resolveOwner(now, owner, (t, r) => {
+    this.resolutions.ofOwner(now, owner, (t, r) => {
       if (this.machines.get(owner) !== machine) return;
       // a hub that is away, or has not been back for long, knows the half of it
       const same = !("refusal" in r) && machine.livesBy(r.generation);
       if (("refusal" in r && r.unanswered === true) || (!same && this.absence.unsettled(t))) {
-        if (before !== undefined) this.owners.set(owner, { ...before, expires: now });
+        this.resolutions.restore(now, owner, before);
         this.renewals.set(owner, t + RENEWAL_PAUSE);
         return;
       }
       this.renewals.delete(owner);
-      if ("refusal" in r) this.owners.delete(owner);
+      if ("refusal" in r) this.resolutions.forget(owner);
       machine.reattested(t, r);
       this.sweep(t);
     });
-  }
-
-  // ------------------------------------------------------------------------------------------ what the hub attests for this router
-
-  private selfGeneration(now: number): Id64 | undefined {
-    const told = this.links.find((l) => l.registered !== undefined || l.generation !== undefined)?.generation;
-    if (told !== undefined && (this.generation === undefined || !this.absence.unsettled(now)))
-      this.generation = told;
-    return this.generation;
-  }
-
-  /** Learns from the hub which prefixes are this router's own. */
-  private learnOwn(now: number): void {
-    const generation = this.selfGeneration(now);
-    if (generation === undefined || this.own?.generation === generation) return;
-    if (now - this.ownAskedAt < RENEWAL_PAUSE || this.hub() === undefined) return;
-    this.ownAskedAt = now;
-    this.resolve(
-      now,
-      (page) => ({ kind: "resolve-owner", owner: this.host.self.address, page }),
-      (_, r) => {
-        if ("refusal" in r) return;
-        this.own = r;
-        this.host.emit({ kind: "own-prefixes", prefixes: r.prefixes });
-      },
-    );
-  }
-
-  private routesOwnPrefixes(now: number): boolean {
-    const { own } = this;
-    if (own === undefined || own.generation !== this.selfGeneration(now)) return false;
-    if (now - this.routesOwn.at >= OWN_ROUTES_AGE) {
-      const yes = own.prefixes.every((p) => this.host.routing.routesItself(p));
-      this.routesOwn = { at: now, yes };
-    }
-    return this.routesOwn.yes;
-  }
-
-  private ownerOf(now: number, destination: Prefix): (Attested & { readonly owner: Address }) | undefined {
-    for (const [owner, a] of this.owners)
-      if (a.expires > now && a.prefixes.some((p) => contains(p, destination))) return { owner, ...a };
-    return undefined;
   }
 
   /** Every hot destination without a machine gets one, or a reason. */
@@ -413,7 +330,7 @@ export class Spoke {
     if (this.stopping || !this.sessionUp || !this.usable.usable) return;
     const hot = [...this.trigger.rates()].filter((r) => r.hot);
     for (const r of hot.sort((x, y) => y.bitsPerSecond - x.bitsPerSecond)) {
-      const known = this.ownerOf(now, r.destination);
+      const known = this.resolutions.ownerOf(now, r.destination);
       if (known !== undefined) this.start(now, known.owner, known, r);
       else this.lookUp(now, r);
     }
@@ -427,22 +344,18 @@ export class Spoke {
     for (const m of this.machines.values())
       if (m.prefixes.some((p) => overlaps(p, destination)) && !m.resting) return;
     this.resolving.add(destination);
-    this.resolve(
-      now,
-      (page) => ({ kind: "resolve", destination, page }),
-      (t, result) => {
-        this.resolving.delete(destination);
-        if ("refusal" in result) {
-          const failures = (before?.failures ?? 0) + 1;
-          const pause = Math.min(this.host.parameters.backoffMax, 5_000 * 2 ** Math.min(failures - 1, 6));
-          this.unresolved.set(destination, { reason: result.refusal, retryAt: t + pause, failures });
-          return;
-        }
-        this.unresolved.delete(destination);
-        if (this.stopping) return;
-        this.start(t, result.owner, result, r, t - now);
-      },
-    );
+    this.resolutions.ofDestination(now, destination, (t, result) => {
+      this.resolving.delete(destination);
+      if ("refusal" in result) {
+        const failures = (before?.failures ?? 0) + 1;
+        const pause = Math.min(this.host.parameters.backoffMax, 5_000 * 2 ** Math.min(failures - 1, 6));
+        this.unresolved.set(destination, { reason: result.refusal, retryAt: t + pause, failures });
+        return;
+      }
+      this.unresolved.delete(destination);
+      if (this.stopping) return;
+      this.start(t, result.owner, result, r, t - now);
+    });
   }
 
   private start(now: number, owner: Address, attested: Attested, r: DestinationRate, ago = 0): void {
@@ -523,7 +436,7 @@ export class Spoke {
         this.trigger.read(now, input.samples);
         for (const d of this.unresolved.keys()) if (!this.trigger.isHot(d)) this.unresolved.delete(d);
         this.pursue(now);
-        this.learnOwn(now);
+        this.own.learn(now);
         break;
       case "probe":
         this.probe(now, input.owner, input.event);
@@ -581,8 +494,7 @@ export class Spoke {
       case "purge":
         for (const [owner, m] of [...this.machines])
           if (input.owner === "all" || input.owner === owner) m.stop(now, "purged by the operator");
-        if (input.owner === "all") this.owners.clear();
-        else this.owners.delete(input.owner);
+        this.resolutions.forget(input.owner);
         break;
       case "stop":
         this.stopping = true;
@@ -670,8 +582,7 @@ export class Spoke {
     if (!this.links.some((l) => l.registered?.publicKey === from.publicKey && l.address === from.address))
       return { kind: "refused", code: "not-permitted", reason: "only a hub purges" };
     const machine = this.machines.get(owner);
-    const known = this.owners.get(owner);
-    if (known !== undefined) this.owners.set(owner, { ...known, expires: now });
+    this.resolutions.expire(now, owner);
     if (machine !== undefined && !machine.resting) this.reattest(now, owner, machine);
     return { kind: "ack" };
   }
@@ -746,7 +657,7 @@ export class Spoke {
 
   destinations(now: number): DestinationStatus[] {
     return [...this.trigger.rates()].map((rate) => {
-      const owner = this.ownerOf(now, rate.destination)?.owner;
+      const owner = this.resolutions.ownerOf(now, rate.destination)?.owner;
       return { rate, owner, reason: this.reasonFor(now, rate) };
     });
   }
@@ -768,7 +679,7 @@ export class Spoke {
 
   /** The machine whose owner has this destination, for `explain`. */
   shortcutFor(now: number, destination: Prefix): ShortcutStatus | undefined {
-    const owner = this.ownerOf(now, destination)?.owner;
+    const owner = this.resolutions.ownerOf(now, destination)?.owner;
     for (const m of this.machines.values()) {
       if (m.owner === owner) return m.status();
       if (m.prefixes.some((p) => overlaps(p, destination)) || hostPrefix(m.owner) === destination)
