@@ -1,6 +1,10 @@
 import { defineConfig } from "vitest/config";
 
-/** Two projects: `unit` needs no privileges; `kernel` wants root and makes its own namespaces. */
+/** Tests that count packets or measure time: each wants the machine for itself. */
+const LABS = ["scenario-*", "main-job", "shown", "nat", "lab-*"].map((name) => `test/kernel/${name}.test.ts`);
+const rooted = { testTimeout: 120_000, hookTimeout: 60_000, pool: "forks" } as const;
+
+/** `unit` needs no privileges; `kernel` and `lab` want root and make their own namespaces. */
 export default defineConfig({
   test: {
     projects: [
@@ -9,12 +13,12 @@ export default defineConfig({
         test: {
           name: "kernel",
           include: ["test/kernel/**/*.test.ts"],
-          testTimeout: 120_000,
-          hookTimeout: 60_000,
-          pool: "forks",
-          fileParallelism: false,
+          exclude: LABS,
+          maxWorkers: 2,
+          ...rooted,
         },
       },
+      { test: { name: "lab", include: LABS, fileParallelism: false, ...rooted } },
     ],
   },
 });
