@@ -42,17 +42,21 @@ const reboot: Event = async (site, say) => {
   say(`direct by ${first.endpoint} (${first.candidate})`);
   await site.packets(200);
   const since = Date.now();
-  await site.sh(
+  // with its address a masquerading NAT loses the mappings; the clock is read in between, since a shell takes its time
+  const said = await site.sh(
     "na",
-    "ip address add 192.0.2.3/26 dev eth1; ip address del 192.0.2.2/26 dev eth1; ip address add 192.0.2.3/26 dev eth1 2>/dev/null; ip route replace default via 192.0.2.1; sh /run/lab/lab/nat/nat.sh masquerade eth1 192.168.1.10",
+    "ip address add 192.0.2.3/26 dev eth1; date +%s%3N; ip address del 192.0.2.2/26 dev eth1; ip address replace 192.0.2.3/26 dev eth1; ip route replace default via 192.0.2.1; sh /run/lab/lab/nat/nat.sh masquerade eth1 192.168.1.10",
   );
+  const rebooted = Number(said.trim().split("\n")[0]);
   await site.forget(["na"]);
-  const rebooted = Date.now();
-  await until("A has noticed", 10_000, () => site.shortcutd("a").event("path-failed", since));
+  const gone = await until("both are by the hub", 10_000, () => {
+    const [a, c] = SPOKES.map((s) => site.shortcutd(s).event("flipped-back", since)?.at);
+    return a === undefined || c === undefined ? undefined : { a, c };
+  });
   await untilDirect(site, 60_000);
-  const again = site
-    .shortcutd("a")
-    .event("flipped", site.shortcutd("a").event("flipped-back", since)?.at ?? since);
+  const again = await until("A says that it is direct", 5_000, () =>
+    site.shortcutd("a").event("flipped", gone.a),
+  );
   const reflexive = (await site.status("a"))?.hubs[0]?.reflexive;
   if (reflexive?.address !== "192.0.2.3")
     throw new Error(`the hub sees A at ${reflexive?.address ?? "no address"}`);
@@ -64,15 +68,13 @@ const reboot: Event = async (site, say) => {
   say(
     `A is at ${reflexive.address} port ${reflexive.port}; the hub's rendezvous peer at ${hub.endpoint?.address ?? ""}`,
   );
-  const back = (s: "a" | "c"): number =>
-    (site.shortcutd(s).event("flipped-back", since)?.at ?? Number.NaN) - rebooted;
   await site.packets(200);
   return [
-    { name: "A by the hub", value: back("a"), unit: "ms after the reboot", limit: 500 },
-    { name: "C by the hub", value: back("c"), unit: "ms after the reboot", limit: 1_000 },
+    { name: "A by the hub", value: gone.a - rebooted, unit: "ms after the reboot", limit: 500 },
+    { name: "C by the hub", value: gone.c - rebooted, unit: "ms after the reboot", limit: 1_000 },
     {
       name: "direct again",
-      value: (again?.at ?? Number.NaN) - rebooted,
+      value: again.at - rebooted,
       unit: "ms after the reboot",
       limit: 10_000,
     },

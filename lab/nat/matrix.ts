@@ -181,6 +181,35 @@ export const SPECIAL: Readonly<Record<string, Cell>> = {
     },
     unset: async (site) => void (await site.sh("inet", "nft delete table ip cut")),
   },
+  "v6-only": {
+    a: "IPv6 only, stateful firewall",
+    c: "IPv6 only, stateful firewall",
+    expect: "direct",
+    candidates: ["host"],
+    endpoint: /^2001:db8:c:1::10 /,
+    set: async (site) => {
+      for (const s of ["a", "c"] as const) {
+        await ipv6(site, s);
+        const key = await site.hubKey(s);
+        // IPv4 goes first, or a packet of the hub's would take the endpoint back
+        await site.sh(
+          s,
+          `ip -4 address flush dev eth1; wg set wg0 peer ${key} endpoint [2001:db8:b::2]:51820`,
+        );
+      }
+    },
+    unset: async (site) => {
+      for (const s of ["a", "c"] as const) {
+        const n = s === "a" ? 1 : 3;
+        const key = await site.hubKey(s);
+        await noIpv6(site, s);
+        await site.sh(
+          s,
+          `ip address add 192.168.${n}.10/24 dev eth1; ip route replace default via 192.168.${n}.1; wg set wg0 peer ${key} endpoint 192.0.2.66:51820`,
+        );
+      }
+    },
+  },
   "dual-stack": {
     a: "random, IPv6 with a stateful firewall",
     c: "random, IPv6 with a stateful firewall",
@@ -209,34 +238,6 @@ export const SPECIAL: Readonly<Record<string, Cell>> = {
       await ipv6(site, "c");
     },
     unset: (site) => noIpv6(site, "c"),
-  },
-  "v6-only": {
-    a: "IPv6 only, stateful firewall",
-    c: "IPv6 only, stateful firewall",
-    expect: "direct",
-    candidates: ["host"],
-    endpoint: /^2001:db8:c:1::10 /,
-    set: async (site) => {
-      for (const s of ["a", "c"] as const) {
-        await ipv6(site, s);
-        const key = await site.hubKey(s);
-        await site.sh(
-          s,
-          `wg set wg0 peer ${key} endpoint [2001:db8:b::2]:51820; ip -4 route del default; ip -4 address flush dev eth1`,
-        );
-      }
-    },
-    unset: async (site) => {
-      for (const s of ["a", "c"] as const) {
-        const n = s === "a" ? 1 : 3;
-        const key = await site.hubKey(s);
-        await site.sh(
-          s,
-          `ip address add 192.168.${n}.10/24 dev eth1; ip route replace default via 192.168.${n}.1; wg set wg0 peer ${key} endpoint 192.0.2.66:51820`,
-        );
-        await noIpv6(site, s);
-      }
-    },
   },
 };
 
