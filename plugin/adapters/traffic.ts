@@ -17,7 +17,8 @@ const SET_SIZE = 65536;
 const SET4 = "dst4";
 const SET6 = "dst6";
 /** Forwarded packets that arrived or would leave by the direct interface: before every filter, and after. */
-const FORWARD_SETS = ["in_seen", "in_passed", "out_seen", "out_passed"] as const;
+const SEEN_SETS = ["in_seen", "out_seen"] as const;
+const FORWARD_SETS = [...SEEN_SETS, "in_passed", "out_passed"] as const;
 
 export interface TrafficSpec {
   readonly table: string;
@@ -139,7 +140,9 @@ export function trafficAdapter(): TrafficPort {
       return out;
     },
     async readForwarding() {
-      const counts = { in_seen: 0, in_passed: 0, out_seen: 0, out_passed: 0 };
+      const zero = { in_seen: 0, in_passed: 0, out_seen: 0, out_passed: 0 };
+      const counts = { ...zero };
+      const after = { ...zero };
       if (current !== undefined) {
         const { table } = current;
         try {
@@ -147,13 +150,17 @@ export function trafficAdapter(): TrafficPort {
             await dumpSet(table, name, (e) => {
               counts[name] += e.packets;
             });
+          for (const name of SEEN_SETS)
+            await dumpSet(table, name, (e) => {
+              after[name] += e.packets;
+            });
         } catch (e) {
           throw explained(table, e);
         }
       }
       return {
-        arrived: { seen: counts.in_seen, passed: counts.in_passed },
-        leaving: { seen: counts.out_seen, passed: counts.out_passed },
+        arrived: { seen: counts.in_seen, passed: counts.in_passed, seenAfter: after.in_seen },
+        leaving: { seen: counts.out_seen, passed: counts.out_passed, seenAfter: after.out_seen },
       };
     },
     async tearDown() {

@@ -48,7 +48,8 @@ export class ForwardingCheck {
   }
 
   private judge(direction: "from" | "to", before: ForwardingCount, now: ForwardingCount): string | undefined {
-    const seen = now.seen - before.seen;
+    // the counters are not read at one moment: both are what is certain, and no packet in flight counts as dropped
+    const seen = now.seen - before.seenAfter;
     const dropped = seen - (now.passed - before.passed);
     if (seen < ENOUGH || dropped <= seen * SHARE) return undefined;
     return `the firewall of ${this.router} drops forwarded packets ${direction} ${this.dev} (${dropped} of ${seen}): allow ${this.dev} where the overlay is allowed`;

@@ -113,6 +113,8 @@ export interface TrafficSample {
 export interface ForwardingCount {
   /** Before every filter of the forward hook. */
   readonly seen: number;
+  /** The same, read after `passed`: what came in between is in this one alone, or the other would lack it and look dropped. */
+  readonly seenAfter: number;
   /** After. */
   readonly passed: number;
 }

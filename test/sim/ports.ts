@@ -275,7 +275,7 @@ export class MemoryWorld {
           return this.samples;
         },
         readForwarding: async () => {
-          const none = { seen: 0, passed: 0 };
+          const none = { seen: 0, passed: 0, seenAfter: 0 };
           return { arrived: none, leaving: none };
         },
         tearDown: async () => {
