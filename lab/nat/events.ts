@@ -81,6 +81,44 @@ const reboot: Event = async (site, say) => {
   ];
 };
 
+/** A LAN that both are on appears while they are direct through their NATs: it is used from then on, and nothing is lost. */
+const better: Event = async (site, say) => {
+  await site.nat("a", "masquerade");
+  await site.nat("c", "masquerade");
+  const first = await site.attempt();
+  if (first.path !== "direct") throw new Error(`not direct: ${first.reason}`);
+  say(`direct by ${first.endpoint} (${first.candidate})`);
+  const before = site.flows.read();
+  const since = Date.now();
+  try {
+    await site.sh("a", "ip address add 192.168.50.1/24 dev eth4");
+    await site.sh("c", "ip address add 192.168.50.2/24 dev eth5");
+    const moved = await until("A has found the LAN", 20_000, () =>
+      site.shortcutd("a").event("better-path", since),
+    );
+    say(`better: ${moved.detail}`);
+    for (const [s, from] of [
+      ["a", "192.168.50.2"],
+      ["c", "192.168.50.1"],
+    ] as const)
+      await until(`WireGuard on ${s} sends to ${from}`, 10_000, async () =>
+        (await site.sh(s, `wg show ${DIRECT} endpoints`)).includes(`${from}:`),
+      );
+    await site.packets(400);
+    const left = SPOKES.filter((s) => site.shortcutd(s).event("flipped-back", since) !== undefined);
+    if (left.length > 0) throw new Error(`left the direct path: ${left.join(", ")}`);
+    const lost = site.flows.read().map((d, i) => d.lost - (before[i]?.lost ?? 0));
+    return [
+      { name: "found", value: moved.at - since, unit: "ms after the LAN began to appear", limit: 15_000 },
+      { name: "lost", value: lost.reduce((n, l) => n + l, 0), unit: "packets, both ways", limit: 0 },
+    ];
+  } finally {
+    await site.quiet();
+    await site.sh("a", "ip address del 192.168.50.1/24 dev eth4 || true");
+    await site.sh("c", "ip address del 192.168.50.2/24 dev eth5 || true");
+  }
+};
+
 /** NATs that forget UDP after 30 s, and map anew at random: no mapping changes while nothing but keepalives goes. */
 const idle: Event = async (site, say) => {
   for (const box of ["na", "nc"])
@@ -174,6 +212,7 @@ const distance: Event = async (site, say) => {
 
 export const EVENTS: Readonly<Record<string, { readonly description: string; readonly run: Event }>> = {
   reboot: { description: "a NAT loses its mappings and its public address while direct", run: reboot },
+  better: { description: "a LAN that both spokes are on appears while they are direct", run: better },
   idle: { description: "mappings that NATs forget after 30 s outlive a minute without traffic", run: idle },
   distance: { description: "how long a path takes, as a multiple of the round trip", run: distance },
 };

@@ -107,6 +107,18 @@ describe("start", () => {
     expect(w.clock.pending).toBe(0);
   });
 
+  it("runs without raw sockets, and says so: the first candidate is taken then", async () => {
+    w.failing.add("pings.open");
+    await w.clock.during(d.start());
+    expect(d.engine.pings.obstacle).toBe("pings.open: made to fail (let it succeed)");
+    expect(d.engine.spoke?.natText()).toBe("no pings: NATs are not looked through");
+    expect(w.log.some((l) => l.level === "warn" && l.message.includes("NATs are not looked through"))).toBe(
+      true,
+    );
+    await w.clock.during(d.stop());
+    asBefore();
+  });
+
   it("survives a failing step of its own undoing, and does the others", async () => {
     w.failing.add(`probes.open ${DIRECT}`);
     w.failing.add("traffic.tearDown");
