@@ -274,7 +274,9 @@ await tried("blue's policy in FRR refuses it: blue is back on the hub, red stays
   const line = "ip prefix-list SHORTCUT-ELIGIBLE seq 5 deny 10.3.0.0/24 le 32";
   await sh("a", `vtysh -c 'configure terminal' -c '${line}'`);
   const said = await untilWay(BLUE, BLUE.overlay);
-  assert.match(await ctl("a", BLUE, "explain", SITE.c.host), /FRR: rejected by route-map SHORTCUT-IN/);
+  await until("explain names the route-map", PATIENCE, async () =>
+    (await ctl("a", BLUE, "explain", SITE.c.host)).includes("FRR: rejected by route-map SHORTCUT-IN"),
+  );
   await unchanged(RED, direct(RED));
   await sh("a", `vtysh -c 'configure terminal' -c 'no ${line}'`);
   return `${said}; allowed again: direct ${await untilWay(BLUE, direct(BLUE))}`;
