@@ -6,7 +6,7 @@
 import type { AdjRibIn } from "../bgp/rib.js";
 import { type Address, familyOf, type Prefix } from "../net/address.js";
 import type { Result } from "../net/result.js";
-import type { Prospect } from "../shortcut/mapping.js";
+import type { Marks } from "../shortcut/marks.js";
 import type { PathAttributes } from "../wire/bgp/attributes.js";
 import type { DaemonConfig } from "./config.js";
 import type { BgpPort, SpeakerPort } from "./ports.js";
@@ -24,7 +24,7 @@ export class DaemonSessions {
   readonly feed: AdjRibIn;
   private readonly offersSpeaker: SpeakerPort;
   private readonly feedSpeaker: SpeakerPort;
-  private readonly standing = new Map<Prefix, { readonly alias: Address; readonly prospect: Prospect }>();
+  private readonly standing = new Map<Prefix, { readonly alias: Address; readonly marks: Marks }>();
   private state = { offers: false, feed: false, reason: "not yet connected to the daemon" };
 
   constructor(
@@ -38,7 +38,7 @@ export class DaemonSessions {
     private readonly attributes: (
       prefix: Prefix,
       alias: Address,
-      prospect: Prospect,
+      marks: Marks,
     ) => Result<PathAttributes, string>,
   ) {
     this.offersSpeaker = bgp.open(this.spec("offers"), {
@@ -131,8 +131,8 @@ export class DaemonSessions {
   }
 
   /** Announces it when everything that was asked of the kernel before is done. */
-  offer(prefix: Prefix, alias: Address, prospect: Prospect): void {
-    this.standing.set(prefix, { alias, prospect });
+  offer(prefix: Prefix, alias: Address, marks: Marks): void {
+    this.standing.set(prefix, { alias, marks });
     this.tasks.add("offers", async () => this.announce(prefix));
   }
 
@@ -144,7 +144,7 @@ export class DaemonSessions {
   private announce(prefix: Prefix): void {
     const offer = this.standing.get(prefix);
     if (offer === undefined) return;
-    const attributes = this.attributes(prefix, offer.alias, offer.prospect);
+    const attributes = this.attributes(prefix, offer.alias, offer.marks);
     if (attributes.ok) this.offersSpeaker.announce([{ prefix, attributes: attributes.value }]);
   }
 }

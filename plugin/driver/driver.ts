@@ -152,7 +152,7 @@ export class Driver {
         onUnderneath: (prefixes) => this.input({ kind: "underneath-changed", prefixes }),
         onProblem: (place, text) => this.journal.problem(place, text),
       },
-      (prefix, alias, prospect) => this.routing?.attributes(prefix, alias, prospect) ?? err("no daemon"),
+      (prefix, alias, marks) => this.routing?.attributes(prefix, alias, marks) ?? err("no daemon"),
     );
   }
 
@@ -463,8 +463,13 @@ export class Driver {
       case "offer":
         this.routes.holdNet(o.prefix, this.routes.pointsDirect(o.alias));
         this.selection?.stand({ prefix: o.prefix, alias: o.alias });
-        this.sessions?.offer(o.prefix, o.alias, o.prospect);
+        this.sessions?.offer(o.prefix, o.alias, o.marks);
         this.routeTasks.add("selection", async () => this.examine([o.prefix]));
+        return;
+      case "remark":
+        // the daemon may replace its route
+        this.routes.holdNet(o.prefix, this.routes.pointsDirect(o.alias));
+        this.sessions?.offer(o.prefix, o.alias, o.marks);
         return;
       case "withdraw":
         this.routes.holdNet(o.prefix, false);

@@ -16,16 +16,10 @@ import {
 } from "../net/address.js";
 import { err, ok, type Result } from "../net/result.js";
 import type { NothingUnderneath, Path, RoutingView, Underneath } from "../shortcut/events.js";
-import type { Prospect } from "../shortcut/mapping.js";
+import type { Marks } from "../shortcut/marks.js";
 import type { PathAttributes } from "../wire/bgp/attributes.js";
-import { largeCommunityFromParts } from "../wire/bgp/community.js";
+import { communitiesOf } from "./communities.js";
 import { type FibView, RTPROT_SHORTCUTD } from "./fibview.js";
-
-/** Function 1 of shortcutd's own large communities, value 1: "shortcut offer" (doc/communities.md). */
-export const OFFER_FUNCTION = 1;
-export const OFFER_VALUE = 1;
-/** ... and what the NATs of both ends let expect (doc/communities.md). */
-export const PROSPECT_VALUES: Readonly<Record<Prospect, number>> = { likely: 20, doubtful: 21, hopeless: 22 };
 
 export interface RoutingOptions {
   readonly fib: FibView;
@@ -95,7 +89,7 @@ export class Routing implements RoutingView {
       };
     if (fib.pathOf(fib.daemonBest(prefix)) === "other")
       return { refusal: `the daemon routes ${prefix} by another interface than ${fib.overlay}`, gone: false };
-    const attributes = this.attributes(prefix, nextHop, "likely");
+    const attributes = this.attributes(prefix, nextHop, undefined);
     if (!attributes.ok) return { refusal: attributes.error, gone: false };
     return { prefix: under.prefix, nextHop };
   }
@@ -111,16 +105,14 @@ export class Routing implements RoutingView {
   }
 
   /** The attributes of an offer for `prefix` with this alias, copied from what lies underneath now. */
-  attributes(prefix: Prefix, alias: Address, prospect: Prospect): Result<PathAttributes, string> {
+  attributes(prefix: Prefix, alias: Address, marks: Marks | undefined): Result<PathAttributes, string> {
     const under = this.pathUnderneath(prefix);
     if (under === undefined) return err(`no route underneath ${prefix}`);
     const spec: OfferSpec = {
       underneath: under.path.attributes,
       session: this.options.session,
       alias,
-      largeCommunities: [OFFER_VALUE, PROSPECT_VALUES[prospect]].map((v) =>
-        largeCommunityFromParts(this.options.as, OFFER_FUNCTION, v),
-      ),
+      largeCommunities: marks === undefined ? [] : communitiesOf(this.options.as, marks),
       noAdvertise: under.prefix !== prefix,
       anyType: this.options.anyType,
     };

@@ -45,7 +45,7 @@ export const birdRule =
   (blackboard: number): SelectionRule =>
   (fib, offer) => {
     const chosen = fib.routes(blackboard, offer.prefix).some((r) => r.protocol === RTPROT_BIRD);
-    if (!chosen) return not("BIRD: not selected");
+    if (!chosen) return absent("BIRD: not selected");
     const best = fib.daemonBest(offer.prefix);
     switch (fib.pathOf(best)) {
       case "overlay":

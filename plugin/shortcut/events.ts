@@ -8,7 +8,7 @@ import type { Id64 } from "../wire/control/message.js";
 import type { HubSession } from "./absence.js";
 import type { InterfaceAddress } from "./candidates.js";
 import type { FlapDamping } from "./damping.js";
-import type { Prospect } from "./mapping.js";
+import type { Marks } from "./marks.js";
 import type { ProbeSession, StreamEvent } from "./probe-stream.js";
 
 /** By which way the FIB sends a prefix at this moment, overrides of our own included. */
@@ -178,8 +178,10 @@ export type Output =
       readonly prefix: Prefix;
       readonly alias: Address;
       readonly underneath: Prefix;
-      readonly prospect: Prospect;
+      readonly marks: Marks;
     }
+  /** An offer that stands has other marks now. */
+  | { readonly kind: "remark"; readonly prefix: Prefix; readonly alias: Address; readonly marks: Marks }
   | { readonly kind: "withdraw"; readonly prefix: Prefix }
   | { readonly kind: "explain"; readonly prefix: Prefix; readonly alias: Address }
   | { readonly kind: "peer"; readonly owner: Address; readonly want: PeerWant }
@@ -223,6 +225,8 @@ export interface ShortcutStatus {
   readonly candidate: string;
   /** What the NATs of both ends let expect, in words; empty before the exchange. */
   readonly nat: string;
+  /** What the offers say of the shortcut, in words; empty when none stands. */
+  readonly marks: string;
   readonly retryAt: number | undefined;
   /** What failures of the direct path cost: penalty, and milliseconds until it may be used again. */
   readonly damping: Pick<FlapDamping, "penalty" | "suppressedFor">;

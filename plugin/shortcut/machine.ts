@@ -54,6 +54,7 @@ import {
 } from "./endings.js";
 import type { Milestone, PeerStatus, RouteState, ShortcutStatus, Stage } from "./events.js";
 import { type Prospect, prospectOf } from "./mapping.js";
+import { describeMarks, type Marks, RateClass, type RoundTripClass } from "./marks.js";
 import { Offers, type OffersHost } from "./offers.js";
 import { busy, OtherEnd, type OtherEndHost, stale } from "./otherend.js";
 import type { StreamEvent } from "./probe-stream.js";
@@ -103,6 +104,7 @@ export class Shortcut {
   /** From the own daemon's selection on, where both ends can send pings. */
   private checks: Checks | undefined;
   private prospect: Prospect = "likely";
+  private readonly rateClass = new RateClass();
   private hubPath: HubPath | undefined;
   private roundTrips: RoundTripCheck;
   /** {@link natText} of the attempt before, during the pause after it. */
@@ -125,6 +127,8 @@ export class Shortcut {
     now: number,
     /** What went wrong in a row, here and in machines before this one: it lengthens the pause. */
     readonly setbacks: Setbacks,
+    /** The same, of what the two ways to the owner have been measured to be. */
+    private readonly roundTripClass: RoundTripClass,
   ) {
     this.since = now;
     this.them = new OtherEnd(host, owner);
@@ -200,7 +204,7 @@ export class Shortcut {
     this.deadline = now + this.host.parameters.offerTimeout;
     this.refreshAt = now + this.host.parameters.refresh;
     this.prospect = this.judgeProspect();
-    const { refusals } = this.offers.update(this.prefixes, this.prospect);
+    const { refusals } = this.offers.update(this.prefixes, this.marks(now));
     if (this.offers.empty)
       this.turnBack(now, refusals[0] ?? `the hub attests no prefix for ${this.owner}`, FAILED);
   }
@@ -342,6 +346,20 @@ export class Shortcut {
     const otherWay =
       peer.candidates.some((c) => open(c) || near(c)) || this.host.candidates().some((c) => open(c));
     return prospectOf(this.host.mapping, peer.mapping, otherWay);
+  }
+
+  private marks(now: number): Marks {
+    const { owner, prospect } = this;
+    return { owner, prospect, rate: this.rateClass.value, roundTrip: this.roundTripClass.at(now) };
+  }
+
+  /** What this router sends to the owner by the overlay, bits per second: read again and again. */
+  trafficRead(now: number, byOverlay: number): void {
+    this.rateClass.read(now, byOverlay + (this.stage === "direct" ? (this.tunnel?.sentRate ?? 0) : 0));
+    const [direct, hub] = [this.tunnel?.prober.roundTrip, this.hubPath?.roundTrip];
+    if (this.stage === "direct" && direct !== undefined && hub !== undefined)
+      this.roundTripClass.read(now, direct, hub);
+    this.offers.remark(this.marks(now));
   }
 
   private get hopeless(): boolean {
@@ -618,7 +636,7 @@ export class Shortcut {
   private updateOffers(now: number, hubMayBeGone: boolean): void {
     const may =
       hubMayBeGone && this.stage === "direct" && this.ownerKeeps && this.host.parameters.outlive > 0;
-    const { orphans } = this.offers.update(this.prefixes, this.prospect, may);
+    const { orphans } = this.offers.update(this.prefixes, this.marks(now), may);
     if (orphans === 0) {
       if (this.orphanedAt !== undefined) this.reason = "";
       this.orphanedAt = undefined;
@@ -923,6 +941,7 @@ export class Shortcut {
   }
 
   status(): ShortcutStatus {
+    const { marks } = this.offers;
     return {
       owner: this.owner,
       stage: this.stage,
@@ -935,6 +954,7 @@ export class Shortcut {
       endpoint: this.tunnel?.endpoint,
       candidate: this.tunnel?.endpoint === undefined ? "" : (this.checks?.kindOf(this.tunnel.endpoint) ?? ""),
       nat: this.them.peer === undefined ? this.lastNat : this.natText(),
+      marks: marks === undefined ? "" : describeMarks(marks),
       retryAt: this.stage === "backoff" ? this.deadline : undefined,
       damping: this.setbacks.damping,
       roundTrip: this.tunnel?.prober.roundTrip,

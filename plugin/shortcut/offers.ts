@@ -15,7 +15,7 @@ import type {
   ShortcutStatus,
   Underneath,
 } from "./events.js";
-import type { Prospect } from "./mapping.js";
+import type { Marks } from "./marks.js";
 
 /** What offers need of the engine. */
 export interface OffersHost {
@@ -30,6 +30,7 @@ interface Offer {
   readonly prefix: Prefix;
   readonly alias: Address;
   readonly underneath: Prefix;
+  marks: Marks;
   selected: boolean;
   reason: string;
   path: Path;
@@ -57,6 +58,12 @@ export class Offers {
   /** The prefixes for which an offer stands. */
   get prefixes(): Prefix[] {
     return [...this.standing.keys()];
+  }
+
+  /** What the offers that stand say of themselves. */
+  get marks(): Marks | undefined {
+    for (const o of this.standing.values()) return o.marks;
+    return undefined;
   }
 
   /** Whether the daemon has selected at least one of them. */
@@ -97,7 +104,7 @@ export class Offers {
    */
   update(
     attested: readonly Prefix[],
-    prospect: Prospect,
+    marks: Marks,
     keepOrphans = false,
   ): { readonly refusals: string[]; readonly orphans: number } {
     const refusals: string[] = [];
@@ -106,7 +113,7 @@ export class Offers {
     for (const prefix of attested) {
       if (prefix === hostPrefix(this.owner)) continue;
       const under = this.host.routing.underneath(prefix);
-      const refusal = "refusal" in under ? under.refusal : this.offer(prefix, under, prospect);
+      const refusal = "refusal" in under ? under.refusal : this.offer(prefix, under, marks);
       if (refusal === undefined) wanted.add(prefix);
       else if (keepOrphans && "gone" in under && under.gone && this.standing.has(prefix)) {
         wanted.add(prefix);
@@ -117,7 +124,7 @@ export class Offers {
     return { refusals, orphans };
   }
 
-  private offer(prefix: Prefix, u: Underneath, prospect: Prospect): string | undefined {
+  private offer(prefix: Prefix, u: Underneath, marks: Marks): string | undefined {
     const holder = this.host.offeredFor(prefix);
     if (holder !== undefined && holder !== this.owner)
       return `${prefix} moved here from ${holder}, whose offer is still being taken back`;
@@ -126,19 +133,34 @@ export class Offers {
       return `no alias next hop for ${prefix}: the pool is used up, or not configured for its family`;
     this.aliases.add(alias);
     const before = this.standing.get(prefix);
-    if (before !== undefined && before.alias === alias && before.underneath === u.prefix) return undefined;
+    if (before !== undefined && before.alias === alias && before.underneath === u.prefix) {
+      this.remarkOne(before, marks);
+      return undefined;
+    }
     this.host.emit({ kind: "alias", alias, to: this.to });
-    this.host.emit({ kind: "offer", prefix, alias, underneath: u.prefix, prospect });
+    this.host.emit({ kind: "offer", prefix, alias, underneath: u.prefix, marks });
     this.leaving.delete(prefix);
     this.standing.set(prefix, {
       prefix,
       alias,
       underneath: u.prefix,
+      marks,
       selected: before?.selected ?? false,
       reason: before?.reason ?? "waiting for the daemon",
       path: before?.path ?? "none",
     });
     return undefined;
+  }
+
+  /** Announces those again whose marks are others now. */
+  remark(marks: Marks): void {
+    for (const offer of this.standing.values()) this.remarkOne(offer, marks);
+  }
+
+  private remarkOne(offer: Offer, marks: Marks): void {
+    if (JSON.stringify(offer.marks) === JSON.stringify(marks)) return;
+    offer.marks = marks;
+    this.host.emit({ kind: "remark", prefix: offer.prefix, alias: offer.alias, marks });
   }
 
   private withdraw(offer: Offer): void {

@@ -18,6 +18,7 @@ import { Hops, MOST_HOPS } from "./hops.js";
 import { type HubEndpoint, HubLink, type HubLinkHost, type HubStatus } from "./hublink.js";
 import { type Attested, type Host, type Setbacks, Shortcut } from "./machine.js";
 import { describeMapping, judgeMapping, type NatVerdict, NO_VERDICT } from "./mapping.js";
+import { RoundTripClass } from "./marks.js";
 import { OwnPrefixes } from "./ownprefixes.js";
 import type { StreamEvent } from "./probe-stream.js";
 import { Resolutions } from "./resolution.js";
@@ -88,6 +89,8 @@ export class Spoke {
   private readonly unresolved = new Map<Prefix, Unresolved>();
   /** Of machines that have gone: forgiven with time. */
   private readonly setbacks = new Map<Address, { readonly setbacks: Setbacks; readonly at: number }>();
+  /** Of every owner to which a direct path was measured. */
+  private readonly roundTrips = new Map<Address, RoundTripClass>();
   private usable = { usable: false, reason: "the direct interface is not up yet" };
   private sessionUp = false;
   private sessionReason = "the offers session is not established yet";
@@ -378,6 +381,7 @@ export class Spoke {
     const rate = `${(r.bitsPerSecond / 1e6).toFixed(1)} Mbit/s to ${r.destination}`;
     this.host.emit({ kind: "milestone", owner, milestone: "over-threshold", detail: rate, ago });
     this.host.emit({ kind: "milestone", owner, milestone: "resolved", detail: attested.prefixes.join(", ") });
+    machine.trafficRead(now, r.bitsPerSecond);
     machine.startLocal(now, attested, rate);
   }
 
@@ -409,7 +413,9 @@ export class Spoke {
     const fresh = f === undefined || now - f.at >= this.host.parameters.backoffMax;
     const damping = f?.setbacks.damping ?? new FlapDamping(this.host.parameters.damping);
     const setbacks = fresh ? { failures: 0, deferrals: 0, damping } : f.setbacks;
-    const machine = new Shortcut(this.machineHost(), owner, origin, now, setbacks);
+    const roundTrip = this.roundTrips.get(owner) ?? new RoundTripClass();
+    this.roundTrips.set(owner, roundTrip);
+    const machine = new Shortcut(this.machineHost(), owner, origin, now, setbacks, roundTrip);
     this.machines.set(owner, machine);
     return machine;
   }
@@ -425,6 +431,7 @@ export class Spoke {
       if (failures + deferrals > 0 || !damping.forgotten(now))
         this.setbacks.set(owner, { setbacks: m.setbacks, at: now });
       else this.setbacks.delete(owner);
+      if (this.roundTrips.get(owner)?.at(now) === "unknown") this.roundTrips.delete(owner);
     }
   }
 
@@ -434,6 +441,7 @@ export class Spoke {
     switch (input.kind) {
       case "traffic":
         this.trigger.read(now, input.samples);
+        this.tellRates(now);
         for (const d of this.unresolved.keys()) if (!this.trigger.isHot(d)) this.unresolved.delete(d);
         this.pursue(now);
         this.own.learn(now);
@@ -511,6 +519,20 @@ export class Spoke {
     machine?.handleProbe(now, event);
     if (machine?.stage !== before) this.sweep(now);
     else if (this.touched !== "all") this.touched.add(owner);
+  }
+
+  /** Tells every machine how much this router sends to its owner by the overlay. */
+  private tellRates(now: number): void {
+    if (this.machines.size === 0) return;
+    const byPrefix = new PrefixMap<Address>();
+    for (const m of this.machines.values()) for (const p of m.prefixes) byPrefix.set(p, m.owner);
+    const rates = new Map<Address, number>();
+    for (const { destination, bitsPerSecond } of this.trigger.rates()) {
+      if (bitsPerSecond === 0) continue;
+      const owner = byPrefix.longestMatch(destination)?.value;
+      if (owner !== undefined) rates.set(owner, (rates.get(owner) ?? 0) + bitsPerSecond);
+    }
+    for (const m of [...this.machines.values()]) m.trafficRead(now, rates.get(m.owner) ?? 0);
   }
 
   private routeState(now: number, state: RouteState): void {

@@ -52,11 +52,13 @@ export class Tunnel {
   endpoint: Endpoint | undefined;
   /** Bits per second both ways, once read twice. */
   rate: number | undefined;
+  /** Of those, what this end sends. */
+  sentRate: number | undefined;
   /** When the rate was last above the low threshold. */
   busyAt: number;
   private state: "none" | "wanted" | "applied" = "none";
   private handshakeSeen = false;
-  private transfer: { readonly at: number; readonly bytes: number } | undefined;
+  private transfer: { readonly at: number; readonly bytes: number; readonly sent: number } | undefined;
   private session: ProbeSession | undefined;
 
   constructor(
@@ -143,9 +145,10 @@ export class Tunnel {
     if (s.endpoint !== undefined) this.endpoint = s.endpoint;
     const bytes = s.rxBytes + s.txBytes;
     const before = this.transfer;
-    this.transfer = { at: now, bytes };
+    this.transfer = { at: now, bytes, sent: s.txBytes };
     if (before === undefined || now <= before.at || bytes < before.bytes) return;
     this.rate = ((bytes - before.bytes) * 8000) / (now - before.at);
+    this.sentRate = (Math.max(0, s.txBytes - before.sent) * 8000) / (now - before.at);
     if (this.rate >= this.host.lowRate) this.busyAt = now;
   }
 

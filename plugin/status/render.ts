@@ -98,6 +98,7 @@ export function renderExplanation(e: Explanation): string {
     out.push(`  endpoint: ${formatEndpoint(e.shortcut.endpoint)}${kind}`);
   }
   if ((e.shortcut?.nat ?? "") !== "") out.push(`  ${e.shortcut?.nat ?? ""}`);
+  if ((e.shortcut?.marks ?? "") !== "") out.push(`  offered as: ${e.shortcut?.marks ?? ""}`);
   const { roundTrip, hubRoundTrip } = e.shortcut ?? {};
   if (roundTrip !== undefined || hubRoundTrip !== undefined) {
     const text = (t: number | undefined) => (t === undefined ? "not measured" : ms(t));

@@ -13,8 +13,8 @@ const HUB = address("10.255.0.1");
 const C = address("10.255.0.3");
 const ALIAS = address("198.18.0.1");
 const SELF = address("10.255.0.9");
-const OFFER = largeCommunity("65000:1:1");
-const DOUBTFUL = largeCommunity("65000:1:21");
+/** An offer; NAT doubtful; rate class 3; round trip slower; the owner 10.255.0.2. */
+const MARKS = ["1:1", "1:21", "1:33", "1:42", "2:184483842"].map((c) => largeCommunity(`65000:${c}`));
 
 type FeedPath = Partial<PathAttributes> & { readonly pathId?: number };
 
@@ -49,7 +49,8 @@ function routing(
 }
 
 const attributes = (r: Routing, p = P) => {
-  const a = r.attributes(p, ALIAS, "doubtful");
+  const marks = { owner: C, prospect: "doubtful", rate: 3, roundTrip: "slower" } as const;
+  const a = r.attributes(p, ALIAS, marks);
   if (!a.ok) throw new Error(a.error);
   return a.value;
 };
@@ -176,7 +177,7 @@ describe("an offer", () => {
       originatorId: undefined,
       clusterList: [],
       communities: [],
-      largeCommunities: [OFFER, DOUBTFUL],
+      largeCommunities: MARKS,
     });
     expect(a.asPath).toEqual([{ type: "sequence", ases: [64512] }]);
   });

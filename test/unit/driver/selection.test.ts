@@ -129,6 +129,7 @@ describe("the watcher", () => {
     const fib = fibOf(main);
     const w = watch(fib);
     w.setSession(true, "");
+    expect(w.examine(-SETTLE, "all")).toEqual([]);
     expect(w.examine(0, "all")).toMatchObject([{ selected: false, reason: "BIRD: not selected" }]);
     expect(w.examine(1, "all")).toEqual([]);
     fib.apply({ kind: "set", route: chosen });
@@ -153,6 +154,20 @@ describe("the watcher", () => {
     expect(w.examine(10 + SETTLE - 1, [P])).toEqual([]);
     expect(w.pollTimeout(10 + SETTLE)).toBeUndefined();
     expect(w.examine(10 + 5 * SETTLE, "all")).toEqual([]);
+  });
+
+  it("waits out a gap on the blackboard too: BIRD replaces an IPv6 route by delete and add", () => {
+    const fib = fibOf(chosen, main);
+    const w = watch(fib);
+    w.setSession(true, "");
+    w.examine(0, "all");
+    fib.apply({ kind: "gone", route: chosen });
+    expect(w.examine(10, [P])).toEqual([]);
+    fib.apply({ kind: "set", route: chosen });
+    expect(w.examine(20, [P])).toEqual([]);
+    fib.apply({ kind: "gone", route: chosen });
+    w.examine(30, [P]);
+    expect(w.examine(30 + SETTLE, "all")).toMatchObject([{ selected: false, reason: "BIRD: not selected" }]);
   });
 
   it("believes an absence that lasts", () => {
