@@ -243,6 +243,9 @@ export class Router {
         this.daemon.offers.set(o.prefix, o.alias);
         this.reconsider(o.prefix);
         return;
+      case "remark":
+        this.reconsider(o.prefix);
+        return;
       case "withdraw":
         this.daemon.offers.delete(o.prefix);
         this.reconsider(o.prefix);

@@ -13,8 +13,8 @@ const HUB = address("10.255.0.1");
 const C = address("10.255.0.3");
 const ALIAS = address("198.18.0.1");
 const SELF = address("10.255.0.9");
-/** An offer; NAT doubtful; rate class 3; round trip slower; the owner 10.255.0.2. */
-const MARKS = ["1:1", "1:21", "1:33", "1:42", "2:184483842"].map((c) => largeCommunity(`65000:${c}`));
+/** An offer; NAT doubtful; rate class 3; round trip slower; the owner 10.255.0.3. */
+const MARKS = ["1:1", "1:21", "1:33", "1:42", "2:184483843"].map((c) => largeCommunity(`65000:${c}`));
 
 type FeedPath = Partial<PathAttributes> & { readonly pathId?: number };
 

@@ -22,7 +22,7 @@ describe("BIRD's decision", () => {
       selected: false,
       reason: "BIRD: not selected",
       harmful: false,
-      fromAbsence: false,
+      fromAbsence: true,
     });
   });
 

@@ -114,6 +114,7 @@ describe("explain", () => {
   const shortcut = (stage: Stage, given: Partial<ShortcutReport> = {}): ShortcutReport => ({
     candidate: "",
     nat: "",
+    marks: "",
     owner: address("10.255.0.3"),
     stage,
     origin: "local",
