@@ -178,6 +178,7 @@ export function birdClient(options: BirdOptions): DaemonPort {
       return { version: found.version, findings: auditBird(found, expect) };
     },
     explain: async (prefix, alias) => explainBird(prefix, alias, await offerFacts(prefix, alias)),
+    igpNextHops: undefined,
     hubSession: async (hubs) =>
       summarySession(sessionsWith(parseProtocols(await show("show protocols all")), hubs)),
     close: () => connection.close(),

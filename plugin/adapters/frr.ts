@@ -80,6 +80,9 @@ const remedy =
     }
   };
 
+/** Of zebra's routes, those that the feed tells of, and those without a next hop. */
+const NO_IGP: ReadonlySet<string> = new Set(["bgp", "kernel", "connected", "local"]);
+
 /** Where the socket is of no use but vtysh may be. */
 const FALLBACK = new Set(["ENOENT", "EACCES", "EPERM"]);
 const VTYSH_OUTPUT = 32 << 20;
@@ -243,6 +246,16 @@ export function frrClient(options: FrrOptions): DaemonPort {
         ),
       );
       return summarySession(neighbors.flatMap((n) => (n === undefined ? [] : [n.state === "Established"])));
+    },
+    igpNextHops: async (prefix) => {
+      const ip = familyOf(prefix) === 4 ? "ip" : "ipv6";
+      const routes = await zebra.decoded(`show ${ip} route ${prefix} json`, (text) =>
+        decodeZebraRoutes(text, prefix),
+      );
+      const [best] = routes
+        .filter((r) => !NO_IGP.has(r.protocol))
+        .sort((a, b) => a.distance - b.distance || a.metric - b.metric);
+      return (best?.nextHops ?? []).flatMap((h) => h.gateway ?? []);
     },
     close: async () => {
       await Promise.all([bgpd.close(), zebra.close()]);

@@ -12,6 +12,7 @@ import type { Config, DaemonConfig } from "./config.js";
 import { DaemonSessions } from "./daemonsessions.js";
 import { type DirectEnds, DirectInterface, type DirectPorts } from "./directinterface.js";
 import { FibView } from "./fibview.js";
+import { IgpRoutes } from "./igp.js";
 import { Journal } from "./journal.js";
 import { OwnRoutes } from "./ownroutes.js";
 import type { BgpPort, DaemonPort, DatagramSocket, RoutePort, SourceGuardPort } from "./ports.js";
@@ -40,6 +41,8 @@ const FAST_POLL = 100;
 const QUIET_POLL = 250;
 const SLOW_POLL = 1_000;
 const OVERLAY_POLL = 3_000;
+/** A route of an IGP that goes while an offer hides it is noticed within this. */
+const IGP_POLL = 1_000;
 /** Addresses are read again when the main table changes, and in case that it did not. */
 const ADDRESSES_POLL = 5_000;
 const ADDRESSES_DELAY = 50;
@@ -61,6 +64,7 @@ export class Driver {
   readonly fib: FibView;
   readonly journal: Journal;
   readonly routing: Routing | undefined;
+  private readonly igp: IgpRoutes | undefined;
   private readonly selection: SelectionWatcher | undefined;
   private readonly sessions: DaemonSessions | undefined;
   private readonly routes: OwnRoutes;
@@ -115,9 +119,11 @@ export class Driver {
     if (d !== undefined) {
       const sessions = this.openSessions(d);
       this.sessions = sessions;
+      this.igp = d.kind === "frr" ? new IgpRoutes(this.fib, config.aliases) : undefined;
       this.routing = new Routing({
         fib: this.fib,
         feed: sessions.feed,
+        igp: this.igp,
         pools: config.aliases,
         session: { localAs: d.offersAs, remoteAs: d.as },
         anyType: d.kind === "bird",
@@ -230,6 +236,7 @@ export class Driver {
       const fresh = shortcuts().some((s) => s.stage === "direct" && s.since > recent);
       return fresh ? FORWARDING_FAST : FORWARDING_SLOW;
     };
+    if (this.igp !== undefined) schedule.every("read IGP routes", IGP_POLL, () => this.readIgp());
     schedule.every("read strangers", OVERLAY_POLL, () => this.sources.read());
     schedule.every("read forwarding counters", forwardingPause, () => direct.readForwarding());
   }
@@ -349,6 +356,19 @@ export class Driver {
     if (touched !== "all" && touched.length === 0) return;
     this.dropOverrides();
     this.examine(touched);
+    const resting = touched === "all" ? [] : touched.flatMap((p) => this.igp?.restingOn(p) ?? []);
+    if (resting.length > 0) this.input({ kind: "underneath-changed", prefixes: resting });
+  }
+
+  /** Asks the daemon for what its FIB does not show while an offer is selected. */
+  private async readIgp(): Promise<void> {
+    const { igp } = this;
+    const { igpNextHops } = this.ports.daemon ?? {};
+    if (igp === undefined || igpNextHops === undefined) return;
+    const changed: Prefix[] = [];
+    for (const [prefix, asked] of igp.hidden(this.sessions?.offered() ?? []))
+      if (igp.learn(prefix, asked, await igpNextHops(asked.prefix))) changed.push(prefix);
+    if (changed.length > 0) this.input({ kind: "underneath-changed", prefixes: changed });
   }
 
   private tellHub(): void {

@@ -253,6 +253,11 @@ export interface DaemonPort {
   explain(prefix: Prefix, alias: Address): Promise<DaemonExplanation>;
   /** The daemon's own BGP session with one of these addresses: up if any is Established, `none` if it has no such neighbour. */
   hubSession(hubs: readonly Address[]): Promise<HubSession>;
+  /**
+   * Next hops of the best route for exactly this prefix that no BGP session tells of (OSPF, static), also while an offer hides it; undefined for a
+   * daemon whose feed tells of every route.
+   */
+  readonly igpNextHops: ((prefix: Prefix) => Promise<readonly Address[]>) | undefined;
   close(): Promise<void>;
 }
 

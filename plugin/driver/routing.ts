@@ -20,10 +20,13 @@ import type { Marks } from "../shortcut/marks.js";
 import type { PathAttributes } from "../wire/bgp/attributes.js";
 import { communitiesOf } from "./communities.js";
 import { type FibView, RTPROT_SHORTCUTD } from "./fibview.js";
+import type { IgpRoutes } from "./igp.js";
 
 export interface RoutingOptions {
   readonly fib: FibView;
   readonly feed: AdjRibIn;
+  /** Routes that the feed does not tell of; undefined where it tells of all. */
+  readonly igp: IgpRoutes | undefined;
   readonly pools: { readonly 4: Prefix; readonly 6: Prefix | undefined };
   readonly session: { readonly localAs: number; readonly remoteAs: number };
   /** BIRD shows offers to nobody, so their session's type does not matter. */
@@ -47,6 +50,13 @@ function preferred(paths: readonly BgpPath[]): BgpPath | undefined {
   )[0];
 }
 
+/** What lies underneath; without attributes where it is none of BGP's. */
+interface Route {
+  readonly prefix: Prefix;
+  readonly nextHop: Address;
+  readonly attributes: PathAttributes | undefined;
+}
+
 export class Routing implements RoutingView {
   /** Set when the feed has sent everything once. */
   feedComplete = false;
@@ -56,6 +66,16 @@ export class Routing implements RoutingView {
   private isAlias(a: Address): boolean {
     const pool = this.options.pools[familyOf(a)];
     return pool !== undefined && contains(pool, a);
+  }
+
+  private underneathOf(prefix: Prefix): Route | undefined {
+    const fed = this.pathUnderneath(prefix);
+    const other = this.options.igp?.underneath(prefix);
+    if (other !== undefined && (fed === undefined || prefixLength(other.prefix) > prefixLength(fed.prefix)))
+      return { ...other, attributes: undefined };
+    if (fed === undefined) return undefined;
+    const { attributes } = fed.path;
+    return { prefix: fed.prefix, nextHop: attributes.nextHop, attributes };
   }
 
   private pathUnderneath(prefix: Prefix): { readonly prefix: Prefix; readonly path: BgpPath } | undefined {
@@ -77,10 +97,10 @@ export class Routing implements RoutingView {
 
   underneath(prefix: Prefix): Underneath | NothingUnderneath {
     const { fib } = this.options;
-    const under = this.pathUnderneath(prefix);
+    const under = this.underneathOf(prefix);
     if (under === undefined)
       return { refusal: `no route underneath: the feed has none for ${prefix}`, gone: true };
-    const nextHop = under.path.attributes.nextHop;
+    const { nextHop } = under;
     const byNextHop = fib.pathOf(fib.lookup(nextHop));
     if (byNextHop !== "overlay")
       return {
@@ -106,14 +126,15 @@ export class Routing implements RoutingView {
 
   /** The attributes of an offer for `prefix` with this alias, copied from what lies underneath now. */
   attributes(prefix: Prefix, alias: Address, marks: Marks | undefined): Result<PathAttributes, string> {
-    const under = this.pathUnderneath(prefix);
+    const under = this.underneathOf(prefix);
     if (under === undefined) return err(`no route underneath ${prefix}`);
     const spec: OfferSpec = {
-      underneath: under.path.attributes,
+      underneath: under.attributes,
       session: this.options.session,
       alias,
       largeCommunities: marks === undefined ? [] : communitiesOf(this.options.as, marks),
-      noAdvertise: under.prefix !== prefix,
+      // to BGP a prefix that only an IGP has is new as well
+      noAdvertise: under.attributes === undefined || under.prefix !== prefix,
       anyType: this.options.anyType,
     };
     const made = offerAttributes(spec);

@@ -17,6 +17,9 @@ export interface Marks {
   readonly roundTrip: RoundTrip;
 }
 
+export const sameMarks = (a: Marks, b: Marks): boolean =>
+  a.owner === b.owner && a.prospect === b.prospect && a.rate === b.rate && a.roundTrip === b.roundTrip;
+
 /** What a rate class begins at, bits per second that this router sends to the owner. */
 export const RATE_CLASSES: readonly number[] = [0, 1e6, 3e6, 10e6, 30e6, 100e6, 300e6, 1e9, 3e9, 10e9];
 

@@ -15,7 +15,7 @@ import type {
   ShortcutStatus,
   Underneath,
 } from "./events.js";
-import type { Marks } from "./marks.js";
+import { type Marks, sameMarks } from "./marks.js";
 
 /** What offers need of the engine. */
 export interface OffersHost {
@@ -158,7 +158,7 @@ export class Offers {
   }
 
   private remarkOne(offer: Offer, marks: Marks): void {
-    if (JSON.stringify(offer.marks) === JSON.stringify(marks)) return;
+    if (sameMarks(offer.marks, marks)) return;
     offer.marks = marks;
     this.host.emit({ kind: "remark", prefix: offer.prefix, alias: offer.alias, marks });
   }

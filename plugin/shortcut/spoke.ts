@@ -64,6 +64,8 @@ interface Unresolved {
   readonly failures: number;
 }
 
+/** Below it a destination does not count for the rate class of its owner, bits per second. */
+const LEAST_RATE = 10_000;
 /** An attestation that could not be renewed is asked for again after this. */
 const RENEWAL_PAUSE = 5_000;
 const RESOLUTIONS_IN_FLIGHT = 32;
@@ -524,15 +526,17 @@ export class Spoke {
   /** Tells every machine how much this router sends to its owner by the overlay. */
   private tellRates(now: number): void {
     if (this.machines.size === 0) return;
-    const byPrefix = new PrefixMap<Address>();
-    for (const m of this.machines.values()) for (const p of m.prefixes) byPrefix.set(p, m.owner);
+    const busy = [...this.trigger.rates()].filter((r) => r.bitsPerSecond >= LEAST_RATE);
     const rates = new Map<Address, number>();
-    for (const { destination, bitsPerSecond } of this.trigger.rates()) {
-      if (bitsPerSecond === 0) continue;
-      const owner = byPrefix.longestMatch(destination)?.value;
-      if (owner !== undefined) rates.set(owner, (rates.get(owner) ?? 0) + bitsPerSecond);
+    if (busy.length > 0) {
+      const byPrefix = new PrefixMap<Address>();
+      for (const m of this.machines.values()) for (const p of m.prefixes) byPrefix.set(p, m.owner);
+      for (const { destination, bitsPerSecond } of busy) {
+        const owner = byPrefix.longestMatch(destination)?.value;
+        if (owner !== undefined) rates.set(owner, (rates.get(owner) ?? 0) + bitsPerSecond);
+      }
     }
-    for (const m of [...this.machines.values()]) m.trafficRead(now, rates.get(m.owner) ?? 0);
+    for (const m of this.machines.values()) m.trafficRead(now, rates.get(m.owner) ?? 0);
   }
 
   private routeState(now: number, state: RouteState): void {

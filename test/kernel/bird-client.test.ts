@@ -178,12 +178,12 @@ const flaws: readonly Flaw[] = [
     file: SHORTCUT,
     edits: [
       [
-        "ipv4 { table master4; import none; export where proto ~ SHORTCUT_UNDERNEATH; };",
+        "ipv4 { table master4; import none; export filter shortcut_underneath; };",
         "ipv4 { table master4; import none; export none; };",
       ],
     ],
     problem: /shortcut_feed sends no ipv4 route/,
-    remedy: /export where proto ~ SHORTCUT_UNDERNEATH;/,
+    remedy: /export filter shortcut_underneath;/,
   },
   {
     what: "offers that enter the main table",

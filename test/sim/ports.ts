@@ -341,6 +341,7 @@ export class MemoryWorld {
         kind: "bird",
         check: async () => ({ version: "2.0.12", findings: this.findings }),
         explain: async () => this.explanation,
+        igpNextHops: undefined,
         hubSession: async () => "up",
         close: async () => {
           this.daemonClosed = true;

@@ -269,7 +269,7 @@ class Audit {
   }
 
   private feedChannel(family: Family): void {
-    const stanza = `table master${family}; import none; export where proto ~ SHORTCUT_UNDERNEATH;`;
+    const stanza = `table master${family}; import none; export filter shortcut_underneath;`;
     const c = this.channel("shortcut_feed", family, stanza);
     if (c === undefined) return;
     const at = `${FILE}, protocol shortcut_feed, ipv${family}`;
@@ -281,7 +281,7 @@ class Audit {
     if (none(c.exportFilter))
       this.find(
         `protocol shortcut_feed sends no ipv${family} route`,
-        `${at}: \`export where proto ~ SHORTCUT_UNDERNEATH;\``,
+        `${at}: \`export filter shortcut_underneath;\``,
       );
     if (!none(c.importFilter))
       this.find(

@@ -40,6 +40,7 @@ function routing(
   return new Routing({
     fib: fibOf(...fib),
     feed: rib,
+    igp: undefined,
     pools: { 4: prefix("198.18.0.0/16"), 6: undefined },
     session,
     anyType,
