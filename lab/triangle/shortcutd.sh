@@ -22,6 +22,9 @@ if [ -n "${DAEMON_ROOT:-}" ] && grep -q '^daemon:' /etc/shortcutd/shortcutd.yaml
     echo "daemon-socket: $socket" >> /etc/shortcutd/shortcutd.yaml
 fi
 
+# What the lab's daemons need to be told beside that.
+[ ! -e /run/bgp.yaml ] || sed -i "s/^bgp: .*/$(cat /run/bgp.yaml)/" /etc/shortcutd/shortcutd.yaml
+
 case $verb in
 install) ;;
 start)

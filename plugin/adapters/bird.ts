@@ -4,9 +4,16 @@
  * modules `bird-audit.ts` and `bird-explain.ts`.
  */
 
+import { listeners, sentAttributes } from "../driver/daemons/bird-audience.js";
 import { auditBird, type BirdFacts } from "../driver/daemons/bird-audit.js";
 import { explainBird, type OfferFacts } from "../driver/daemons/bird-explain.js";
-import { type DaemonExpectation, type DaemonPort, PortError } from "../driver/ports.js";
+import {
+  type Audience,
+  type DaemonExpectation,
+  type DaemonPort,
+  PortError,
+  type Sent,
+} from "../driver/ports.js";
 import { type Address, addressBits, familyOf, type Prefix } from "../net/address.js";
 import { err, ok } from "../net/result.js";
 import { summarySession } from "../shortcut/absence.js";
@@ -79,13 +86,17 @@ const DETAILS = ['"shortcut*"', '"fib_pipe*"'];
 /** BIRD over its control socket, which is opened when first needed. */
 export function birdClient(options: BirdOptions): DaemonPort {
   const place = `BIRD control socket ${options.socket}`;
-  const connection = new CommandConnection({
-    path: options.socket,
-    place,
-    protocol,
-    timeoutMs: options.timeoutMs ?? 2_000,
-    remedy,
-  });
+  const open = () =>
+    new CommandConnection({
+      path: options.socket,
+      place,
+      protocol,
+      timeoutMs: options.timeoutMs ?? 2_000,
+      remedy,
+    });
+  const connection = open();
+  /** For what may be asked of many prefixes: nothing else waits behind it. */
+  const bulk = open();
   const nothing = (reply: BirdReply): BirdReply => ({ lines: [], last: reply.last });
   /** The reply; a runtime error (8xxx, such as `Network not found`) is an empty one. @throws PortError when BIRD does not know the command. */
   const show = async (command: string): Promise<BirdReply> => {
@@ -171,8 +182,29 @@ export function birdClient(options: BirdOptions): DaemonPort {
     };
   };
 
+  /** `primary`: without it BIRD also shows what the filter would let pass if it were the best route. */
+  const audience = async (prefixes: readonly Prefix[]): Promise<Audience> => {
+    const status = await bulk.ask("show status");
+    const configuration = status.lines.map((l) => l.text).find((l) => /reconfiguration/.test(l)) ?? "";
+    if (prefixes.length === 0) return { configuration, neighbours: new Map(), sent: new Map() };
+    const all = listeners(parseProtocols(await bulk.ask("show protocols all")));
+    const sent = new Map<Prefix, Map<string, Sent>>();
+    for (const prefix of prefixes) {
+      const to = new Map<string, Sent>();
+      for (const [name, { families }] of all) {
+        if (!families.has(familyOf(prefix))) continue;
+        const reply = await bulk.ask(`show route ${prefix} primary export ${symbol(name)} all`);
+        const route = isFailure(reply) ? undefined : parseRoutes(reply).find((r) => r.prefix === prefix);
+        if (route !== undefined) to.set(name, { attributes: sentAttributes(route), sees: "" });
+      }
+      sent.set(prefix, to);
+    }
+    return { configuration, neighbours: new Map([...all].map(([k, l]) => [k, l.neighbour])), sent };
+  };
+
   return {
     kind: "bird",
+    audience,
     check: async (expect: DaemonExpectation) => {
       const found = await facts();
       return { version: found.version, findings: auditBird(found, expect) };
@@ -181,7 +213,9 @@ export function birdClient(options: BirdOptions): DaemonPort {
     igpNextHops: undefined,
     hubSession: async (hubs) =>
       summarySession(sessionsWith(parseProtocols(await show("show protocols all")), hubs)),
-    close: () => connection.close(),
+    close: async () => {
+      await Promise.all([connection.close(), bulk.close()]);
+    },
   };
 }
 

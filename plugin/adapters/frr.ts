@@ -4,18 +4,31 @@
  * answers mean is decided by the pure modules `frr-audit.ts` and `frr-explain.ts`.
  */
 import { execFile } from "node:child_process";
+import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { type NeighbourDetail, neighbourOf, type PrefixFacts, sees } from "../driver/daemons/frr-audience.js";
 import { auditFrr } from "../driver/daemons/frr-audit.js";
 import { explainFrr } from "../driver/daemons/frr-explain.js";
-import { type DaemonExpectation, type DaemonPort, PortError } from "../driver/ports.js";
-import { type Address, address, familyOf, type Prefix } from "../net/address.js";
+import {
+  type Audience,
+  type DaemonExpectation,
+  type DaemonPort,
+  type Neighbour,
+  PortError,
+  type Sent,
+} from "../driver/ports.js";
+import { type Address, address, type Family, familyOf, type Prefix, prefixAddress } from "../net/address.js";
 import { err, ok, type Result } from "../net/result.js";
 import { summarySession } from "../shortcut/absence.js";
 import {
+  decodeAdvertised,
   decodeBgpRoute,
+  decodeEstablished,
+  decodeExternalLsa,
   decodeFilteredRoutes,
   decodeNeighbor,
+  decodeOutgoing,
   decodeZebraRoutes,
   parseFrrVersion,
 } from "../wire/frr/json.js";
@@ -174,6 +187,10 @@ export function frrClient(options: FrrOptions): DaemonPort {
   let source = options.offersSource ?? address("127.0.0.2");
   /** ` vrf NAME`, where a command takes it. */
   const vrf = options.vrf === undefined ? "" : ` vrf ${options.vrf}`;
+  let feed = address("127.0.0.3");
+  /** For what may be asked of many prefixes: nothing else waits behind it. */
+  const bulk = new FrrDaemon("bgpd", options);
+  const ospfd = new FrrDaemon("ospfd", options);
 
   /** Running configurations of the other daemons, for what they redistribute; one that does not answer redistributes nothing. */
   const others = async (): Promise<string[]> => {
@@ -216,10 +233,67 @@ export function frrClient(options: FrrOptions): DaemonPort {
     });
   };
 
+  /** Of one configuration, by family and neighbour. */
+  let details: { configuration: string; readonly of: Map<string, NeighbourDetail> } = {
+    configuration: "",
+    of: new Map(),
+  };
+  const detail = async (family: Family, key: string): Promise<NeighbourDetail> => {
+    const id = `${family} ${key}`;
+    const known = details.of.get(id);
+    if (known !== undefined) return known;
+    const found = await bulk.decoded(`show bgp${vrf} neighbors ${key} json`, (t) =>
+      decodeOutgoing(t, key, family),
+    );
+    details.of.set(id, found);
+    return found;
+  };
+  const OSPF = "ospf";
+
+  const audience = async (prefixes: readonly Prefix[]): Promise<Audience> => {
+    const running = await bulk.ask("show running-config");
+    const configuration = digestOf(running);
+    if (details.configuration !== configuration) details = { configuration, of: new Map() };
+    const neighbours = new Map<string, Neighbour>();
+    const sent = new Map<Prefix, ReadonlyMap<string, Sent>>();
+    const hasOspf = existsSync(join(options.directory, "ospfd.vty"));
+    for (const family of new Set(prefixes.map(familyOf)))
+      for (const key of await bulk.decoded(
+        `show bgp${vrf} ipv${family} unicast summary json`,
+        decodeEstablished,
+      ))
+        if (key !== source && key !== feed) neighbours.set(key, neighbourOf(key, await detail(family, key)));
+    for (const prefix of prefixes) {
+      const family = familyOf(prefix);
+      const facts: PrefixFacts = await bulk.decoded(
+        `show bgp${vrf} ipv${family} unicast ${prefix} json`,
+        decodeAdvertised,
+      );
+      const to = new Map<string, Sent>();
+      for (const [key, paths] of facts.advertisedTo)
+        if (neighbours.has(key))
+          to.set(key, { attributes: `${paths} path(s)`, sees: sees(await detail(family, key), facts) });
+      if (family === 4 && hasOspf) {
+        const asked = `show ip ospf${vrf} database external ${prefixAddress(prefix)} self-originate json`;
+        const lsa = await ospfd.decoded(asked, (t) => decodeExternalLsa(t, prefix)).catch(() => undefined);
+        if (lsa !== undefined) to.set(OSPF, { attributes: lsa, sees: "" });
+        neighbours.set(OSPF, {
+          name: "OSPF",
+          address: undefined,
+          filter: "route-map of redistribute bgp in router ospf",
+        });
+      }
+      sent.set(prefix, to);
+    }
+    return { configuration, neighbours, sent };
+  };
+
   return {
     kind: "frr",
+    audience,
     check: async (expect: DaemonExpectation) => {
       source = expect.offersSource;
+      feed = expect.feedSource;
       const [version, running, , elsewhere] = await Promise.all([
         bgpd.ask("show version"),
         bgpd.ask("show running-config"),
@@ -258,7 +332,9 @@ export function frrClient(options: FrrOptions): DaemonPort {
       return (best?.nextHops ?? []).flatMap((h) => h.gateway ?? []);
     },
     close: async () => {
-      await Promise.all([bgpd.close(), zebra.close()]);
+      await Promise.all([bgpd, zebra, bulk, ospfd].map((d) => d.close()));
     },
   };
 }
+
+const digestOf = (text: string): string => createHash("sha256").update(text).digest("base64");

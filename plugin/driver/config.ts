@@ -69,6 +69,8 @@ export interface DaemonConfig {
   readonly peer: Address | undefined;
   readonly port: number;
   readonly holdTime: number;
+  /** Offers that a neighbour of the daemon would notice are made all the same. */
+  readonly acceptVisible: boolean;
   /** BIRD's control socket, or the directory of FRR's vty sockets. */
   readonly socket: string;
   /** The VRF in which it is spoken to. */
@@ -181,6 +183,7 @@ const bgpSchema = z.strictObject({
   peer: addressField.optional(),
   port: port.optional(),
   "hold-time": whole(3, 9).optional(),
+  "accept-visible": z.boolean({ error: "must be true or false" }).optional(),
 });
 
 const schema = z.strictObject({
@@ -262,6 +265,7 @@ const schema = z.strictObject({
       longest: timeField(1000, 86_400_000).optional(),
     })
     .optional(),
+  consent: oneOf(["both", "one-way"]).optional(),
   log: oneOf(["error", "warn", "info", "debug"]).optional(),
 });
 
@@ -413,6 +417,7 @@ function complete(c: Parsed): Config {
           peer: c.bgp.peer ?? (c.daemon === "bird" ? addressLiteral("127.0.0.1") : undefined),
           port: c.bgp.port ?? 179,
           holdTime: c.bgp["hold-time"] ?? 9,
+          acceptVisible: c.bgp["accept-visible"] ?? false,
           socket: c["daemon-socket"] ?? (c.daemon === "bird" ? "/run/bird/bird.ctl" : "/run/frr"),
           vrf: c.vrf?.name,
           table: c.daemon === "bird" ? (c.aliases?.table ?? BLACKBOARD_TABLE) : fibTable,
@@ -477,6 +482,7 @@ function complete(c: Parsed): Config {
         longest: c.damping?.longest ?? p.damping.longest,
       },
       outlive: t?.outlive ?? p.outlive,
+      oneWay: c.consent === "one-way",
       peerKeepalive: t?.keepalive === undefined ? p.peerKeepalive : Math.round(t.keepalive / 1000),
     },
     logLevel: c.log ?? "info",

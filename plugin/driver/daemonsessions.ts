@@ -19,12 +19,19 @@ export interface DaemonSessionsEvents {
   onProblem(place: string, text: string): void;
 }
 
+interface Standing {
+  readonly alias: Address;
+  marks: Marks;
+  /** Not announced yet. */
+  held: boolean;
+}
+
 export class DaemonSessions {
   /** What the daemon sent. */
   readonly feed: AdjRibIn;
   private readonly offersSpeaker: SpeakerPort;
   private readonly feedSpeaker: SpeakerPort;
-  private readonly standing = new Map<Prefix, { readonly alias: Address; readonly marks: Marks }>();
+  private readonly standing = new Map<Prefix, Standing>();
   private state = { offers: false, feed: false, reason: "not yet connected to the daemon" };
 
   constructor(
@@ -130,9 +137,26 @@ export class DaemonSessions {
     );
   }
 
-  /** Announces it when everything that was asked of the kernel before is done. */
-  offer(prefix: Prefix, alias: Address, marks: Marks): void {
-    this.standing.set(prefix, { alias, marks });
+  /** Announces it when `allowed` says so and everything that was asked of the kernel before is done. */
+  offer(prefix: Prefix, alias: Address, marks: Marks, allowed: Promise<boolean> | undefined): void {
+    const offer: Standing = { alias, marks, held: allowed !== undefined };
+    this.standing.set(prefix, offer);
+    if (allowed === undefined) {
+      this.tasks.add("offers", async () => this.announce(prefix));
+      return;
+    }
+    void allowed.then((yes) => {
+      if (!yes || this.standing.get(prefix) !== offer) return;
+      offer.held = false;
+      this.tasks.add("offers", async () => this.announce(prefix));
+    });
+  }
+
+  /** Announces it anew with other marks, unless it is not announced yet. */
+  remark(prefix: Prefix, marks: Marks): void {
+    const offer = this.standing.get(prefix);
+    if (offer === undefined) return;
+    offer.marks = marks;
     this.tasks.add("offers", async () => this.announce(prefix));
   }
 
@@ -143,7 +167,7 @@ export class DaemonSessions {
 
   private announce(prefix: Prefix): void {
     const offer = this.standing.get(prefix);
-    if (offer === undefined) return;
+    if (offer === undefined || offer.held) return;
     const attributes = this.attributes(prefix, offer.alias, offer.marks);
     if (attributes.ok) this.offersSpeaker.announce([{ prefix, attributes: attributes.value }]);
   }

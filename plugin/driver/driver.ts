@@ -12,6 +12,7 @@ import type { Config, DaemonConfig } from "./config.js";
 import { DaemonSessions } from "./daemonsessions.js";
 import { type DirectEnds, DirectInterface, type DirectPorts } from "./directinterface.js";
 import { FibView } from "./fibview.js";
+import { Harm } from "./harm.js";
 import { IgpRoutes } from "./igp.js";
 import { Journal } from "./journal.js";
 import { OwnRoutes } from "./ownroutes.js";
@@ -67,6 +68,7 @@ export class Driver {
   private readonly igp: IgpRoutes | undefined;
   private readonly selection: SelectionWatcher | undefined;
   private readonly sessions: DaemonSessions | undefined;
+  private readonly harm: Harm | undefined;
   private readonly routes: OwnRoutes;
   private readonly direct: DirectInterface;
   readonly sources: SourceGuard;
@@ -130,6 +132,21 @@ export class Driver {
         addresses: router.overlayAddresses,
         as: d.as,
       });
+      if (ports.daemon !== undefined)
+        this.harm = new Harm(
+          ports.daemon,
+          clock,
+          { acceptVisible: d.acceptVisible, hubs: config.hubs },
+          {
+            onHarm: (prefix, reason) => this.input({ kind: "harm", prefix, reason }),
+            onOver: (prefixes) => this.input({ kind: "harm-over", prefixes }),
+            onProblem: (text) => journal.problem("daemon's neighbours", text),
+          },
+          (prefix) => {
+            const under = this.routing?.underneath(prefix);
+            return under === undefined || "refusal" in under ? "" : `${under.prefix} ${under.nextHop}`;
+          },
+        );
       this.selection = new SelectionWatcher(d.kind === "bird" ? birdRule(d.table) : frrRule, this.fib);
     }
     this.engine = new Engine(
@@ -155,7 +172,10 @@ export class Driver {
       this.routeTasks,
       {
         onChange: () => this.sessionChanged(),
-        onUnderneath: (prefixes) => this.input({ kind: "underneath-changed", prefixes }),
+        onUnderneath: (prefixes) => {
+          this.input({ kind: "underneath-changed", prefixes });
+          this.harm?.underneathChanged();
+        },
         onProblem: (place, text) => this.journal.problem(place, text),
       },
       (prefix, alias, marks) => this.routing?.attributes(prefix, alias, marks) ?? err("no daemon"),
@@ -271,6 +291,7 @@ export class Driver {
     await this.routeTasks.drained();
     await this.direct.tasks.drained();
     this.schedule.end();
+    this.harm?.end();
     this.cancelTimer?.();
     await attempt("offers session", async () => this.sessions?.stopOffers());
     await attempt("feed session", async () => this.sessions?.stopFeed());
@@ -389,8 +410,10 @@ export class Driver {
 
   private examine(prefixes: readonly Prefix[] | "all"): void {
     if (this.selection === undefined) return;
-    for (const state of this.selection.examine(this.ports.clock.now(), prefixes))
+    for (const state of this.selection.examine(this.ports.clock.now(), prefixes)) {
+      this.harm?.observe(state.prefix, state.selected);
       this.input({ kind: "route-state", state });
+    }
     this.arm();
   }
 
@@ -483,17 +506,18 @@ export class Driver {
       case "offer":
         this.routes.holdNet(o.prefix, this.routes.pointsDirect(o.alias));
         this.selection?.stand({ prefix: o.prefix, alias: o.alias });
-        this.sessions?.offer(o.prefix, o.alias, o.marks);
+        this.sessions?.offer(o.prefix, o.alias, o.marks, this.harm?.permits(o.prefix));
         this.routeTasks.add("selection", async () => this.examine([o.prefix]));
         return;
       case "remark":
         // the daemon may replace its route
         this.routes.holdNet(o.prefix, this.routes.pointsDirect(o.alias));
-        this.sessions?.offer(o.prefix, o.alias, o.marks);
+        this.sessions?.remark(o.prefix, o.marks);
         return;
       case "withdraw":
         this.routes.holdNet(o.prefix, false);
         this.selection?.withdraw(o.prefix);
+        this.harm?.withdraw(o.prefix);
         this.sessions?.withdraw(o.prefix);
         return;
       case "explain":

@@ -245,6 +245,32 @@ export interface DaemonExplanation {
   readonly reason: string;
 }
 
+/** A neighbour of the daemon that is up, or another protocol into which it redistributes. */
+export interface Neighbour {
+  /** As the operator knows it: `neighbor 10.1.8.2`, `neighbor 10.1.8.2 (protocol site_ra)`, `OSPF`. */
+  readonly name: string;
+  readonly address: Address | undefined;
+  /** What decides about what it is sent, by name and direction: `outgoing route-map X`, `export filter X`. */
+  readonly filter: string;
+}
+
+export interface Sent {
+  /** As far as the daemon shows them; empty when it does not. */
+  readonly attributes: string;
+  /** Why an offer for the prefix would be seen there, whatever its attributes; empty when it would not. */
+  readonly sees: string;
+}
+
+/** To whom the daemon sends certain prefixes at this moment. */
+export interface Audience {
+  /** Changes with the daemon's configuration. */
+  readonly configuration: string;
+  /** By a key of the daemon's. */
+  readonly neighbours: ReadonlyMap<string, Neighbour>;
+  /** By prefix and the neighbour's key; a neighbour that is not sent the prefix is not there. */
+  readonly sent: ReadonlyMap<Prefix, ReadonlyMap<string, Sent>>;
+}
+
 /** The control connection to BIRD or FRR. Selection itself is watched in the kernel; this explains it. */
 export interface DaemonPort {
   readonly kind: "bird" | "frr";
@@ -258,6 +284,8 @@ export interface DaemonPort {
    * daemon whose feed tells of every route.
    */
   readonly igpNextHops: ((prefix: Prefix) => Promise<readonly Address[]>) | undefined;
+  /** To whom these prefixes are sent now. Without prefixes only `configuration` counts. */
+  audience(prefixes: readonly Prefix[]): Promise<Audience>;
   close(): Promise<void>;
 }
 

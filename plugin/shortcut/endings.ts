@@ -14,8 +14,10 @@ export interface Ending {
   readonly hold?: boolean;
   /** The pause is as long as a NAT remembers what was not answered. */
   readonly forgotten?: boolean;
-  /** The NATs of both ends leave no way: the longest pause at once. */
+  /** There is no way as things are: the longest pause at once. */
   readonly hopeless?: boolean;
+  /** An offer does harm to a neighbour of the daemon. */
+  readonly harm?: boolean;
   /** The direct path itself failed: what a path that flaps is told from. */
   readonly path?: boolean;
 }
@@ -29,6 +31,8 @@ export const UNREACHABLE: Ending = { failure: true, tell: true, hold: true, forg
 export const HOPELESS: Ending = { ...UNREACHABLE, hopeless: true };
 /** The direct path works and is not wanted: too slow. */
 export const UNWANTED: Ending = { failure: true, tell: true, hold: true };
+/** A neighbour of the daemon would lose the route, or see the offer. */
+export const HARMFUL: Ending = { failure: true, tell: true, hold: true, hopeless: true, harm: true };
 /** The other end fell silent. */
 export const SILENT: Ending = { failure: true, tell: false };
 /** The other end went first. */

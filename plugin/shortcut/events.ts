@@ -80,6 +80,10 @@ export type Input =
   /** Feed or FIB changed for these prefixes; "all" after a feed reset. */
   | { readonly kind: "underneath-changed"; readonly prefixes: readonly Prefix[] | "all" }
   | { readonly kind: "offers-session"; readonly established: boolean; readonly reason: string }
+  /** An offer of the prefix does harm, or would; it is not to stand until `harm-over`. */
+  | { readonly kind: "harm"; readonly prefix: Prefix; readonly reason: string }
+  /** What made them do harm has changed. */
+  | { readonly kind: "harm-over"; readonly prefixes: readonly Prefix[] }
   | { readonly kind: "explained"; readonly prefix: Prefix; readonly reason: string }
   /** Direct interface, as read from the kernel. */
   | { readonly kind: "peers"; readonly readAt: number; readonly peers: readonly PeerStatus[] }

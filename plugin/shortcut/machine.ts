@@ -43,6 +43,7 @@ import {
   FAILED,
   FOLLOWED,
   FOLLOWED_FAILURE,
+  HARMFUL,
   HOPELESS,
   ORDERLY,
   PATH_FAILED,
@@ -119,6 +120,8 @@ export class Shortcut {
   private held: { readonly bootId: Id64; readonly candidates: string } | undefined;
   /** The pause ends when this router is found to be reachable elsewhere. */
   private waitsForNat = false;
+  /** The pause ends when an offer of this prefix does no harm any more. */
+  private harmed: Prefix | undefined;
 
   constructor(
     private readonly host: Host,
@@ -211,7 +214,6 @@ export class Shortcut {
 
   /** Something that bears on selection changed: tell the other end, go forth or back. */
   private consider(now: number): void {
-    const { selected } = this.offers;
     switch (this.stage) {
       case "offered":
       case "refused": {
@@ -220,16 +222,29 @@ export class Shortcut {
           return;
         }
         this.tellSelected(now);
-        if (selected && this.them.selected) this.connect(now);
+        if (this.agreed) this.connect(now);
         return;
       }
       case "connecting":
       case "direct":
-        if (!selected) this.turnBack(now, this.offers.refusal(), ORDERLY);
+        if (!this.agreed) this.turnBack(now, this.offers.refusal(), ORDERLY);
+        else if (this.oneWay) this.tellSelected(now);
         return;
       default:
         return;
     }
+  }
+
+  /** Both operators let one daemon's selection be enough. */
+  private get oneWay(): boolean {
+    return this.host.parameters.oneWay && this.them.oneWay;
+  }
+
+  /** Both daemons have selected; or one, and that is enough. */
+  private get agreed(): boolean {
+    const here = this.offers.selected;
+    const there = this.them.selected;
+    return this.oneWay ? !this.offers.empty && (here || there) : here && there;
   }
 
   private tellSelected(now: number, again = false): void {
@@ -243,7 +258,8 @@ export class Shortcut {
     if (selected) this.openNat(now);
     const reason = selected ? "" : this.offers.refusal();
     const { epochs } = this.them;
-    this.them.send(now, "selected", { kind: "selected", epochs, selected, reason }, (t, o) =>
+    const { oneWay } = this.host.parameters;
+    this.them.send(now, "selected", { kind: "selected", epochs, selected, reason, oneWay }, (t, o) =>
       this.afterTelling(t, o),
     );
   }
@@ -279,7 +295,15 @@ export class Shortcut {
       this.turnBack(now, usable ? unknown : reason, FAILED);
       return;
     }
-    this.enter(now, "connecting", "both daemons selected");
+    const here = this.offers.selected;
+    const both = here && this.them.selected;
+    this.enter(
+      now,
+      "connecting",
+      both ? "both daemons selected" : `one way: ${here ? "this router's" : "the owner's"} daemon selected`,
+    );
+    // the other end waits for our answer
+    if (this.oneWay && this.them.told.selected === undefined) this.tellSelected(now, true);
     this.deadline = now + this.host.parameters.connectTimeout;
     const { owner, prefixes } = this;
     const { epochs, role } = this.them;
@@ -324,12 +348,16 @@ export class Shortcut {
   /** An authentic ping of the other end; false when it is of another attempt. */
   handlePing(now: number, from: Endpoint, at: Address, ping: Ping): boolean {
     if (!this.them.isCurrent(ping.epochs)) return false;
-    // who sends pings has selected
-    if (ping.kind === "ping" && (this.stage === "offered" || this.stage === "refused"))
+    // who sends pings has selected, unless one selection is enough
+    if (
+      ping.kind === "ping" &&
+      (this.stage === "offered" || this.stage === "refused") &&
+      !this.host.parameters.oneWay
+    )
       this.handleSelected(now, true, "");
     const { checks } = this;
     const active = this.stage === "connecting" || this.stage === "direct";
-    if (checks === undefined || !active || !this.offers.selected) return true;
+    if (checks === undefined || !active || !this.agreed) return true;
     if (ping.ready) this.them.ready = true;
     checks.receive(now, from, at, ping);
     this.advance(now);
@@ -568,11 +596,11 @@ export class Shortcut {
     this.reset();
     this.lastNat = nat;
     this.held = held && { bootId: held.bootId, candidates: textOf(held.candidates) };
-    this.waitsForNat = ending?.hold === true && !suppressed;
+    this.waitsForNat = ending?.hold === true && ending.harm !== true && !suppressed;
     this.enter(now, "backoff", reason);
     const p = this.host.parameters;
     const pauses =
-      ending?.hopeless === true
+      ending?.hopeless === true && (ending.harm !== true || this.harmed !== undefined)
         ? { ...p, backoff: p.backoffMax }
         : ending?.forgotten === true
           ? { ...p, backoff: p.checkPause }
@@ -610,6 +638,23 @@ export class Shortcut {
     }
     this.checkReturned(now);
     this.consider(now);
+  }
+
+  /** An offer of the prefix does harm to a neighbour of the daemon: it goes, and comes back when that has changed. */
+  harm(now: number, prefix: Prefix, reason: string): void {
+    if (!this.offers.stands(prefix)) return;
+    this.harmed = prefix;
+    this.turnBack(now, reason, HARMFUL);
+  }
+
+  harmedBy(prefix: Prefix): boolean {
+    return this.harmed === prefix;
+  }
+
+  harmOver(now: number): void {
+    this.harmed = undefined;
+    if (this.stage === "backoff")
+      this.deadline = Math.min(this.deadline ?? now, now + this.host.parameters.backoff * this.host.random());
   }
 
   explained(prefix: Prefix, reason: string): void {
@@ -733,12 +778,13 @@ export class Shortcut {
     if ("epochs" in body && !this.them.isCurrent(body.epochs)) return stale(`${body.kind} of another epoch`);
     switch (body.kind) {
       case "selected":
+        this.them.oneWay = body.oneWay;
         this.handleSelected(now, body.selected, body.reason);
         return { kind: "ack" };
       case "ready":
         this.them.ready = true;
         this.them.wantedAt = now;
-        if (!this.them.selected) this.handleSelected(now, true, "");
+        if (!this.them.selected && !this.host.parameters.oneWay) this.handleSelected(now, true, "");
         if (this.stage === "connecting") this.responderReady(now);
         return { kind: "ack" };
       case "update":
@@ -826,7 +872,7 @@ export class Shortcut {
     this.them.selected = selected;
     this.them.reason = reason;
     this.them.wantedAt = now;
-    if (selected) this.consider(now);
+    if (selected || this.agreed) this.consider(now);
     else if (this.stage === "connecting" || this.stage === "direct")
       this.turnBack(now, `the owner's daemon: ${reason}`, ORDERLY);
     else if (this.stage === "refused") this.reason = `the owner's daemon: ${reason}`;

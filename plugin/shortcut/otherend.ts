@@ -56,6 +56,8 @@ export class OtherEnd {
   /** Its daemon has selected our prefixes; why not, in its daemon's terms. */
   selected = false;
   reason = "";
+  /** Its operator lets one daemon's selection be enough. */
+  oneWay = false;
   /** Its peer for us is configured. */
   ready = false;
   /** It has gone back to the overlay. */
@@ -84,6 +86,7 @@ export class OtherEnd {
     this.peer = undefined;
     this.selected = false;
     this.reason = "";
+    this.oneWay = false;
     this.ready = false;
     this.wantedAt = undefined;
     this.flipped = false;

@@ -45,6 +45,8 @@ export interface Parameters {
   readonly refresh: number;
   /** How long a shortcut may stay when the hub itself, and with it the route underneath, is gone; 0: not at all. */
   readonly outlive: number;
+  /** Where the other end says the same, one daemon's selection is enough: traffic goes direct one way only. */
+  readonly oneWay: boolean;
   /** Seconds that a resolution holds; a purge ends it earlier. */
   readonly resolutionLifetime: number;
 }
@@ -73,5 +75,6 @@ export const defaultParameters: Parameters = {
   damping: { halfLife: 120_000, suppress: 2_000, reuse: 750, longest: 900_000 },
   refresh: 20_000,
   outlive: 300_000,
+  oneWay: false,
   resolutionLifetime: 300,
 };

@@ -466,6 +466,13 @@ export class Spoke {
         this.sessionReason = input.reason;
         if (!input.established) for (const m of [...this.machines.values()]) m.sessionDown(now, input.reason);
         break;
+      case "harm":
+        for (const m of [...this.machines.values()]) m.harm(now, input.prefix, input.reason);
+        break;
+      case "harm-over":
+        for (const m of this.machines.values())
+          if (input.prefixes.some((p) => m.harmedBy(p))) m.harmOver(now);
+        break;
       case "explained":
         for (const m of this.machines.values()) m.explained(input.prefix, input.reason);
         break;

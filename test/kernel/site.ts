@@ -37,9 +37,15 @@ export class Site {
   ) {}
 
   /** The lab with its daemons; shortcutd is installed and not yet started. */
-  static async up(a: Daemon, b: Daemon, c: Daemon): Promise<Site> {
-    const env = { DAEMON_A: a, DAEMON_B: b, DAEMON_C: c, SHORTCUTD: "install" };
-    const lab = await startLab(join(root, "lab/triangle.clab.yml"), { env });
+  static async up(
+    a: Daemon,
+    b: Daemon,
+    c: Daemon,
+    topology = "lab/triangle.clab.yml",
+    more: Readonly<Record<string, string>> = {},
+  ): Promise<Site> {
+    const env = { DAEMON_A: a, DAEMON_B: b, DAEMON_C: c, SHORTCUTD: "install", ...more };
+    const lab = await startLab(join(root, topology), { env });
     const site = new Site(lab, { a, b, c });
     try {
       await until("host-a reaches host-c through the hub", 30_000, async () => {

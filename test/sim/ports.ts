@@ -343,6 +343,7 @@ export class MemoryWorld {
         explain: async () => this.explanation,
         igpNextHops: undefined,
         hubSession: async () => "up",
+        audience: async () => ({ configuration: "", neighbours: new Map(), sent: new Map() }),
         close: async () => {
           this.daemonClosed = true;
         },

@@ -127,7 +127,9 @@ function toBody(b: ControlBody): pb.Body.$Properties {
     case "exchanged":
       return { exchanged: toExchange(b) };
     case "selected":
-      return { selected: { epochs: b.epochs, selected: b.selected, reason: clip(b.reason) } };
+      return {
+        selected: { epochs: b.epochs, selected: b.selected, reason: clip(b.reason), oneWay: b.oneWay },
+      };
     case "ready":
       return { ready: { epochs: b.epochs } };
     case "update":
@@ -356,6 +358,7 @@ function fromBody(b: pb.Body & pb.Body.$Shape): ControlBody {
         kind: "selected",
         epochs: theEpochs("selected", b.selected.epochs),
         selected: b.selected.selected ?? false,
+        oneWay: b.selected.oneWay ?? false,
         reason: aReason(b.selected.reason),
       };
     case "ready":

@@ -72,6 +72,8 @@ export type RequestBody =
       readonly kind: "selected";
       readonly epochs: Epochs;
       readonly selected: boolean;
+      /** One daemon's selection is enough for this end. */
+      readonly oneWay: boolean;
       readonly reason: string;
     }
   | { readonly kind: "ready"; readonly epochs: Epochs }

@@ -154,6 +154,129 @@ export function decodeNeighbor(text: string, address: Address): Result<BgpNeighb
   });
 }
 
+const advertised = z.object({
+  advertisedTo: z.record(z.string(), z.unknown()).optional(),
+  paths: z
+    .array(
+      z.object({
+        advertisedTo: z.record(z.string(), z.unknown()).optional(),
+        bestpath: z.object({ overall: z.boolean().optional() }).optional(),
+        peer: z.object({ type: z.string().optional() }).optional(),
+      }),
+    )
+    .optional(),
+});
+
+/**
+ * `show bgp ipv4 unicast PREFIX json`: to whom it is sent, by how many paths, and whether the best path is internal; nobody when bgpd does not
+ * know the prefix. bgpd tells it path by path as soon as it has one neighbour with add-path.
+ */
+export function decodeAdvertised(
+  text: string,
+): Result<{ readonly advertisedTo: ReadonlyMap<string, number>; readonly internal: boolean }, string> {
+  const r = decode(text, "show bgp PREFIX json", advertised);
+  if (!r.ok) return r;
+  const paths = r.value.paths ?? [];
+  const advertisedTo = new Map<string, number>();
+  for (const to of [r.value.advertisedTo, ...paths.map((p) => p.advertisedTo)])
+    for (const key of Object.keys(to ?? {})) advertisedTo.set(key, (advertisedTo.get(key) ?? 0) + 1);
+  const best = paths.find((p) => p.bestpath?.overall === true);
+  return ok({ advertisedTo, internal: best?.peer?.type === "internal" });
+}
+
+const summary = z.object({ peers: z.record(z.string(), z.object({ state: z.string() })).optional() });
+
+/** `show bgp ipv4 unicast summary json`: the neighbours whose sessions are Established. */
+export function decodeEstablished(text: string): Result<readonly string[], string> {
+  const r = decode(text, "show bgp summary json", summary);
+  if (!r.ok) return r;
+  return ok(
+    Object.entries(r.value.peers ?? {}).flatMap(([key, p]) => (p.state === "Established" ? [key] : [])),
+  );
+}
+
+const outgoingFamily = z
+  .object({
+    routeReflectorClient: z.boolean().optional(),
+    routerAlwaysNextHop: z.boolean().optional(),
+    routeMapForOutgoingAdvertisements: z.string().optional(),
+    outgoingUpdatePrefixFilterList: z.string().optional(),
+    outgoingUpdateAsPathFilterList: z.string().optional(),
+    outgoingUpdateNetworkFilterList: z.string().optional(),
+  })
+  .optional();
+const outgoing = z.object({
+  nbrInternalLink: z.boolean().optional(),
+  remoteAs: z.number().optional(),
+  localAs: z.number().optional(),
+  addressFamilyInfo: z.object({ ipv4Unicast: outgoingFamily, ipv6Unicast: outgoingFamily }).optional(),
+});
+
+/** `show bgp neighbors KEY json`: what bears on what it is sent. */
+export function decodeOutgoing(
+  text: string,
+  key: string,
+  family: 4 | 6,
+): Result<
+  {
+    readonly internal: boolean;
+    readonly reflectorClient: boolean;
+    readonly nextHopSelf: boolean;
+    readonly outgoing: readonly string[];
+  },
+  string
+> {
+  const all = decode(text, "show bgp neighbors json", z.record(z.string(), z.unknown()));
+  if (!all.ok) return all;
+  const r = outgoing.safeParse(all.value[key] ?? {});
+  if (!r.success) return err(`show bgp neighbors json: ${r.error.issues[0]?.message ?? "of another shape"}`);
+  const { nbrInternalLink, remoteAs, localAs, addressFamilyInfo } = r.data;
+  const f = family === 4 ? addressFamilyInfo?.ipv4Unicast : addressFamilyInfo?.ipv6Unicast;
+  const filters: readonly (readonly [string, string | undefined])[] = [
+    ["route-map", f?.routeMapForOutgoingAdvertisements],
+    ["prefix-list", f?.outgoingUpdatePrefixFilterList],
+    ["filter-list", f?.outgoingUpdateAsPathFilterList],
+    ["distribute-list", f?.outgoingUpdateNetworkFilterList],
+  ];
+  return ok({
+    internal: nbrInternalLink ?? (remoteAs !== undefined && remoteAs === localAs),
+    reflectorClient: f?.routeReflectorClient ?? false,
+    nextHopSelf: f?.routerAlwaysNextHop ?? false,
+    outgoing: filters.flatMap(([what, name]) => (name === undefined ? [] : [`${what} ${name}`])),
+  });
+}
+
+const externalLsas = z.object({
+  asExternalLinkStates: z
+    .array(
+      z.object({
+        lsaAge: z.number().optional(),
+        networkMask: z.number().optional(),
+        metricType: z.string().optional(),
+        metric: z.number().optional(),
+        forwardAddress: z.string().optional(),
+        externalRouteTag: z.number().optional(),
+      }),
+    )
+    .optional(),
+});
+/** RFC 2328 appendix B: an LSA of this age is being flushed. */
+const MAX_AGE = 3600;
+
+/** `show ip ospf database external ADDRESS self-originate json`: what ospfd tells of the prefix; undefined when nothing. */
+export function decodeExternalLsa(text: string, prefix: Prefix): Result<string | undefined, string> {
+  const r = decode(text, "show ip ospf database external json", externalLsas);
+  if (!r.ok) return r;
+  const length = Number(prefix.split("/")[1]);
+  const lsa = (r.value.asExternalLinkStates ?? []).find(
+    (l) => l.networkMask === length && (l.lsaAge ?? 0) < MAX_AGE,
+  );
+  return ok(
+    lsa &&
+      `metric type ${lsa.metricType ?? ""}, metric ${lsa.metric ?? ""}, tag ${lsa.externalRouteTag ?? ""}, forward address ${lsa.forwardAddress ?? ""}`,
+  );
+}
+
 /**
  * `show bgp ... neighbors ADDRESS filtered-routes json`: prefixes that the import policy refused; undefined when bgpd does not keep
  * them (no soft-reconfiguration inbound).

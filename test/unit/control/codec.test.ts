@@ -103,7 +103,7 @@ const anyBody: fc.Arbitrary<ControlBody> = fc.oneof(
   }),
   fc.record({ kind: k("exchange"), ...exchange }),
   fc.record({ kind: k("exchanged"), ...exchange }),
-  fc.record({ kind: k("selected"), epochs, selected: fc.boolean(), reason }),
+  fc.record({ kind: k("selected"), epochs, selected: fc.boolean(), reason, oneWay: fc.boolean() }),
   fc.record({ kind: k("ready"), epochs }),
   fc.record({ kind: k("withdraw"), epochs, reason, failed: fc.boolean() }),
   fc.record({ kind: k("flipped"), epochs }),

@@ -33,6 +33,7 @@ describe("the configuration of a spoke", () => {
         peer: "127.0.0.1",
         port: 179,
         holdTime: 9,
+        acceptVisible: false,
         socket: "/run/bird/bird.ctl",
         vrf: undefined,
         table: 4242,

@@ -1,0 +1,76 @@
+/** One daemon refuses. Both must agree, unless both operators say that one is enough: then traffic goes direct one way, and back by the hub. */
+import { describe, expect, it } from "vitest";
+import { until } from "../../lab/lab.js";
+import { countUnderlay, readCounters } from "../../lab/story/counters.js";
+import { type Daemon, DIRECT, OVERLAY, type Spoke } from "../../lab/story/triangle.js";
+import { Site } from "./site.js";
+
+const pairs: readonly (readonly [Daemon, Daemon])[] = [
+  ["bird", "frr"],
+  ["frr", "bird"],
+];
+
+/** C's daemon refuses every offer for A's site. */
+async function refuse(site: Site, daemon: Daemon): Promise<void> {
+  if (daemon === "frr") {
+    const line = "ip prefix-list SHORTCUT-ELIGIBLE seq 5 deny 10.1.0.0/16 le 32";
+    await site.sh("c", `vtysh -c 'configure terminal' -c '${line}'`);
+    return;
+  }
+  const node = site.lab.node("c");
+  const file = "/etc/bird/shortcut/policy.conf";
+  node.writeFile(file, node.readFile(file).replace("# 10.3.0.0/24+,", "10.1.0.0/16+,"));
+  await site.sh("c", "birdc configure");
+}
+
+async function allowOneWay(site: Site, spoke: Spoke): Promise<void> {
+  await site.sh(spoke, "echo 'consent: one-way' >> /etc/shortcutd/shortcutd.yaml");
+  await site.end(spoke, "SIGTERM");
+  await site.start(spoke);
+}
+
+describe.each(pairs)("A on %s selects, C on %s refuses", (a, c) => {
+  it("no tunnel when both must agree; direct one way when one is enough", async () => {
+    const site = await Site.up(a, "bird", c);
+    try {
+      await countUnderlay(site.lab);
+      await refuse(site, c);
+      await site.startAll();
+      const flows = await site.traffic();
+
+      const refusal = async (): Promise<true> => {
+        const said = await site.shortcutd("a").ctl("explain", "10.3.0.10");
+        if (!said.includes("the owner's daemon")) throw new Error(said);
+        return true;
+      };
+      await until("A names the owner's daemon", 20_000, refusal);
+      expect([await site.way("a"), await site.way("c")]).toEqual([OVERLAY, OVERLAY]);
+      expect([(await site.peers("a")).length, (await site.peers("c")).length]).toEqual([1, 1]);
+
+      // only one of the two operators says so: still none
+      await allowOneWay(site, "c");
+      await until("A names the owner's daemon again", 30_000, refusal);
+      expect((await site.peers("c")).length).toBe(1);
+
+      await allowOneWay(site, "a");
+      await site.untilWay("a", DIRECT, 40_000);
+      expect((await site.peers("c")).length).toBe(2);
+      const before = await readCounters(site.lab);
+      const sentBefore = flows.read().map((f) => f.sent);
+      const lostBefore = flows.read().map((f) => f.lost);
+      await until("2,000 packets each way", 20_000, () =>
+        flows.read().every((f, i) => f.sent > (sentBefore[i] ?? 0) + 2_000),
+      );
+      const after = await readCounters(site.lab);
+      const sent = flows.read()[0].sent - (sentBefore[0] ?? 0);
+      expect(after.there - before.there, "from A to C, direct").toBeGreaterThan(sent * 0.9);
+      expect(after.back - before.back, "from C to A, direct").toBeLessThan(sent * 0.1);
+      expect(after.hubPackets - before.hubPackets, "by the hub").toBeGreaterThan(sent * 0.9);
+      expect(after.hubPackets - before.hubPackets, "by the hub").toBeLessThan(sent * 1.2);
+      expect(await site.way("c")).toBe(OVERLAY);
+      expect(flows.read().map((f, i) => f.lost - (lostBefore[i] ?? 0))).toEqual([0, 0]);
+    } finally {
+      await site.down();
+    }
+  });
+});
