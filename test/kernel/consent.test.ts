@@ -13,13 +13,22 @@ const pairs: readonly (readonly [Daemon, Daemon])[] = [
 /** C's daemon refuses every offer for A's site. */
 async function refuse(site: Site, daemon: Daemon): Promise<void> {
   if (daemon === "frr") {
-    const line = "ip prefix-list SHORTCUT-ELIGIBLE seq 5 deny 10.1.0.0/16 le 32";
-    await site.sh("c", `vtysh -c 'configure terminal' -c '${line}'`);
+    const lines = [
+      "ip prefix-list SHORTCUT-ELIGIBLE seq 5 deny 10.1.0.0/16 le 32",
+      "ipv6 prefix-list SHORTCUT-ELIGIBLE seq 5 deny 2001:db8:1::/48 le 128",
+    ];
+    await site.sh("c", `vtysh -c 'configure terminal' ${lines.map((l) => `-c '${l}'`).join(" ")}`);
     return;
   }
   const node = site.lab.node("c");
   const file = "/etc/bird/shortcut/policy.conf";
-  node.writeFile(file, node.readFile(file).replace("# 10.3.0.0/24+,", "10.1.0.0/16+,"));
+  node.writeFile(
+    file,
+    node
+      .readFile(file)
+      .replace("# 10.3.0.0/24+,", "10.1.0.0/16+,")
+      .replace("# 2001:db8:3::/48+,", "2001:db8:1::/48+,"),
+  );
   await site.sh("c", "birdc configure");
 }
 

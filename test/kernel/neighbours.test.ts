@@ -47,11 +47,11 @@ async function heard(site: Site, router: string, protocol: string): Promise<Hear
 const all = (site: Site): Promise<Heard[]> =>
   Promise.all(neighbours.map(([router, protocol]) => heard(site, router, protocol)));
 
-async function converged(site: Site, hubAs: string): Promise<void> {
+async function converged(site: Site, hubAs: string, far = FAR): Promise<void> {
   for (const [router, protocol, hears] of neighbours)
     await until(`${router} has heard what it will`, 30_000, async () => {
       const { table } = await heard(site, router, protocol);
-      return router === "b" ? table.includes("10.1.0.0/24") : table.includes(FAR) === hears(hubAs);
+      return router === "b" ? table.includes("10.1.0.0/24") : table.includes(far) === hears(hubAs);
     });
 }
 
@@ -150,6 +150,29 @@ describe.each(cases)("A on %s under a hub in AS %s", (daemon, hubAs) => {
       // and it comes back when the operator has seen to it
       await mend();
       await site.untilWay("a", DIRECT, 30_000);
+    } finally {
+      await site.down();
+    }
+  });
+});
+
+describe.each([
+  ["bird", EBGP],
+  ["frr", IBGP],
+] as const)("A on %s, which hears only a summary of a hub in AS %s", (daemon, hubAs) => {
+  it("its neighbours hear the summary, with and without a shortcut for what is in it", async () => {
+    const more = { HUB_AS: hubAs, HUB_TELLS: "-summary" };
+    const site = await Site.up(daemon, "bird", "bird", "lab/neighbours.clab.yml", more);
+    try {
+      await converged(site, hubAs, "10.3.0.0/16");
+      await site.startAll();
+      const before = await all(site);
+      await site.traffic();
+      await site.untilWay("a", DIRECT, 30_000);
+      expect(await site.sh("a", `ip route show ${FAR}`)).toContain(`dev ${DIRECT}`);
+      const now = await all(site);
+      for (const [i, [router]] of neighbours.entries()) expect(now[i], router).toEqual(before[i]);
+      expect(now.map((h) => h.table).join("")).not.toContain(FAR);
     } finally {
       await site.down();
     }

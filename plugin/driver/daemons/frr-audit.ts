@@ -347,7 +347,8 @@ class Audit {
     const others = [...this.bgp.neighbors.values()].filter(
       (n) => !own.includes(n.name) && !own.includes(n.group),
     );
-    if (others.length === 0) return;
+    // an external neighbour is sent its own routes back, and an offer is no other route to it
+    if (others.length === 0 || (this.offersAs ?? this.expect.localAs) !== this.expect.localAs) return;
     const kept = others.some((n) =>
       ([4, 6] as const).some((family) =>
         this.refuses(n.families[family]?.routeMapOut, /^ip(?:v6)? next-hop prefix-list (\S+)/),
