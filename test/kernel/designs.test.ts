@@ -80,6 +80,11 @@ describe("other designs, BIRD at A and FRR at C", () => {
     const defines = "/etc/bird/shortcut/shortcut-defines.conf";
     site.lab.node("a").writeFile("/etc/bird/bird.conf", file(d.bird));
     await site.sh("a", `sed -i 's/SHORTCUT_AS = .*/SHORTCUT_AS = ${d.as.a};/' ${defines} && birdc configure`);
+    // the router behind A knows A's AS
+    await site.sh(
+      "ra",
+      `sed -i 's/neighbor 10.1.8.1 as .*/neighbor 10.1.8.1 as ${d.as.a};/' /etc/bird/bird.conf && birdc configure`,
+    );
     const as = `s/65000/${d.as.c}/g; s/64999/65000/g`;
     const load = ["shortcut.conf", ...(d.more ?? [])]
       .map((f) => `sed '${as}' /run/lab/frr-config/${f} > /run/s.conf && vtysh -f /run/s.conf`)
@@ -300,6 +305,31 @@ describe("other designs, BIRD at A and FRR at C", () => {
         );
       });
     await shows(4);
+  });
+
+  it("... two hubs, ECMP", async () => {
+    await site.sh("b", "ip address add 10.255.0.4/24 dev wg0");
+    // BIRD runs one session per remote address: the second hub's daemon is a process of its own, on the same machine
+    const bound = hub
+      .replaceAll("  direct;", "  direct; strict bind;")
+      .replace("export filter sites;", "export filter sites; next hop self;");
+    const second = bound
+      .replaceAll("10.255.0.3", "10.255.0.4")
+      .replace(/^protocol kernel .*$/m, "")
+      .replace("/var/log/bird.log", "/var/log/bird2.log");
+    await reconfigureHub(bound);
+    site.lab.node("b").writeFile("/run/hub2.conf", second);
+    await site.sh(
+      "b",
+      "bird -c /run/hub2.conf -s /run/hub2.ctl -P /run/hub2.pid < /dev/null > /var/log/hub2.out 2>&1",
+    );
+    for (const s of SPOKES)
+      await until(`${s} has two next hops`, 20_000, async () => {
+        const routes = await site.sh(s, `ip route show ${s === "a" ? "10.3" : "10.1"}.0.0/24`);
+        return routes.includes("via 10.255.0.3") && routes.includes("via 10.255.0.4");
+      });
+    await shows(4);
+    await site.sh("b", "kill $(cat /run/hub2.pid)");
   });
 
   it("an overlay with IPv6 addresses only", async () => {
