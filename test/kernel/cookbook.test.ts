@@ -77,14 +77,14 @@ describe("the cookbook, BIRD at A and FRR at C", () => {
   /** Both ends go by the hub, and neither has a peer but the hub. */
   async function untilHub(): Promise<void> {
     for (const s of SPOKES) {
-      await site.untilDev(s, OVERLAY, 8_000);
-      await until(`${s} has no peer but the hub`, 8_000, async () => (await site.peers(s)).length === 1);
+      await site.untilDev(s, OVERLAY, 20_000);
+      await until(`${s} has no peer but the hub`, 20_000, async () => (await site.peers(s)).length === 1);
     }
   }
 
   /** `explain` at this end says why. */
   const untilExplained = (at: Spoke, pattern: RegExp): Promise<unknown> =>
-    until(`${at} explains ${pattern}`, 8_000, async () => pattern.test(await site.explain(at)));
+    until(`${at} explains ${pattern}`, 20_000, async () => pattern.test(await site.explain(at)));
 
   beforeAll(async () => {
     const lines = [

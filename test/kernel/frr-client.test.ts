@@ -386,15 +386,20 @@ describe("the client on FRR", () => {
   it("answers many questions at once, each with its own answer", async () => {
     await explained("FRR: selected, weight 100");
     await explained("FRR: selected, weight 100", FAR6, ALIAS6);
-    const since = performance.now();
-    const answers = await Promise.all(
-      Array.from({ length: 200 }, (_, i) =>
-        reasonOf(i % 2 === 0 ? FAR4 : FAR6, i % 2 === 0 ? ALIAS4 : ALIAS6),
-      ),
-    );
-    expect(new Set(answers)).toEqual(new Set(["FRR: selected, weight 100"]));
+    let took = 0;
+    // zebra replaces an IPv6 route by delete and add: for a moment it is not installed
+    await until("both routes to stay for the time of 200 questions", 15_000, async () => {
+      const since = performance.now();
+      const answers = await Promise.all(
+        Array.from({ length: 200 }, (_, i) =>
+          reasonOf(i % 2 === 0 ? FAR4 : FAR6, i % 2 === 0 ? ALIAS4 : ALIAS6),
+        ),
+      );
+      took = performance.now() - since;
+      return new Set(answers).size === 1 && answers[0] === "FRR: selected, weight 100";
+    });
     // A vtysh for each of the 400 questions would take 12 s.
-    expect(performance.now() - since).toBeLessThan(2_000);
+    expect(took).toBeLessThan(2_000);
   });
 
   it("gives up on a hung bgpd after the timeout, and goes on when bgpd does", async () => {
