@@ -251,12 +251,17 @@ export function frrClient(options: FrrOptions): DaemonPort {
   const OSPF = "ospf";
 
   const audience = async (prefixes: readonly Prefix[]): Promise<Audience> => {
-    const running = await bulk.ask("show running-config");
-    const configuration = digestOf(running);
+    const hasOspf = existsSync(join(options.directory, "ospfd.vty"));
+    const ask = "show running-config";
+    const [bgpConfig, ospfConfig] = await Promise.all([
+      bulk.ask(ask),
+      hasOspf ? ospfd.ask(ask).catch(() => "") : "",
+    ]);
+    const configuration = digestOf(bgpConfig + ospfConfig);
+    const redistributesAll = /^ redistribute bgp(?!.* route-map)/m.test(ospfConfig);
     if (details.configuration !== configuration) details = { configuration, of: new Map() };
     const neighbours = new Map<string, Neighbour>();
     const sent = new Map<Prefix, ReadonlyMap<string, Sent>>();
-    const hasOspf = existsSync(join(options.directory, "ospfd.vty"));
     for (const family of new Set(prefixes.map(familyOf)))
       for (const key of await bulk.decoded(
         `show bgp${vrf} ipv${family} unicast summary json`,
@@ -276,7 +281,9 @@ export function frrClient(options: FrrOptions): DaemonPort {
       if (family === 4 && hasOspf) {
         const asked = `show ip ospf${vrf} database external ${prefixAddress(prefix)} self-originate json`;
         const lsa = await ospfd.decoded(asked, (t) => decodeExternalLsa(t, prefix)).catch(() => undefined);
-        if (lsa !== undefined) to.set(OSPF, { attributes: lsa, sees: "" });
+        const leak =
+          facts.known || !redistributesAll ? "" : "router ospf redistributes all of BGP, new prefixes too";
+        if (lsa !== undefined || leak !== "") to.set(OSPF, { attributes: lsa, sees: leak });
         neighbours.set(OSPF, {
           name: "OSPF",
           address: undefined,

@@ -168,6 +168,18 @@ describe.each([
       await site.startAll();
       const before = await all(site);
       await site.traffic();
+      if (daemon === "frr") {
+        await explained(site, `OSPF would see an offer for ${FAR}`);
+        expect(await site.way("a")).toBe(OVERLAY);
+        await vtysh(
+          site,
+          "ip prefix-list SUMMARY permit 10.3.0.0/16",
+          "route-map TO-OSPF permit 10",
+          "match ip address prefix-list SUMMARY",
+          "router ospf",
+          "redistribute bgp route-map TO-OSPF",
+        );
+      }
       await site.untilWay("a", DIRECT, 30_000);
       expect(await site.sh("a", `ip route show ${FAR}`)).toContain(`dev ${DIRECT}`);
       const now = await all(site);

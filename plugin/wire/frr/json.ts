@@ -171,9 +171,14 @@ const advertised = z.object({
  * `show bgp ipv4 unicast PREFIX json`: to whom it is sent, by how many paths, and whether the best path is internal; nobody when bgpd does not
  * know the prefix. bgpd tells it path by path as soon as it has one neighbour with add-path.
  */
-export function decodeAdvertised(
-  text: string,
-): Result<{ readonly advertisedTo: ReadonlyMap<string, number>; readonly internal: boolean }, string> {
+export function decodeAdvertised(text: string): Result<
+  {
+    readonly advertisedTo: ReadonlyMap<string, number>;
+    readonly known: boolean;
+    readonly internal: boolean;
+  },
+  string
+> {
   const r = decode(text, "show bgp PREFIX json", advertised);
   if (!r.ok) return r;
   const paths = r.value.paths ?? [];
@@ -181,7 +186,7 @@ export function decodeAdvertised(
   for (const to of [r.value.advertisedTo, ...paths.map((p) => p.advertisedTo)])
     for (const key of Object.keys(to ?? {})) advertisedTo.set(key, (advertisedTo.get(key) ?? 0) + 1);
   const best = paths.find((p) => p.bestpath?.overall === true);
-  return ok({ advertisedTo, internal: best?.peer?.type === "internal" });
+  return ok({ advertisedTo, known: paths.length > 0, internal: best?.peer?.type === "internal" });
 }
 
 const summary = z.object({ peers: z.record(z.string(), z.object({ state: z.string() })).optional() });
