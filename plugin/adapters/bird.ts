@@ -195,7 +195,7 @@ export function birdClient(options: BirdOptions): DaemonPort {
         if (!families.has(familyOf(prefix))) continue;
         const reply = await bulk.ask(`show route ${prefix} primary export ${symbol(name)} all`);
         const route = isFailure(reply) ? undefined : parseRoutes(reply).find((r) => r.prefix === prefix);
-        if (route !== undefined) to.set(name, { attributes: sentAttributes(route), sees: "" });
+        if (route !== undefined) to.set(name, { attributes: sentAttributes(route), sees: "", told: false });
       }
       sent.set(prefix, to);
     }

@@ -277,13 +277,17 @@ export function frrClient(options: FrrOptions): DaemonPort {
       const to = new Map<string, Sent>();
       for (const [key, paths] of facts.advertisedTo)
         if (neighbours.has(key))
-          to.set(key, { attributes: `${paths} path(s)`, sees: sees(await detail(family, key), facts) });
+          to.set(key, {
+            attributes: `${paths} path(s)`,
+            sees: sees(await detail(family, key), facts),
+            told: facts.tellers.has(key),
+          });
       if (family === 4 && hasOspf) {
         const asked = `show ip ospf${vrf} database external ${prefixAddress(prefix)} self-originate json`;
         const lsa = await ospfd.decoded(asked, (t) => decodeExternalLsa(t, prefix)).catch(() => undefined);
         const leak =
           facts.known || !redistributesAll ? "" : "router ospf redistributes all of BGP, new prefixes too";
-        if (lsa !== undefined || leak !== "") to.set(OSPF, { attributes: lsa, sees: leak });
+        if (lsa !== undefined || leak !== "") to.set(OSPF, { attributes: lsa, sees: leak, told: false });
         neighbours.set(OSPF, {
           name: "OSPF",
           address: undefined,

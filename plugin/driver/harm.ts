@@ -53,8 +53,8 @@ export function harmOf(
 ): string | undefined {
   const was: ReadonlyMap<string, Sent> = before.sent.get(prefix) ?? new Map();
   const is: ReadonlyMap<string, Sent> = now.sent.get(prefix) ?? new Map();
-  for (const [key, { attributes }] of was) {
-    if (attributes === undefined || is.get(key)?.attributes !== undefined) continue;
+  for (const [key, { attributes, told }] of was) {
+    if (told || attributes === undefined || is.get(key)?.attributes !== undefined) continue;
     // a session that is down hears nothing, offer or not
     const n = now.neighbours.get(key);
     if (n === undefined || n.filter === HUB_FILTER) continue;

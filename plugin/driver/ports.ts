@@ -257,6 +257,8 @@ export interface Neighbour {
 export interface Sent {
   /** As far as the daemon shows them; empty when it does not. Undefined: it is not sent the prefix, but would be sent an offer. */
   readonly attributes: string | undefined;
+  /** It tells the prefix itself, and gets it back: not to get it is no loss. */
+  readonly told: boolean;
   /** Why an offer for the prefix would be seen there, whatever its attributes; empty when it would not. */
   readonly sees: string;
 }

@@ -115,10 +115,11 @@ describe("the cookbook, BIRD at A and FRR at C", () => {
   });
 
   it("shows the marks of an offer in both daemons, by the names of the constants", async () => {
-    const bird = await site.sh("a", "birdc 'show route protocol shortcut table fib4 all'");
-    // 500 packets of 500 bytes each second: class 1; 10.255.0.2
+    // 500 packets of 500 bytes each second: class 1, with the next reading of the counters; 10.255.0.2
     for (const c of ["(65000, 1, 1)", "(65000, 1, 20)", "(65000, 1, 31)", "(65000, 2, 184483842)"])
-      expect(bird).toContain(c);
+      await until(`${c} is on the offer`, 5_000, async () =>
+        (await site.sh("a", "birdc 'show route protocol shortcut table fib4 all'")).includes(c),
+      );
     const lists = await site.sh("c", "vtysh -c 'show running-config'");
     for (const v of [30, 31, 32])
       expect(lists).toMatch(new RegExp(`SHORTCUT-RATE-BELOW-10M seq \\d+ permit 65000:1:${v}\n`));

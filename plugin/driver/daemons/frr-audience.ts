@@ -18,6 +18,8 @@ export interface NeighbourDetail {
 export interface PrefixFacts {
   /** Neighbours by name, which is an address or an interface, and how many paths each is sent. */
   readonly advertisedTo: ReadonlyMap<string, number>;
+  /** Neighbours by whom bgpd has a path. */
+  readonly tellers: ReadonlySet<string>;
   /** bgpd has a path; without one an offer would be a prefix that is new. */
   readonly known: boolean;
   /** The best path was learned by iBGP. */

@@ -161,7 +161,7 @@ const advertised = z.object({
       z.object({
         advertisedTo: z.record(z.string(), z.unknown()).optional(),
         bestpath: z.object({ overall: z.boolean().optional() }).optional(),
-        peer: z.object({ type: z.string().optional() }).optional(),
+        peer: z.object({ type: z.string().optional(), peerId: z.string().optional() }).optional(),
       }),
     )
     .optional(),
@@ -174,6 +174,7 @@ const advertised = z.object({
 export function decodeAdvertised(text: string): Result<
   {
     readonly advertisedTo: ReadonlyMap<string, number>;
+    readonly tellers: ReadonlySet<string>;
     readonly known: boolean;
     readonly internal: boolean;
   },
@@ -186,7 +187,8 @@ export function decodeAdvertised(text: string): Result<
   for (const to of [r.value.advertisedTo, ...paths.map((p) => p.advertisedTo)])
     for (const key of Object.keys(to ?? {})) advertisedTo.set(key, (advertisedTo.get(key) ?? 0) + 1);
   const best = paths.find((p) => p.bestpath?.overall === true);
-  return ok({ advertisedTo, known: paths.length > 0, internal: best?.peer?.type === "internal" });
+  const tellers = new Set(paths.flatMap((p) => p.peer?.peerId ?? []));
+  return ok({ advertisedTo, tellers, known: paths.length > 0, internal: best?.peer?.type === "internal" });
 }
 
 const summary = z.object({ peers: z.record(z.string(), z.object({ state: z.string() })).optional() });

@@ -12,7 +12,9 @@ const audience = (up: readonly string[], sent: Readonly<Record<string, string>>,
   neighbours: new Map(
     up.map((a) => [a, { name: `neighbor ${a}`, address: address(a), filter: "outgoing route-map X" }]),
   ),
-  sent: new Map([[P, new Map(Object.entries(sent).map(([k, attributes]) => [k, { attributes, sees }]))]]),
+  sent: new Map([
+    [P, new Map(Object.entries(sent).map(([k, attributes]) => [k, { attributes, sees, told: false }]))],
+  ]),
 });
 const RA = "10.1.8.2";
 const HUB = "10.255.0.3";
