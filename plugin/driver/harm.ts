@@ -28,9 +28,6 @@ export interface HarmRules {
   readonly hubs: readonly Address[];
 }
 
-/** frr-config/shortcut.conf: where the operator puts it there is a hub, which is to hear no offer. */
-const HUB_FILTER = "outgoing route-map SHORTCUT-NOT-TO-HUB";
-
 const named = (n: Neighbour | undefined, key: string): string => n?.name ?? key;
 const by = (n: Neighbour | undefined): string =>
   n === undefined || n.filter === "" ? "" : `: its ${n.filter}`;
@@ -57,8 +54,7 @@ export function harmOf(
     if (told || attributes === undefined || is.get(key)?.attributes !== undefined) continue;
     // a session that is down hears nothing, offer or not
     const n = now.neighbours.get(key);
-    if (n === undefined || n.filter === HUB_FILTER) continue;
-    if (n.address !== undefined && rules.hubs.includes(n.address)) continue;
+    if (n === undefined || (n.address !== undefined && rules.hubs.includes(n.address))) continue;
     return `${n.name} is no longer sent ${prefix}${by(n)}`;
   }
   if (rules.acceptVisible) return undefined;
