@@ -57,7 +57,7 @@ describe("the cookbook, BIRD at A and FRR at C", () => {
     );
 
   async function untilRoute(at: Spoke, prefix: string, dev: string): Promise<void> {
-    await until(`${at} has ${prefix} by ${dev}`, 12_000, async () =>
+    await until(`${at} has ${prefix} by ${dev}`, 30_000, async () =>
       (await route(at, prefix)).includes(` dev ${dev} `),
     );
   }
@@ -65,7 +65,7 @@ describe("the cookbook, BIRD at A and FRR at C", () => {
   /** Both ends go direct, in FIB and WireGuard. */
   async function untilDirect(): Promise<void> {
     for (const s of SPOKES) {
-      await until(`${s} sends by ${DIRECT}`, 15_000, async () => (await site.dev(s)) === DIRECT).catch(
+      await until(`${s} sends by ${DIRECT}`, 30_000, async () => (await site.dev(s)) === DIRECT).catch(
         async (e: unknown) => {
           throw new Error(`${String(e)}\n${await site.explain("a")}\n${await site.explain("c")}`);
         },
@@ -77,14 +77,14 @@ describe("the cookbook, BIRD at A and FRR at C", () => {
   /** Both ends go by the hub, and neither has a peer but the hub. */
   async function untilHub(): Promise<void> {
     for (const s of SPOKES) {
-      await site.untilDev(s, OVERLAY, 20_000);
-      await until(`${s} has no peer but the hub`, 20_000, async () => (await site.peers(s)).length === 1);
+      await site.untilDev(s, OVERLAY, 30_000);
+      await until(`${s} has no peer but the hub`, 30_000, async () => (await site.peers(s)).length === 1);
     }
   }
 
   /** `explain` at this end says why. */
   const untilExplained = (at: Spoke, pattern: RegExp): Promise<unknown> =>
-    until(`${at} explains ${pattern}`, 20_000, async () => pattern.test(await site.explain(at)));
+    until(`${at} explains ${pattern}`, 30_000, async () => pattern.test(await site.explain(at)));
 
   beforeAll(async () => {
     const lines = [
@@ -117,7 +117,7 @@ describe("the cookbook, BIRD at A and FRR at C", () => {
   it("shows the marks of an offer in both daemons, by the names of the constants", async () => {
     // 500 packets of 500 bytes each second: class 1, with the next reading of the counters; 10.255.0.2
     for (const c of ["(65000, 1, 1)", "(65000, 1, 20)", "(65000, 1, 31)", "(65000, 2, 184483842)"])
-      await until(`${c} is on the offer`, 5_000, async () =>
+      await until(`${c} is on the offer`, 30_000, async () =>
         (await site.sh("a", "birdc 'show route protocol shortcut table fib4 all'")).includes(c),
       );
     const lists = await site.sh("c", "vtysh -c 'show running-config'");
