@@ -1,7 +1,7 @@
 import { defineConfig } from "vitest/config";
 
 /** Tests that count packets or measure time: each wants the machine for itself. */
-const LABS = ["scenario-*", "main-job", "shown", "nat", "lab-*", "consent", "cookbook"].map(
+const LABS = ["scenario-*", "main-job", "shown", "nat", "lab-*", "consent", "cookbook", "versions"].map(
   (name) => `test/kernel/${name}.test.ts`,
 );
 /** `npm run test:designs`: networks of other shapes than the triangle's. */

@@ -120,6 +120,16 @@ await tried("the triangle comes up, its overlay by the kernel's WireGuard", asyn
   await until("a has every route", PATIENCE, async () =>
     (await site().node("c").must(["ip", "route", "show", "10.1.9.0/24"])).includes(OVERLAY),
   );
+  // what is compared at the end must be complete at the start
+  for (const [router, prefix] of [
+    ["a", "2001:db8:3::/64"],
+    ["c", "2001:db8:1::/64"],
+    ["b", "2001:db8:1::/64"],
+    ["b", "2001:db8:3::/64"],
+  ] as const)
+    await until(`${router} has ${prefix}`, PATIENCE, async () =>
+      (await site().node(router).must(["ip", "-6", "route", "show", prefix])).includes(OVERLAY),
+    );
 });
 
 await tried("shortcutd starts on all three, and its direct interfaces are the kernel's", async () => {
