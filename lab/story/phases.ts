@@ -1,5 +1,6 @@
 /** The phases of a run: what was sent, lost and which way it went between two moments. */
 import type { DirectionCount, Flows } from "../flows.js";
+import { fullBuffers } from "../fullbuffers.js";
 import type { Lab } from "../lab.js";
 import { type Counters, readCounters } from "./counters.js";
 import { directionBetween, type PhaseReport, seconds } from "./report.js";
@@ -8,7 +9,7 @@ export class Phases {
   readonly list: PhaseReport[] = [];
   /** Set once there is traffic. */
   flows: Flows | undefined;
-  #open: { name: string; counters: Counters; flows: readonly DirectionCount[] } | undefined;
+  #open: { name: string; counters: Counters; flows: readonly DirectionCount[]; full: number } | undefined;
 
   constructor(private readonly lab: Lab) {}
 
@@ -22,7 +23,7 @@ export class Phases {
     const counters = await readCounters(this.lab);
     const flows = this.flows?.read() ?? [];
     this.#close(counters, flows);
-    this.#open = { name, counters, flows };
+    this.#open = { name, counters, flows, full: fullBuffers(this.lab) };
   }
 
   /** Ends the traffic, and the last phase with it: what is not there by now is lost. */
@@ -44,6 +45,8 @@ export class Phases {
       }),
       byHub: counters.hubPackets - p.counters.hubPackets,
       direct: counters.there + counters.back - p.counters.there - p.counters.back,
+      // an interface that goes takes its counters along
+      fullBuffers: Math.max(0, fullBuffers(this.lab) - p.full),
     });
     this.#open = undefined;
   }

@@ -44,6 +44,8 @@ export interface PhaseReport {
   /** Packets that the hub's overlay interface sent, and that the underlay carried between the direct interfaces. */
   readonly byHub: number;
   readonly direct: number;
+  /** Packets that this machine had no room for: contained in what is lost, and no router's decision. */
+  readonly fullBuffers: number;
 }
 
 export interface Failure {
@@ -146,12 +148,13 @@ function phaseTable(phases: readonly PhaseReport[]): string {
       String(d.duplicated),
       i === 0 ? String(p.byHub) : "",
       i === 0 ? String(p.direct) : "",
+      i === 0 ? String(p.fullBuffers) : "",
     ]),
   );
   return table(
-    ["phase", "s", "direction", "sent", "lost", "dup.", "by the hub", "direct"],
+    ["phase", "s", "direction", "sent", "lost", "dup.", "by the hub", "direct", "full buffers"],
     rows,
-    [1, 3, 4, 5, 6, 7],
+    [1, 3, 4, 5, 6, 7, 8],
   );
 }
 

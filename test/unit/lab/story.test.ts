@@ -373,6 +373,7 @@ describe("the report", () => {
         ],
         byHub: 8,
         direct: 8119,
+        fullBuffers: 0,
       },
     ],
     subordination: {
