@@ -22,8 +22,8 @@ export function summarySession(up: readonly boolean[]): HubSession {
   return up.length === 0 ? "none" : up.includes(true) ? "up" : "down";
 }
 
-/** How long a hub may take to give a sign: three transmissions of a request. Milliseconds. */
-const CHECK = 1_000;
+/** How long the daemon may take to answer, and a hub to give a sign: longer than a busy daemon is waited for. Milliseconds. */
+const CHECK = 3_000;
 /** How often session and counters are read meanwhile, and while no hub is there. */
 const READ_CHECKING = 250;
 const READ_ABSENT = 1_000;

@@ -201,7 +201,7 @@ describe("the presence of the hub", () => {
     ["nothing", (_: HubAbsence) => {}, "absent"],
     ["a session with nobody", (it: HubAbsence) => it.session(1, "none"), "absent"],
     ["an answer, and the daemon says nothing", (it: HubAbsence) => it.heard(1), "present"],
-  ] as const)("is given up after a second with %s", (_, told, end) => {
+  ] as const)("is given up after three seconds with %s", (_, told, end) => {
     const x = absence();
     x.it.suspect(0);
     told(x.it);
