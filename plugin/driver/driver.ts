@@ -1,25 +1,23 @@
 /**
  * The driver: it feeds one engine with what the ports observe and carries out what the engine wants. What should be in the kernel is kept as
- * declared state by those who own it (OwnRoutes, DirectInterface), what stands offered by DaemonSessions; here
+ * declared state by those who own it (OwnRoutes, DirectInterface), what stands offered to the daemon by Offering; here
  * are start and stop, the loop, and the reading of what nobody announces. No I/O: every port comes from outside, time included.
  */
-import { type Address, hostPrefix, type Prefix } from "../net/address.js";
-import { err, unreachable } from "../net/result.js";
-import { Engine, type EngineConfig } from "../shortcut/engine.js";
+import { hostPrefix, type Prefix } from "../net/address.js";
+import { unreachable } from "../net/result.js";
+import { Engine } from "../shortcut/engine.js";
 import type { Input, Output } from "../shortcut/events.js";
 import type { RouteEvent } from "../wire/netlink/fib.js";
-import type { Config, DaemonConfig } from "./config.js";
-import { DaemonSessions } from "./daemonsessions.js";
+import type { Config } from "./config.js";
 import { type DirectEnds, DirectInterface, type DirectPorts } from "./directinterface.js";
+import { engineConfig } from "./engineconfig.js";
 import { FibView } from "./fibview.js";
-import { Harm } from "./harm.js";
-import { IgpRoutes } from "./igp.js";
 import { Journal } from "./journal.js";
+import { Offering } from "./offering.js";
 import { OwnRoutes } from "./ownroutes.js";
 import type { BgpPort, DaemonPort, DatagramSocket, RoutePort, SourceGuardPort } from "./ports.js";
-import { Routing } from "./routing.js";
+import type { Routing } from "./routing.js";
 import { Schedule } from "./schedule.js";
-import { birdRule, frrRule, SelectionWatcher } from "./selection.js";
 import { SourceGuard } from "./sourceguard.js";
 import { asPortError, TaskQueue } from "./tasks.js";
 
@@ -42,8 +40,6 @@ const FAST_POLL = 100;
 const QUIET_POLL = 250;
 const SLOW_POLL = 1_000;
 const OVERLAY_POLL = 3_000;
-/** A route of an IGP that goes while an offer hides it is noticed within this. */
-const IGP_POLL = 1_000;
 /** Addresses are read again when the main table changes, and in case that it did not. */
 const ADDRESSES_POLL = 5_000;
 const ADDRESSES_DELAY = 50;
@@ -64,11 +60,8 @@ export class Driver {
   readonly engine: Engine;
   readonly fib: FibView;
   readonly journal: Journal;
-  readonly routing: Routing | undefined;
-  private readonly igp: IgpRoutes | undefined;
-  private readonly selection: SelectionWatcher | undefined;
-  private readonly sessions: DaemonSessions | undefined;
-  private readonly harm: Harm | undefined;
+  /** Undefined on a hub. */
+  private readonly offering: Offering | undefined;
   private readonly routes: OwnRoutes;
   private readonly direct: DirectInterface;
   readonly sources: SourceGuard;
@@ -77,8 +70,6 @@ export class Driver {
   private readonly routeTasks: TaskQueue;
   private control: DatagramSocket | undefined;
   private watch: Awaited<ReturnType<RoutePort["watch"]>> | undefined;
-  /** What the engine was last told of the sessions with the daemon. */
-  private told: string | undefined;
   private cancelTimer: (() => void) | undefined;
   private timerAt = Number.POSITIVE_INFINITY;
   private hubDirty = false;
@@ -115,40 +106,29 @@ export class Driver {
         const under = this.routing?.underneath(prefix);
         return under !== undefined && !("refusal" in under);
       },
-      daemonUp: () => this.sessions?.established ?? false,
+      daemonUp: () => this.offering?.established ?? false,
     });
-    const d = config.daemon;
-    if (d !== undefined) {
-      const sessions = this.openSessions(d);
-      this.sessions = sessions;
-      this.igp = d.kind === "frr" ? new IgpRoutes(this.fib, config.aliases) : undefined;
-      this.routing = new Routing({
+    if (config.daemon !== undefined)
+      this.offering = new Offering(config, config.daemon, {
+        self: router.self.address,
+        overlayAddresses: router.overlayAddresses,
+        bgp: ports.bgp,
+        daemon: ports.daemon,
+        clock,
+        log,
+        journal,
+        schedule: this.schedule,
+        tasks: this.routeTasks,
         fib: this.fib,
-        feed: sessions.feed,
-        igp: this.igp,
-        pools: config.aliases,
-        session: { localAs: d.offersAs, remoteAs: d.as },
-        anyType: d.kind === "bird",
-        addresses: router.overlayAddresses,
-        as: d.as,
+        routes: this.routes,
+        input,
+        resync: () => void this.schedule.attempt("resync", async () => this.watch?.resync()),
+        sessionsChanged: () => {
+          this.dropOverrides();
+          this.offering?.examine("all");
+        },
+        arm: () => this.arm(),
       });
-      if (ports.daemon !== undefined)
-        this.harm = new Harm(
-          ports.daemon,
-          clock,
-          { acceptVisible: d.acceptVisible, hubs: config.hubs },
-          {
-            onHarm: (prefix, reason) => this.input({ kind: "harm", prefix, reason }),
-            onOver: (prefixes) => this.input({ kind: "harm-over", prefixes }),
-            onProblem: (text) => journal.problem("daemon's neighbours", text),
-          },
-          (prefix) => {
-            const under = this.routing?.underneath(prefix);
-            return under === undefined || "refusal" in under ? "" : `${under.prefix} ${under.nextHop}`;
-          },
-        );
-      this.selection = new SelectionWatcher(d.kind === "bird" ? birdRule(d.table) : frrRule, this.fib);
-    }
     this.engine = new Engine(
       engineConfig(config, router),
       {
@@ -164,22 +144,14 @@ export class Driver {
     );
   }
 
-  private openSessions(d: DaemonConfig): DaemonSessions {
-    return new DaemonSessions(
-      d,
-      this.router.self.address,
-      this.ports.bgp,
-      this.routeTasks,
-      {
-        onChange: () => this.sessionChanged(),
-        onUnderneath: (prefixes) => {
-          this.input({ kind: "underneath-changed", prefixes });
-          this.harm?.underneathChanged();
-        },
-        onProblem: (place, text) => this.journal.problem(place, text),
-      },
-      (prefix, alias, marks) => this.routing?.attributes(prefix, alias, marks) ?? err("no daemon"),
-    );
+  /** The routes that the daemon has itself; undefined on a hub. */
+  get routing(): Routing | undefined {
+    return this.offering?.routing;
+  }
+
+  /** For status: the state of the sessions with the daemon, in words. */
+  get sessionText(): string {
+    return this.offering?.sessionText ?? "sessions established";
   }
 
   // ------------------------------------------------------------------------------------------ start and stop
@@ -226,7 +198,7 @@ export class Driver {
     await this.pollOverlay();
     await this.direct.poll();
     this.direct.checkUsable();
-    this.sessions?.start();
+    this.offering?.start();
     this.poll();
     this.arm();
     ports.log.info("started", {
@@ -256,7 +228,7 @@ export class Driver {
       const fresh = shortcuts().some((s) => s.stage === "direct" && s.since > recent);
       return fresh ? FORWARDING_FAST : FORWARDING_SLOW;
     };
-    if (this.igp !== undefined) schedule.every("read IGP routes", IGP_POLL, () => this.readIgp());
+    this.offering?.poll();
     schedule.every("read strangers", OVERLAY_POLL, () => this.sources.read());
     schedule.every("read forwarding counters", forwardingPause, () => direct.readForwarding());
   }
@@ -291,10 +263,10 @@ export class Driver {
     await this.routeTasks.drained();
     await this.direct.tasks.drained();
     this.schedule.end();
-    this.harm?.end();
+    this.offering?.end();
     this.cancelTimer?.();
-    await attempt("offers session", async () => this.sessions?.stopOffers());
-    await attempt("feed session", async () => this.sessions?.stopFeed());
+    await attempt("offers session", async () => this.offering?.stopOffers());
+    await attempt("feed session", async () => this.offering?.stopFeed());
     await attempt("aliases", () => this.routes.removeAliasesAndNets());
     let pointing: readonly Prefix[] = [];
     await attempt("overrides", async () => {
@@ -334,32 +306,6 @@ export class Driver {
       this.ports.log.warn("removed what a former run left", { routes, peers: peers.length });
   }
 
-  // ------------------------------------------------------------------------------------------ the daemon's sessions
-
-  private sessionChanged(): void {
-    const { sessions, ports } = this;
-    if (sessions === undefined) return;
-    const { established, obstacle: reason } = sessions;
-    this.selection?.setSession(sessions.up.offers, sessions.up.reason);
-    const told = `${established} ${reason}`;
-    if (told !== this.told) {
-      this.told = told;
-      ports.log.info(established ? "sessions with the daemon are up" : "no session with the daemon", {
-        reason,
-      });
-      if (!established) for (const prefix of sessions.offered()) this.routes.holdNetOfDead(prefix);
-      this.input({ kind: "offers-session", established, reason });
-      if (established) void this.schedule.attempt("resync", async () => this.watch?.resync());
-    }
-    this.dropOverrides();
-    this.examine("all");
-  }
-
-  /** For status: the state of the sessions with the daemon, in words. */
-  get sessionText(): string {
-    return this.sessions?.obstacle || "sessions established";
-  }
-
   // ------------------------------------------------------------------------------------------ facts from the kernel
 
   private routeEvent(event: RouteEvent): void {
@@ -376,20 +322,8 @@ export class Driver {
       this.addressesChanged();
     if (touched !== "all" && touched.length === 0) return;
     this.dropOverrides();
-    this.examine(touched);
-    const resting = touched === "all" ? [] : touched.flatMap((p) => this.igp?.restingOn(p) ?? []);
-    if (resting.length > 0) this.input({ kind: "underneath-changed", prefixes: resting });
-  }
-
-  /** Asks the daemon for what its FIB does not show while an offer is selected. */
-  private async readIgp(): Promise<void> {
-    const { igp } = this;
-    const { igpNextHops } = this.ports.daemon ?? {};
-    if (igp === undefined || igpNextHops === undefined) return;
-    const changed: Prefix[] = [];
-    for (const [prefix, asked] of igp.hidden(this.sessions?.offered() ?? []))
-      if (igp.learn(prefix, asked, await igpNextHops(asked.prefix))) changed.push(prefix);
-    if (changed.length > 0) this.input({ kind: "underneath-changed", prefixes: changed });
+    this.offering?.examine(touched);
+    if (touched !== "all") this.offering?.igpTouched(touched);
   }
 
   private tellHub(): void {
@@ -406,15 +340,6 @@ export class Driver {
     this.routes.dropFound((prefix) =>
       (this.engine.spoke?.shortcuts() ?? []).some((s) => s.prefixes.some((p) => p.prefix === prefix)),
     );
-  }
-
-  private examine(prefixes: readonly Prefix[] | "all"): void {
-    if (this.selection === undefined) return;
-    for (const state of this.selection.examine(this.ports.clock.now(), prefixes)) {
-      this.harm?.observe(state.prefix, state.selected);
-      this.input({ kind: "route-state", state });
-    }
-    this.arm();
   }
 
   private async pollOverlay(): Promise<void> {
@@ -471,7 +396,7 @@ export class Driver {
     const now = this.ports.clock.now();
     const at = Math.min(
       this.engine.pollTimeout() ?? Number.POSITIVE_INFINITY,
-      this.selection?.pollTimeout(now) ?? Number.POSITIVE_INFINITY,
+      this.offering?.pollTimeout(now) ?? Number.POSITIVE_INFINITY,
     );
     if (at === this.timerAt) return;
     this.cancelTimer?.();
@@ -483,7 +408,7 @@ export class Driver {
         if (this.schedule.ended) return;
         this.engine.handleTimeout(this.ports.clock.now());
         this.settle();
-        this.examine(this.selection?.inDoubt() ?? []);
+        this.offering?.examineDoubtful();
         this.arm();
       }),
     );
@@ -501,27 +426,11 @@ export class Driver {
         this.direct.sendPing(o);
         return;
       case "alias":
-        this.setAlias(o.alias, o.to);
-        return;
       case "offer":
-        this.routes.holdNet(o.prefix, this.routes.pointsDirect(o.alias));
-        this.selection?.stand({ prefix: o.prefix, alias: o.alias });
-        this.sessions?.offer(o.prefix, o.alias, o.marks, this.harm?.permits(o.prefix));
-        this.routeTasks.add("selection", async () => this.examine([o.prefix]));
-        return;
       case "remark":
-        // the daemon may replace its route
-        this.routes.holdNet(o.prefix, this.routes.pointsDirect(o.alias));
-        this.sessions?.remark(o.prefix, o.marks);
-        return;
       case "withdraw":
-        this.routes.holdNet(o.prefix, false);
-        this.selection?.withdraw(o.prefix);
-        this.harm?.withdraw(o.prefix);
-        this.sessions?.withdraw(o.prefix);
-        return;
       case "explain":
-        this.explain(o.prefix, o.alias);
+        this.offering?.perform(o);
         return;
       case "peer":
         this.direct.setPeer(o.want);
@@ -533,7 +442,8 @@ export class Driver {
         this.sources.attested(o.prefixes);
         return;
       case "inspect-hubs":
-        this.inspectHubs(o.hubs);
+        void this.schedule.attempt("read the overlay's peers", () => this.pollOverlay());
+        this.offering?.inspectHubs(o.hubs);
         return;
       case "override":
         this.routes.setOverride(o.prefix, o.want);
@@ -555,32 +465,6 @@ export class Driver {
     }
   }
 
-  private inspectHubs(hubs: readonly Address[]): void {
-    const { daemon } = this.ports;
-    void this.schedule.attempt("read the overlay's peers", () => this.pollOverlay());
-    if (daemon !== undefined)
-      void this.schedule.attempt("the daemon's session with the hub", async () =>
-        this.input({ kind: "hub-session", session: await daemon.hubSession(hubs) }),
-      );
-  }
-
-  private setAlias(alias: Address, to: "overlay" | "direct" | "absent"): void {
-    if (to === "absent") this.selection?.release(alias, (prefix) => this.routes.holdsOverride(prefix));
-    // the daemon resolves anew what stands by it
-    else if (this.routes.hasAlias(alias))
-      for (const prefix of this.sessions?.offered(alias) ?? []) this.routes.holdNet(prefix, to === "direct");
-    this.routes.setAlias(alias, to);
-  }
-
-  private explain(prefix: Prefix, alias: Address): void {
-    const { daemon } = this.ports;
-    if (daemon === undefined) return;
-    void this.schedule.attempt("explain", async () => {
-      const e = await daemon.explain(prefix, alias);
-      if (!e.selected) this.input({ kind: "explained", prefix, reason: e.reason });
-    });
-  }
-
   // ------------------------------------------------------------------------------------------ reconciliation
 
   /** Declared against actual: a peer or an alias that somebody removed comes back, what nobody wants goes. */
@@ -590,40 +474,6 @@ export class Driver {
     await this.direct.tasks.drained();
     await this.routes.reconcile((text) => this.journal.problem("reconcile", text));
     await this.direct.reconcile();
-    this.examine("all");
+    this.offering?.examine("all");
   }
-}
-
-function engineConfig(config: Config, router: Router): EngineConfig {
-  return {
-    self: router.self,
-    role:
-      config.role === "hub"
-        ? { kind: "hub", maxSpokes: config.maxSpokes }
-        : {
-            kind: "spoke",
-            hubs: config.hubs,
-            trigger: {
-              rate: config.trigger.rate,
-              duration: config.trigger.duration,
-              hysteresis: config.trigger.hysteresis,
-              capacity: 20_000,
-            },
-            publicEndpoints: config.publicEndpoints,
-            maxShortcuts: config.maxShortcuts,
-            port: config.direct.port,
-            denied: [
-              ...config.denied,
-              config.aliases[4],
-              ...(config.aliases[6] === undefined ? [] : [config.aliases[6]]),
-            ],
-            excludedDevices: [config.overlay, config.direct.interface],
-          },
-    controlPort: config.control.port,
-    listenPort: config.direct.port,
-    observePort: config.direct.observePort,
-    overlayMtu: router.overlayMtu,
-    aliasPools: config.aliases,
-    parameters: config.parameters,
-  };
 }
