@@ -396,7 +396,7 @@ export class Driver {
     const now = this.ports.clock.now();
     const at = Math.min(
       this.engine.pollTimeout() ?? Number.POSITIVE_INFINITY,
-      this.offering?.pollTimeout(now) ?? Number.POSITIVE_INFINITY,
+      this.offering?.pollTimeout() ?? Number.POSITIVE_INFINITY,
     );
     if (at === this.timerAt) return;
     this.cancelTimer?.();

@@ -246,8 +246,8 @@ export class Offering {
   }
 
   /** When what is in doubt is due to be looked at again. */
-  pollTimeout(now: number): number | undefined {
-    return this.selection.pollTimeout(now);
+  pollTimeout(): number | undefined {
+    return this.selection.pollTimeout();
   }
 
   examineDoubtful(): void {

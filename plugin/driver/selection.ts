@@ -142,9 +142,11 @@ export class SelectionWatcher {
       prefixes === "all" ? [...this.offers.values()] : prefixes.flatMap((p) => this.offers.get(p) ?? []);
     for (const w of list) {
       const state = this.stateOf(now, w);
-      if (w.doubtUntil === undefined) this.doubtful.delete(w);
-      else this.doubtful.add(w);
-      if (state === undefined) continue;
+      if (state === undefined) {
+        this.doubtful.add(w);
+        continue;
+      }
+      this.doubtful.delete(w);
       const told = JSON.stringify(state);
       if (told === w.told) continue;
       w.told = told;
@@ -153,6 +155,7 @@ export class SelectionWatcher {
     return out;
   }
 
+  /** Undefined while in doubt. */
   private stateOf(now: number, w: Watched): RouteState | undefined {
     const path = this.fib.pathOf(this.fib.best(w.prefix));
     const daemonPath = this.fib.pathOf(this.fib.daemonBest(w.prefix));
@@ -173,12 +176,11 @@ export class SelectionWatcher {
     return [...this.doubtful].map((w) => w.prefix);
   }
 
-  /** When something in doubt is due to be looked at again. */
-  pollTimeout(now: number): number | undefined {
+  /** When something in doubt is due to be looked at again: also when that is past, since only a look ends it. */
+  pollTimeout(): number | undefined {
     let at: number | undefined;
     for (const { doubtUntil } of this.doubtful)
-      if (doubtUntil !== undefined && doubtUntil > now && (at === undefined || doubtUntil < at))
-        at = doubtUntil;
+      if (doubtUntil !== undefined && (at === undefined || doubtUntil < at)) at = doubtUntil;
     return at;
   }
 }

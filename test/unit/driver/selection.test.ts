@@ -148,11 +148,11 @@ describe("the watcher", () => {
     w.examine(0, "all");
     fib.apply({ kind: "gone", route: main });
     expect(w.examine(10, [P])).toEqual([]);
-    expect(w.pollTimeout(10)).toBe(10 + SETTLE);
+    expect(w.pollTimeout()).toBe(10 + SETTLE);
     expect(w.examine(10 + SETTLE - 1, "all")).toEqual([]);
     fib.apply({ kind: "set", route: main });
     expect(w.examine(10 + SETTLE - 1, [P])).toEqual([]);
-    expect(w.pollTimeout(10 + SETTLE)).toBeUndefined();
+    expect(w.pollTimeout()).toBeUndefined();
     expect(w.examine(10 + 5 * SETTLE, "all")).toEqual([]);
   });
 
@@ -183,7 +183,41 @@ describe("the watcher", () => {
     // a new gap is a new doubt
     fib.apply({ kind: "gone", route: main });
     expect(w.examine(500, "all")).toEqual([]);
-    expect(w.pollTimeout(500)).toBe(500 + SETTLE);
+    expect(w.pollTimeout()).toBe(500 + SETTLE);
+  });
+
+  it("stays due until it was looked at: a timer that is armed anew when the time is past must still be armed", () => {
+    const fib = fibOf(chosen, main);
+    const w = watch(fib);
+    w.setSession(true, "");
+    w.examine(0, "all");
+    fib.apply({ kind: "gone", route: chosen });
+    w.examine(10, [P]);
+    // something else is examined, late
+    expect(w.examine(10 + SETTLE + 5, [prefix("10.9.0.0/24")])).toEqual([]);
+    expect(w.pollTimeout()).toBe(10 + SETTLE);
+    expect(w.examine(10 + SETTLE + 6, w.inDoubt())).toMatchObject([
+      { selected: false, reason: "BIRD: not selected" },
+    ]);
+    expect(w.pollTimeout()).toBeUndefined();
+    expect(w.inDoubt()).toEqual([]);
+  });
+
+  it("has no doubt left about an offer that was withdrawn, or whose session ended", () => {
+    for (const end of [
+      (w: SelectionWatcher) => w.withdraw(P),
+      (w: SelectionWatcher) => w.setSession(false, "closed"),
+    ]) {
+      const fib = fibOf(chosen, main);
+      const w = watch(fib);
+      w.setSession(true, "");
+      w.examine(0, "all");
+      fib.apply({ kind: "gone", route: chosen });
+      w.examine(10, [P]);
+      end(w);
+      w.examine(20, "all");
+      expect(w.pollTimeout()).toBeUndefined();
+    }
   });
 
   it("sees the direct interface go down: the kernel removes routes without a word about the reason", () => {
