@@ -1,0 +1,126 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { probeAdapter } from "../../plugin/adapters/probes.js";
+import type { PortError, ProbeSocket } from "../../plugin/driver/ports.js";
+import { type Address, address } from "../../plugin/net/address.js";
+import type { PublicKey } from "../../plugin/net/key.js";
+import type { ProbeEvent } from "../../plugin/shortcut/probe-relay.js";
+import type { ProbeSession } from "../../plugin/shortcut/probe-stream.js";
+import type { Id64 } from "../../plugin/wire/control/message.js";
+import { eventually, Namespace } from "./namespace.js";
+
+const PORT = 7003;
+const ME = "own" as PublicKey;
+const PEER = "peer" as PublicKey;
+/** Told to forget these, the thread of the tests ends, or does nothing any more. */
+const DIE = "die" as PublicKey;
+const HANG = "hang" as PublicKey;
+const [LEFT, RIGHT] = [address("10.0.0.1"), address("10.0.0.2")];
+const built = new URL("../../dist/plugin/adapters/probe-worker.js", import.meta.url);
+
+interface Prober {
+  readonly socket: ProbeSocket;
+  readonly events: ProbeEvent[];
+  readonly errors: PortError[];
+}
+
+const id = (n: number): Id64 => n.toString(16).padStart(16, "0") as Id64;
+const session = (mine: number, yours: number): ProbeSession => ({
+  bootId: id(mine),
+  peerBootId: id(yours),
+  epochs: { mine, yours },
+  accepted: id(9),
+  flipped: false,
+  down: false,
+  keeps: true,
+  idle: false,
+  answers: false,
+  interval: 100,
+  idleInterval: 1_000,
+  multiplier: 3,
+  fullSize: 1_000,
+});
+
+let ns: Namespace;
+let leave: () => void;
+let dir: string;
+let left: Prober;
+let right: Prober;
+
+async function prober(script: URL, dev: string, at: Address): Promise<Prober> {
+  const events: ProbeEvent[] = [];
+  const errors: PortError[] = [];
+  const socket = await probeAdapter(script).open(
+    { dev, address: at, port: PORT },
+    (e) => events.push(e),
+    (e) => errors.push(e),
+  );
+  return { socket, events, errors };
+}
+
+const heard = (p: Prober): number => p.events.filter((e) => e.kind === "heard").length;
+const lost = (p: Prober): ProbeEvent[] => p.events.filter((e) => e.kind === "lost");
+const hearsOn = (who: string, p: Prober): Promise<true> => {
+  const before = heard(p);
+  return eventually(`${who} hears on`, () => heard(p) > before + 5 || undefined);
+};
+
+beforeEach(async () => {
+  ns = await Namespace.create();
+  ns.sh(`
+    sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
+    sysctl -qw net.ipv4.conf.default.accept_local=1 net.ipv4.conf.all.accept_local=1
+    ip link add ve0 type veth peer name ve1
+    ip link set ve0 up; ip link set ve1 up
+    ip addr add 10.0.0.1/32 dev ve0; ip addr add 10.0.0.2/32 dev ve1
+    ip rule add pref 1 oif ve0 table 100; ip rule add pref 2 oif ve1 table 101
+    ip rule del pref 0; ip rule add pref 10 table local
+    ip route add 10.0.0.2/32 dev ve0 table 100; ip route add 10.0.0.1/32 dev ve1 table 101`);
+  leave = ns.enterNetwork();
+  dir = mkdtempSync(join(tmpdir(), "shortcutd-probes-"));
+  const mortal = join(dir, "mortal.mjs");
+  writeFileSync(
+    mortal,
+    `import { parentPort } from "node:worker_threads";
+     await import(${JSON.stringify(built.href)});
+     parentPort.on("message", (m) => {
+       if (m.kind !== "unset") return;
+       if (m.key === "${DIE}") process.exit(7);
+       if (m.key === "${HANG}") for (;;);
+     });`,
+  );
+  left = await prober(pathToFileURL(mortal), "ve0", LEFT);
+  right = await prober(built, "ve1", RIGHT);
+  left.socket.set(PEER, { address: RIGHT, port: PORT }, session(1, 2));
+  right.socket.set(ME, { address: LEFT, port: PORT }, session(2, 1));
+  await Promise.all([hearsOn("left", left), hearsOn("right", right)]);
+});
+
+afterEach(async () => {
+  await Promise.all([left.socket.close(), right.socket.close()]);
+  leave();
+  rmSync(dir, { recursive: true, force: true });
+  await ns.destroy();
+});
+
+describe("the thread of probes", () => {
+  test("is replaced when it dies, and the path goes on", async () => {
+    left.socket.unset(DIE);
+    await eventually("it is said", () => left.errors.length > 0);
+    expect(left.errors.map((e) => e.message)).toEqual([expect.stringContaining("started again")]);
+    await Promise.all([hearsOn("left", left), hearsOn("right", right)]);
+    // a path that lives must not look dead to the end whose thread died
+    expect(lost(left)).toEqual([]);
+  });
+
+  test("is replaced when it hangs: the other end has left the path, and hears again", async () => {
+    left.socket.unset(HANG);
+    await eventually("the other end takes the path for lost", () => lost(right).length > 0);
+    await eventually("it is said", () => left.errors.length > 0);
+    expect(left.errors.map((e) => e.message)).toEqual([expect.stringContaining("does not answer")]);
+    await hearsOn("right", right);
+  });
+});
