@@ -3,6 +3,13 @@
  * hundreds of shortcuts a look at all of them for every probe would be most of the work.
  */
 
+/** The first of some times; undefined: never. */
+export function earliest(...times: readonly (number | undefined)[]): number | undefined {
+  let at: number | undefined;
+  for (const t of times) if (t !== undefined && (at === undefined || t < at)) at = t;
+  return at;
+}
+
 interface Entry<K> {
   readonly key: K;
   readonly at: number;

@@ -9,6 +9,7 @@ import type { Id64, ReplyBody, RequestBody } from "../wire/control/message.js";
 import type { Ping } from "../wire/ping.js";
 import { AliasPool } from "./aliases.js";
 import { ControlLink, type Correspondent, type Crypto, type Identity, type Outcome } from "./control.js";
+import { earliest } from "./deadlines.js";
 import type { Input, Output, RoutingView } from "./events.js";
 import { Hub } from "./hub.js";
 import { PairKeys } from "./pairkeys.js";
@@ -179,10 +180,7 @@ export class Engine {
 
   pollTimeout(): number | undefined {
     const hub = this.stopping ? undefined : this.hub?.pollTimeout();
-    const times = [this.control.pollTimeout(), this.spoke?.pollTimeout(), hub];
-    let at: number | undefined;
-    for (const t of times) if (t !== undefined && (at === undefined || t < at)) at = t;
-    return at;
+    return earliest(this.control.pollTimeout(), this.spoke?.pollTimeout(), hub);
   }
 
   handleTimeout(now: number): void {

@@ -4,8 +4,7 @@
  */
 import type { Prefix } from "../net/address.js";
 import type { Id64 } from "../wire/control/message.js";
-import type { Attested } from "./machine.js";
-import type { Refusal } from "./resolution.js";
+import type { Attested, Refusal } from "./resolution.js";
 
 /** A question that was not answered is put again after this. */
 const PAUSE = 5_000;

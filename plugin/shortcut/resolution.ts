@@ -6,7 +6,12 @@ import { type Address, contains, type Prefix } from "../net/address.js";
 import type { Id64, RequestBody } from "../wire/control/message.js";
 import type { Outcome } from "./control.js";
 import { generationOf } from "./digest.js";
-import type { Attested } from "./machine.js";
+
+/** What the hub says that an owner owns. */
+export interface Attested {
+  readonly prefixes: readonly Prefix[];
+  readonly generation: Id64;
+}
 
 /** `unanswered`: the hub has not said no, it has said nothing that holds. */
 export interface Refusal {

@@ -12,16 +12,17 @@ import { HubAbsence, type Presence } from "./absence.js";
 import { type InterfaceAddress, onLink, ownCandidates } from "./candidates.js";
 import type { Correspondent } from "./control.js";
 import { FlapDamping } from "./damping.js";
-import { Deadlines } from "./deadlines.js";
+import { Deadlines, earliest } from "./deadlines.js";
+import type { Setbacks } from "./endings.js";
 import type { Input, PeerStatus, RouteState, ShortcutStatus } from "./events.js";
 import { Hops, MOST_HOPS } from "./hops.js";
 import { type HubEndpoint, HubLink, type HubLinkHost, type HubStatus } from "./hublink.js";
-import { type Attested, type Host, type Setbacks, Shortcut } from "./machine.js";
+import { type Host, Shortcut } from "./machine.js";
 import { describeMapping, judgeMapping, type NatVerdict, NO_VERDICT } from "./mapping.js";
 import { RoundTripClass } from "./marks.js";
 import { OwnPrefixes } from "./ownprefixes.js";
 import type { StreamEvent } from "./probe-stream.js";
-import { Resolutions } from "./resolution.js";
+import { type Attested, Resolutions } from "./resolution.js";
 import { type DestinationRate, Trigger, type TriggerParameters } from "./trigger.js";
 
 export interface SpokeConfig {
@@ -623,17 +624,11 @@ export class Spoke {
   // ------------------------------------------------------------------------------------------ time
 
   pollTimeout(): number | undefined {
-    let at: number | undefined;
-    const sooner = (t: number | undefined) => {
-      if (t !== undefined && (at === undefined || t < at)) at = t;
-    };
     this.reckon();
-    sooner(this.deadlines.first());
+    const at = this.deadlines.first();
     if (this.stopping) return at;
-    for (const l of this.links) sooner(l.pollTimeout());
-    sooner(this.absence.pollTimeout());
-    sooner(this.renewAt);
-    return at;
+    const links = this.links.map((l) => l.pollTimeout());
+    return earliest(at, ...links, this.absence.pollTimeout(), this.renewAt);
   }
 
   private reckon(): void {
