@@ -43,6 +43,8 @@ export interface StepFigures {
   readonly settled: number | undefined;
   /** From the first to the last slice with a lost packet, inclusive. */
   readonly outage: number;
+  /** From the event to the first slice with a lost packet; undefined when none was lost. */
+  readonly lostAfter: number | undefined;
 }
 
 /** The figures of one direction for the time from `from` to `to` (the next event). */
@@ -74,6 +76,7 @@ export function figures(
           ? silent
           : latest.sentAt - from,
     outage: first === undefined || last === undefined ? 0 : last.at - first.at + paths.width,
+    lostAfter: first === undefined ? undefined : first.at - from,
   };
 }
 

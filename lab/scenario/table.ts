@@ -19,7 +19,7 @@ export function renderScenario(r: ScenarioReport): string {
         s.ends[i === 0 ? 0 : 1],
         i === 0 ? "A to C" : "C to A",
         ms(d.settled),
-        String(d.lost),
+        d.lostAfter === undefined ? "0" : `${d.lost}, from ${d.lostAfter.toFixed(0)} ms on`,
         String(d.duplicated),
         `${d.outage.toFixed(0)} ms`,
         i === 0 ? String(s.fullBuffers) : "",

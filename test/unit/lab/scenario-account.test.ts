@@ -46,7 +46,9 @@ describe("the account of a step", () => {
       duplicated: 0,
       settled: 280,
       outage: 280,
+      lostAfter: 0,
     });
+    expect(figures(cut, 1000, 2000, "hub").lostAfter).toBe(100);
   });
 
   it("knows no settled path when packets are not on it in the end", () => {
@@ -65,7 +67,12 @@ describe("the account of a step", () => {
   });
 
   it("is zero when the packets were on the path before and stayed", () => {
-    expect(figures(cut, 1500, 2000, "hub")).toMatchObject({ settled: 0, lost: 0, outage: 0 });
+    expect(figures(cut, 1500, 2000, "hub")).toMatchObject({
+      settled: 0,
+      lost: 0,
+      outage: 0,
+      lostAfter: undefined,
+    });
   });
 
   it("counts an outage when the path before it and after it is the same", () => {
@@ -124,7 +131,7 @@ describe("the account of a step", () => {
 });
 
 describe("the limits of a step", () => {
-  const good = { sent: 1, lost: 0, duplicated: 0, settled: 100, outage: 0 };
+  const good = { sent: 1, lost: 0, duplicated: 0, settled: 100, outage: 0, lostAfter: undefined };
   const step = (c: { lost?: number; duplicated?: number; settled?: number | undefined }): StepResult => ({
     name: "cut",
     at: 0,
