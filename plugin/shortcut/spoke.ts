@@ -1,41 +1,30 @@
 /**
- * The spoke's part: which destinations are hot, who owns them, and one machine per owner. Resolutions are bounded in number and
- * remembered, also when the answer is no; everything here is derived again from the trigger at the next reading, so
- * nothing needs a queue.
+ * The spoke's part: it ties together the hubs, the destinations, where this router may be reached, and one machine per owner, and passes on what
+ * happens to those whom it concerns. What the other routers ask is answered here as far as no machine is concerned.
  */
 import { type Address, type Endpoint, hostPrefix, overlaps, type Prefix } from "../net/address.js";
 import type { PublicKey } from "../net/key.js";
 import { PrefixMap } from "../net/lpm.js";
-import type { Candidate, Id64, ReplyBody, RequestBody } from "../wire/control/message.js";
+import type { Id64, ReplyBody, RequestBody } from "../wire/control/message.js";
 import type { Ping } from "../wire/ping.js";
 import { HubAbsence, type Presence } from "./absence.js";
-import { type InterfaceAddress, onLink, ownCandidates } from "./candidates.js";
 import type { Correspondent } from "./control.js";
-import { FlapDamping } from "./damping.js";
-import { Deadlines, earliest } from "./deadlines.js";
-import type { Setbacks } from "./endings.js";
-import type { Input, PeerStatus, RouteState, ShortcutStatus } from "./events.js";
-import { Hops, MOST_HOPS } from "./hops.js";
-import { type HubEndpoint, HubLink, type HubLinkHost, type HubStatus } from "./hublink.js";
-import { type Host, Shortcut } from "./machine.js";
-import { describeMapping, judgeMapping, type NatVerdict, NO_VERDICT } from "./mapping.js";
-import { RoundTripClass } from "./marks.js";
+import { earliest } from "./deadlines.js";
+import { type DestinationStatus, Destinations, type NotNow } from "./destinations.js";
+import type { Input, PeerStatus, ShortcutStatus } from "./events.js";
+import { HubLink, type HubLinkHost, type HubStatus } from "./hublink.js";
+import type { Host, Shortcut } from "./machine.js";
+import { Machines } from "./machines.js";
 import { OwnPrefixes } from "./ownprefixes.js";
 import type { StreamEvent } from "./probe-stream.js";
-import { type Attested, Resolutions } from "./resolution.js";
-import { type DestinationRate, Trigger, type TriggerParameters } from "./trigger.js";
+import { Renewals } from "./renewals.js";
+import { type Owned, Resolutions } from "./resolution.js";
+import type { DestinationRate, TriggerParameters } from "./trigger.js";
+import { Whereabouts, type WhereaboutsConfig } from "./whereabouts.js";
 
-export interface SpokeConfig {
-  /** UDP port of the direct interface. */
-  readonly port: number;
-  /** Prefixes of which no address is offered. */
-  readonly denied: readonly Prefix[];
-  /** Interfaces of which no address is offered: overlay and direct interface. */
-  readonly excludedDevices: readonly string[];
+export interface SpokeConfig extends WhereaboutsConfig {
   readonly hubs: readonly Address[];
   readonly trigger: TriggerParameters;
-  /** Endpoints that the operator knows to work: offered first. */
-  readonly publicEndpoints: readonly Endpoint[];
   readonly maxShortcuts: number;
 }
 
@@ -58,65 +47,25 @@ type MachineHost = Omit<
 >;
 export type SpokeHost = MachineHost & HubLinkHost;
 
-/** What is known about a destination that has no shortcut. */
-interface Unresolved {
-  readonly reason: string;
-  readonly retryAt: number;
-  readonly failures: number;
-}
-
-/** Below it a destination does not count for the rate class of its owner, bits per second. */
-const LEAST_RATE = 10_000;
-/** An attestation that could not be renewed is asked for again after this. */
-const RENEWAL_PAUSE = 5_000;
-const RESOLUTIONS_IN_FLIGHT = 32;
-/** A shortcut younger than this is not evicted, nor by a destination with less than so many times its rate: or they would take turns. */
-const EVICTION_AGE = 10_000;
-const EVICTION_RATIO = 2;
-
-export interface DestinationStatus {
-  readonly rate: DestinationRate;
-  readonly owner: Address | undefined;
-  readonly reason: string;
-}
-
 export class Spoke {
-  private readonly trigger: Trigger;
   private readonly links: HubLink[];
-  private readonly machines = new Map<Address, Shortcut>();
-  private readonly deadlines = new Deadlines<Address>();
-  /** Machines whose deadlines may have changed since they were reckoned. */
-  private touched: Set<Address> | "all" = "all";
+  private readonly machines: Machines;
   private readonly resolutions: Resolutions;
-  private readonly resolving = new Set<Prefix>();
-  private readonly unresolved = new Map<Prefix, Unresolved>();
-  /** Of machines that have gone: forgiven with time. */
-  private readonly setbacks = new Map<Address, { readonly setbacks: Setbacks; readonly at: number }>();
-  /** Of every owner to which a direct path was measured. */
-  private readonly roundTrips = new Map<Address, RoundTripClass>();
+  private readonly renewals: Renewals;
+  private readonly hot: Destinations;
+  private readonly where: Whereabouts;
+  private readonly absence: HubAbsence;
+  private readonly own: OwnPrefixes;
   private usable = { usable: false, reason: "the direct interface is not up yet" };
   private sessionUp = false;
   private sessionReason = "the offers session is not established yet";
   private stopping = false;
-  /** What the hubs' observations say of the NAT before this router. */
-  private nat = NO_VERDICT;
-  private readonly hops = new Hops();
-  private addresses: readonly InterfaceAddress[] = [];
-  /** Candidates and mapping as machines last heard of them. */
-  private told = "";
-  /** When the first attestation runs out by which a machine lives. */
-  private renewAt: number | undefined;
-  /** Owners whose attestation ran out while a machine lives by it: asked for again, since when and when next. */
-  private readonly renewals = new Map<Address, number>();
-  private readonly absence: HubAbsence;
-  private readonly own: OwnPrefixes;
 
   constructor(
     private readonly host: SpokeHost,
     private readonly config: SpokeConfig,
     now: number,
   ) {
-    this.trigger = new Trigger(config.trigger);
     this.absence = new HubAbsence({
       parameters: host.parameters,
       ask: (t) => {
@@ -149,84 +98,67 @@ export class Spoke {
       restarted: (t: number) => this.hubRestarted(t),
     };
     this.links = config.hubs.map((h) => new HubLink(host, h, now, events));
+    this.where = new Whereabouts(host, config, this.links, () => this.own.prefixes);
+    this.machines = new Machines(this.machineHost(), config.maxShortcuts);
+    this.renewals = new Renewals(this.absence, this.machines, this.resolutions);
+    this.hot = new Destinations(
+      {
+        resolutions: this.resolutions,
+        backoffMax: host.parameters.backoffMax,
+        taken: (d) => this.machines.take(d),
+        begin: (t, owned, rate, ago) => this.begin(t, owned, rate, ago),
+      },
+      config.trigger,
+    );
   }
 
   // ------------------------------------------------------------------------------------------ what machines ask
 
   private machineHost(): Host {
-    const { host } = this;
-    const spoke = this;
+    const { host, where } = this;
     return {
-      self: this.host.self,
-      parameters: this.host.parameters,
-      routing: this.host.routing,
-      aliases: this.host.aliases,
-      overlayMtu: this.host.overlayMtu,
-      random: () => this.host.random(),
-      emit: (o) => this.host.emit(o),
-      request: (now, to, body, done) => this.host.request(now, to, body, done),
-      cancel: (id) => this.host.cancel(id),
-      nextEpoch: () => this.host.nextEpoch(),
-      candidates: () => this.candidates(),
+      self: host.self,
+      parameters: host.parameters,
+      routing: host.routing,
+      aliases: host.aliases,
+      overlayMtu: host.overlayMtu,
+      random: () => host.random(),
+      emit: (o) => host.emit(o),
+      request: (now, to, body, done) => host.request(now, to, body, done),
+      cancel: (id) => host.cancel(id),
+      nextEpoch: () => host.nextEpoch(),
+      candidates: () => where.candidates(),
       selfGeneration: (now) => this.own.generation(now),
       routesOwn: (now) => this.own.routes(now),
       suspectHub: (now) => this.absence.suspect(now),
       get openTtl() {
-        return spoke.hops.openTtl;
+        return where.openTtl;
       },
-      reobserve: (now) => this.reobserve(now),
+      reobserve: (now) => where.reobserve(now),
       underlay: (a) => {
         const way = host.routing.wayTo(a);
         return way !== "overlay" && way !== "direct";
       },
-      onLink: () => onLink(this.addresses, this.config.excludedDevices),
+      onLink: () => where.onLink(),
       get pingsUsable() {
         return host.pingsUsable;
       },
       get mapping() {
-        return spoke.nat.mapping;
+        return where.mapping;
       },
       sendPing: (theirs, ping, target) => host.sendPing(theirs, ping, target),
       randomId: () => host.randomId(),
       resolveOwner: (now, owner, done) => this.resolutions.ofOwner(now, owner, done),
-      isHot: (prefixes) => this.isHot(prefixes),
-      offeredFor: (prefix) => {
-        for (const m of this.machines.values()) if (m.offersPrefix(prefix)) return m.owner;
-        return undefined;
-      },
+      isHot: (prefixes) => this.hot.isHot(prefixes),
+      offeredFor: (prefix) => this.machines.find((m) => m.offersPrefix(prefix))?.owner,
       lowRate: this.config.trigger.rate * this.config.trigger.hysteresis,
       directUsable: () => this.usable,
     };
   }
 
-  private candidates(): Candidate[] {
-    const { port, publicEndpoints: configured, excludedDevices, denied } = this.config;
-    const reflexive = this.links.flatMap((l) => (l.reflexive === undefined ? [] : [l.reflexive]));
-    // without pings the first candidate is taken unseen: only what a hub or the operator has seen to work
-    const addresses = this.host.pingsUsable ? this.addresses : [];
-    const own = this.own.prefixes;
-    return ownCandidates({
-      configured,
-      addresses,
-      excludedDevices,
-      denied: [...denied, ...own],
-      reflexive,
-      port,
-    });
-  }
-
-  private judgeNat(): NatVerdict {
-    return judgeMapping(
-      this.links.flatMap((l) => l.observations()),
-      this.addresses.map((a) => a.address),
-      this.config.port,
-    );
-  }
-
   keyOf(bootId: Id64): PublicKey | undefined {
     for (const l of this.links) if (l.registered?.bootId === bootId) return l.registered.publicKey;
-    for (const m of this.machines.values()) if (m.bootId === bootId) return m.publicKey;
-    return undefined;
+    return this.machines.find((m) => m.bootId === bootId)?.publicKey;
   }
 
   /** An authentic ping. */
@@ -234,50 +166,19 @@ export class Spoke {
     if (ping.kind === "observed") {
       const link = this.links.find((l) => l.registered?.bootId === ping.bootId);
       if (link?.observed(now, from, ping) === true) {
-        if (link.met !== undefined) this.measureHops(link.met);
-        this.whereabouts(now);
-        this.sweep(now);
+        if (link.met !== undefined) this.where.measureHops(link.met);
+        this.whereaboutsSeen(now);
+        this.machines.sweep(now);
       }
       return;
     }
-    for (const m of this.machines.values())
-      if (m.bootId === ping.bootId) {
-        m.handlePing(now, from, at, ping);
-        break;
-      }
-    this.sweep(now);
+    this.machines.find((m) => m.bootId === ping.bootId)?.handlePing(now, from, at, ping);
+    this.machines.sweep(now);
   }
 
-  /** There is reason to believe that this router is reachable elsewhere than before: a path failed, an address changed. */
-  private reobserve(now: number): void {
-    for (const l of this.links) l.observe(now);
-  }
-
-  /** Counts the NATs on the way to a hub. */
-  private measureHops(hub: HubEndpoint): void {
-    if (!this.host.pingsUsable || !this.hops.begin(hub.endpoint)) return;
-    for (let ttl = 1; ttl <= MOST_HOPS; ttl++) {
-      const ping = { kind: "open", ready: false, transaction: this.host.randomId() } as const;
-      const epochs = { mine: 1, yours: 0 };
-      this.host.sendPing(hub.publicKey, { ...ping, epochs, observed: undefined }, { to: hub.endpoint, ttl });
-    }
-  }
-
-  /** Candidates or the NAT's behaviour may be others than before. */
-  private whereabouts(now: number): void {
-    this.nat = this.judgeNat();
-    const told = JSON.stringify([this.candidates(), this.nat.mapping]);
-    if (told === this.told) return;
-    const first = this.told === "";
-    this.told = told;
-    if (first) return;
-    for (const m of [...this.machines.values()]) m.candidatesChanged(now);
-  }
-
-  private isHot(prefixes: readonly Prefix[]): boolean {
-    for (const r of this.trigger.rates())
-      if (r.hot && prefixes.some((p) => overlaps(p, r.destination))) return true;
-    return false;
+  /** Machines hear of it when this router may be reachable elsewhere than before. */
+  private whereaboutsSeen(now: number): void {
+    if (this.where.changed()) for (const m of this.machines.all()) m.candidatesChanged(now);
   }
 
   private hub(): HubLink | undefined {
@@ -288,8 +189,8 @@ export class Spoke {
 
   private hubPresence(now: number, presence: Presence): void {
     if (presence === "returned") for (const l of this.links) l.hasten(now);
-    for (const m of [...this.machines.values()]) m.hubPresence(now, presence);
-    this.sweep(now);
+    for (const m of this.machines.all()) m.hubPresence(now, presence);
+    this.machines.sweep(now);
   }
 
   private hubRestarted(now: number): void {
@@ -297,145 +198,30 @@ export class Spoke {
     this.resolutions.expire(now, "all");
   }
 
-  /** When a machine's attestation has run out; undefined for one that lives by none. */
-  private renewalAt(owner: Address, m: Shortcut): number | undefined {
-    if (m.resting) return undefined;
-    return this.renewals.get(owner) ?? this.resolutions.expiresAt(owner);
+  /** What keeps this router from every shortcut. */
+  private get obstacle(): string | undefined {
+    if (!this.sessionUp) return this.sessionReason;
+    return this.usable.usable ? undefined : this.usable.reason;
   }
 
-  /** No shortcut outlives what the hub attests: an attestation that ran out is asked for again, and a changed one ends it. */
-  private renew(now: number): void {
-    for (const owner of this.renewals.keys()) if (!this.machines.has(owner)) this.renewals.delete(owner);
-    for (const [owner, machine] of [...this.machines]) {
-      const due = this.renewalAt(owner, machine);
-      if (due !== undefined && due <= now) this.reattest(now, owner, machine);
+  /** A hot destination has an owner: unless it cannot be, a machine begins. */
+  private begin(now: number, owned: Owned, r: DestinationRate, ago: number): NotNow | undefined {
+    const { owner } = owned;
+    if (this.stopping) return undefined;
+    if (owner === this.host.self.address)
+      return { reason: "the hub routes it to this router", pause: 60_000 };
+    if (this.machines.get(owner) !== undefined) return undefined;
+    if (!this.machines.hasRoom) {
+      this.machines.evict(now, r);
+      return { reason: `the maximum of ${this.config.maxShortcuts} shortcuts is reached`, pause: 2_000 };
     }
-  }
-
-  private reattest(now: number, owner: Address, machine: Shortcut): void {
-    const before = this.resolutions.known(owner);
-    this.renewals.set(owner, Number.POSITIVE_INFINITY);
-    this.resolutions.ofOwner(now, owner, (t, r) => {
-      if (this.machines.get(owner) !== machine) return;
-      // a hub that is away, or has not been back for long, knows the half of it
-      const same = !("refusal" in r) && machine.livesBy(r.generation);
-      if (("refusal" in r && r.unanswered === true) || (!same && this.absence.unsettled(t))) {
-        this.resolutions.restore(now, owner, before);
-        this.renewals.set(owner, t + RENEWAL_PAUSE);
-        return;
-      }
-      this.renewals.delete(owner);
-      if ("refusal" in r) this.resolutions.forget(owner);
-      machine.reattested(t, r);
-      this.sweep(t);
-    });
-  }
-
-  /** Every hot destination without a machine gets one, or a reason. */
-  private pursue(now: number): void {
-    if (this.stopping || !this.sessionUp || !this.usable.usable) return;
-    const hot = [...this.trigger.rates()].filter((r) => r.hot);
-    for (const r of hot.sort((x, y) => y.bitsPerSecond - x.bitsPerSecond)) {
-      const known = this.resolutions.ownerOf(now, r.destination);
-      if (known !== undefined) this.start(now, known.owner, known, r);
-      else this.lookUp(now, r);
-    }
-  }
-
-  private lookUp(now: number, r: DestinationRate): void {
-    const destination = r.destination;
-    if (this.resolving.has(destination) || this.resolving.size >= RESOLUTIONS_IN_FLIGHT) return;
-    const before = this.unresolved.get(destination);
-    if (before !== undefined && before.retryAt > now) return;
-    for (const m of this.machines.values())
-      if (m.prefixes.some((p) => overlaps(p, destination)) && !m.resting) return;
-    this.resolving.add(destination);
-    this.resolutions.ofDestination(now, destination, (t, result) => {
-      this.resolving.delete(destination);
-      if ("refusal" in result) {
-        const failures = (before?.failures ?? 0) + 1;
-        const pause = Math.min(this.host.parameters.backoffMax, 5_000 * 2 ** Math.min(failures - 1, 6));
-        this.unresolved.set(destination, { reason: result.refusal, retryAt: t + pause, failures });
-        return;
-      }
-      this.unresolved.delete(destination);
-      if (this.stopping) return;
-      this.start(t, result.owner, result, r, t - now);
-    });
-  }
-
-  private start(now: number, owner: Address, attested: Attested, r: DestinationRate, ago = 0): void {
-    if (owner === this.host.self.address) {
-      this.unresolved.set(r.destination, {
-        reason: "the hub routes it to this router",
-        retryAt: now + 60_000,
-        failures: 1,
-      });
-      return;
-    }
-    if (this.machines.has(owner)) return;
-    if (!this.hasRoom()) {
-      const reason = `the maximum of ${this.config.maxShortcuts} shortcuts is reached`;
-      this.evict(now, r);
-      this.unresolved.set(r.destination, { reason, retryAt: now + 2_000, failures: 1 });
-      return;
-    }
-    const machine = this.create(now, owner, "local");
+    const machine = this.machines.create(now, owner, "local");
     const rate = `${(r.bitsPerSecond / 1e6).toFixed(1)} Mbit/s to ${r.destination}`;
     this.host.emit({ kind: "milestone", owner, milestone: "over-threshold", detail: rate, ago });
-    this.host.emit({ kind: "milestone", owner, milestone: "resolved", detail: attested.prefixes.join(", ") });
+    this.host.emit({ kind: "milestone", owner, milestone: "resolved", detail: owned.prefixes.join(", ") });
     machine.trafficRead(now, r.bitsPerSecond);
-    machine.startLocal(now, attested, rate);
-  }
-
-  private hasRoom(): boolean {
-    let active = 0;
-    for (const m of this.machines.values()) if (!m.resting) active++;
-    return active < this.config.maxShortcuts;
-  }
-
-  /** The least used shortcut makes room for a destination that deserves it clearly more; the newcomer is tried again when it has gone. */
-  private evict(now: number, r: DestinationRate): void {
-    let least: { readonly machine: Shortcut; readonly rate: number } | undefined;
-    for (const machine of this.machines.values()) {
-      // one is on its way out already
-      if (machine.stage === "returning" || machine.stage === "draining") return;
-      if (machine.stage !== "direct" || now - machine.since < EVICTION_AGE) continue;
-      const rate = machine.status().bitsPerSecond ?? 0;
-      if (least === undefined || rate < least.rate) least = { machine, rate };
-    }
-    if (least === undefined || least.rate * EVICTION_RATIO > r.bitsPerSecond) return;
-    least.machine.stop(
-      now,
-      `makes room for ${r.destination}: the maximum of ${this.config.maxShortcuts} shortcuts is reached`,
-    );
-  }
-
-  private create(now: number, owner: Address, origin: "local" | "remote"): Shortcut {
-    const f = this.setbacks.get(owner);
-    const fresh = f === undefined || now - f.at >= this.host.parameters.backoffMax;
-    const damping = f?.setbacks.damping ?? new FlapDamping(this.host.parameters.damping);
-    const setbacks = fresh ? { failures: 0, deferrals: 0, damping } : f.setbacks;
-    const roundTrip = this.roundTrips.get(owner) ?? new RoundTripClass();
-    this.roundTrips.set(owner, roundTrip);
-    const machine = new Shortcut(this.machineHost(), owner, origin, now, setbacks, roundTrip);
-    this.machines.set(owner, machine);
-    return machine;
-  }
-
-  /** After anything that may have changed any machine. */
-  private sweep(now: number): void {
-    this.touched = "all";
-    for (const [owner, m] of this.machines) {
-      if (!m.finished) continue;
-      this.machines.delete(owner);
-      this.deadlines.set(owner, undefined);
-      const { failures, deferrals, damping } = m.setbacks;
-      if (failures + deferrals > 0 || !damping.forgotten(now))
-        this.setbacks.set(owner, { setbacks: m.setbacks, at: now });
-      else this.setbacks.delete(owner);
-      if (this.roundTrips.get(owner)?.at(now) === "unknown") this.roundTrips.delete(owner);
-    }
+    machine.startLocal(now, owned, rate);
+    return undefined;
   }
 
   // ------------------------------------------------------------------------------------------ inputs
@@ -443,61 +229,57 @@ export class Spoke {
   handleInput(now: number, input: Exclude<Input, { kind: "datagram" | "fib" | "ping" }>): void {
     switch (input.kind) {
       case "traffic":
-        this.trigger.read(now, input.samples);
-        this.tellRates(now);
-        for (const d of this.unresolved.keys()) if (!this.trigger.isHot(d)) this.unresolved.delete(d);
-        this.pursue(now);
+        this.hot.read(now, input.samples);
+        this.machines.tellRates(now, this.hot.rates());
+        if (!this.stopping && this.obstacle === undefined) this.hot.pursue(now);
         this.own.learn(now);
         break;
       case "probe":
         this.probe(now, input.owner, input.event);
         return;
       case "route-state":
-        this.routeState(now, input.state);
+        for (const m of this.machines.all())
+          if (m.offersPrefix(input.state.prefix)) m.routeState(now, input.state);
         break;
       case "underneath-changed": {
         const touches = (m: Shortcut) =>
           input.prefixes === "all" ||
           m.prefixes.some((p) => (input.prefixes as readonly Prefix[]).some((q) => overlaps(p, q)));
-        for (const m of [...this.machines.values()]) if (touches(m)) m.underneathChanged(now);
+        for (const m of this.machines.all()) if (touches(m)) m.underneathChanged(now);
         break;
       }
       case "offers-session":
         this.sessionUp = input.established;
         this.sessionReason = input.reason;
-        if (!input.established) for (const m of [...this.machines.values()]) m.sessionDown(now, input.reason);
+        if (!input.established) for (const m of this.machines.all()) m.sessionDown(now, input.reason);
         break;
       case "harm":
-        for (const m of [...this.machines.values()]) m.harm(now, input.prefix, input.reason);
+        for (const m of this.machines.all()) m.harm(now, input.prefix, input.reason);
         break;
       case "harm-over":
-        for (const m of this.machines.values())
-          if (input.prefixes.some((p) => m.harmedBy(p))) m.harmOver(now);
+        for (const m of this.machines.all()) if (input.prefixes.some((p) => m.harmedBy(p))) m.harmOver(now);
         break;
       case "explained":
-        for (const m of this.machines.values()) m.explained(input.prefix, input.reason);
+        for (const m of this.machines.all()) m.explained(input.prefix, input.reason);
         break;
       case "peers":
         this.peers(now, input.peers);
         break;
       case "peer-applied":
-        for (const m of [...this.machines.values()])
+        for (const m of this.machines.all())
           if (m.publicKey === input.publicKey) m.peerApplied(now, input.error);
         break;
       case "pings":
-        this.reobserve(now);
+        this.where.reobserve(now);
         break;
       case "exceeded":
-        this.hops.exceeded(input.hop, input.to, input.ttl);
+        this.where.exceeded(input.hop, input.to, input.ttl);
         break;
-      case "addresses": {
-        const before = JSON.stringify(this.addresses);
-        this.addresses = input.addresses;
-        if (JSON.stringify(input.addresses) === before) break;
-        this.reobserve(now);
-        this.whereabouts(now);
+      case "addresses":
+        if (!this.where.learn(input.addresses)) break;
+        this.where.reobserve(now);
+        this.whereaboutsSeen(now);
         break;
-      }
       case "overlay-peers":
         for (const l of this.links) l.overlayPeers(now, input.peers);
         this.absence.received(now, this.receivedFromHubs(input.peers));
@@ -507,19 +289,19 @@ export class Spoke {
         break;
       case "direct-usable":
         this.usable = { usable: input.usable, reason: input.reason };
-        if (!input.usable) for (const m of [...this.machines.values()]) m.directUnusable(now, input.reason);
+        if (!input.usable) for (const m of this.machines.all()) m.directUnusable(now, input.reason);
         break;
       case "purge":
-        for (const [owner, m] of [...this.machines])
-          if (input.owner === "all" || input.owner === owner) m.stop(now, "purged by the operator");
+        for (const m of this.machines.all())
+          if (input.owner === "all" || input.owner === m.owner) m.stop(now, "purged by the operator");
         this.resolutions.forget(input.owner);
         break;
       case "stop":
         this.stopping = true;
-        for (const m of [...this.machines.values()]) m.stop(now, "shortcutd stops");
+        for (const m of this.machines.all()) m.stop(now, "shortcutd stops");
         break;
     }
-    this.sweep(now);
+    this.machines.sweep(now);
   }
 
   /** By far the most frequent input: it bears on one machine alone. */
@@ -527,33 +309,13 @@ export class Spoke {
     const machine = this.machines.get(owner);
     const before = machine?.stage;
     machine?.handleProbe(now, event);
-    if (machine?.stage !== before) this.sweep(now);
-    else if (this.touched !== "all") this.touched.add(owner);
-  }
-
-  /** Tells every machine how much this router sends to its owner by the overlay. */
-  private tellRates(now: number): void {
-    if (this.machines.size === 0) return;
-    const busy = [...this.trigger.rates()].filter((r) => r.bitsPerSecond >= LEAST_RATE);
-    const rates = new Map<Address, number>();
-    if (busy.length > 0) {
-      const byPrefix = new PrefixMap<Address>();
-      for (const m of this.machines.values()) for (const p of m.prefixes) byPrefix.set(p, m.owner);
-      for (const { destination, bitsPerSecond } of busy) {
-        const owner = byPrefix.longestMatch(destination)?.value;
-        if (owner !== undefined) rates.set(owner, (rates.get(owner) ?? 0) + bitsPerSecond);
-      }
-    }
-    for (const m of this.machines.values()) m.trafficRead(now, rates.get(m.owner) ?? 0);
-  }
-
-  private routeState(now: number, state: RouteState): void {
-    for (const m of [...this.machines.values()]) if (m.offersPrefix(state.prefix)) m.routeState(now, state);
+    if (machine?.stage !== before) this.machines.sweep(now);
+    else this.machines.touch(owner);
   }
 
   private peers(now: number, peers: readonly PeerStatus[]): void {
     const byKey = new Map<PublicKey, PeerStatus>(peers.map((p) => [p.publicKey, p]));
-    for (const m of [...this.machines.values()]) {
+    for (const m of this.machines.all()) {
       const status = m.publicKey === undefined ? undefined : byKey.get(m.publicKey);
       if (status !== undefined) m.peerStatus(now, status);
     }
@@ -561,7 +323,7 @@ export class Spoke {
 
   handleRequest(now: number, from: Correspondent, body: RequestBody): ReplyBody | undefined {
     const reply = this.dispatch(now, from, body);
-    this.sweep(now);
+    this.machines.sweep(now);
     return reply;
   }
 
@@ -587,12 +349,12 @@ export class Spoke {
             reason: `no session with the daemon: ${this.sessionReason}`,
           };
         if (!this.usable.usable) return { kind: "refused", code: "busy", reason: this.usable.reason };
-        if (!this.hasRoom())
+        if (!this.machines.hasRoom)
           return { kind: "refused", code: "busy", reason: "this end has its maximum of shortcuts" };
         if (this.config.hubs.includes(from.address))
           return { kind: "refused", code: "not-permitted", reason: "a hub has no shortcuts" };
         if (machine !== undefined) return machine.handleRequest(now, from, body);
-        return this.create(now, from.address, "remote").accept(now, from, body);
+        return this.machines.create(now, from.address, "remote").accept(now, from, body);
       }
       default: {
         const machine = this.machines.get(from.address);
@@ -617,7 +379,7 @@ export class Spoke {
       return { kind: "refused", code: "not-permitted", reason: "only a hub purges" };
     const machine = this.machines.get(owner);
     this.resolutions.expire(now, owner);
-    if (machine !== undefined && !machine.resting) this.reattest(now, owner, machine);
+    if (machine !== undefined && !machine.resting) this.renewals.renew(now, machine);
     return { kind: "ack" };
   }
 
@@ -625,40 +387,30 @@ export class Spoke {
 
   pollTimeout(): number | undefined {
     this.reckon();
-    const at = this.deadlines.first();
+    const at = this.machines.pollTimeout();
     if (this.stopping) return at;
     const links = this.links.map((l) => l.pollTimeout());
-    return earliest(at, ...links, this.absence.pollTimeout(), this.renewAt);
+    return earliest(at, ...links, this.absence.pollTimeout(), this.renewals.pollTimeout());
   }
 
   private reckon(): void {
-    const { touched } = this;
-    if (touched === "all") {
-      this.renewAt = undefined;
-      for (const [owner, m] of this.machines) {
-        this.deadlines.set(owner, m.pollTimeout());
-        const at = this.renewalAt(owner, m);
-        if (at !== undefined && (this.renewAt === undefined || at < this.renewAt)) this.renewAt = at;
-      }
-    } else for (const owner of touched) this.deadlines.set(owner, this.machines.get(owner)?.pollTimeout());
-    this.touched = new Set();
+    if (this.machines.reckon()) this.renewals.reckon();
   }
 
   handleTimeout(now: number): void {
     this.reckon();
-    for (const owner of this.deadlines.due(now)) this.machines.get(owner)?.handleTimeout(now);
+    this.machines.handleTimeout(now);
     if (!this.stopping) {
       for (const l of this.links) l.handleTimeout(now);
       this.absence.handleTimeout(now);
-      this.renew(now);
+      this.renewals.handleTimeout(now);
     }
-    this.sweep(now);
+    this.machines.sweep(now);
   }
 
   /** Whether nothing of any machine is left in kernel or daemon. */
   get quiet(): boolean {
-    for (const m of this.machines.values()) if (!m.resting) return false;
-    return true;
+    return this.machines.resting;
   }
 
   stopLinks(): void {
@@ -669,14 +421,11 @@ export class Spoke {
 
   /** How the NATs before this router behave, in words. */
   natText(): string {
-    if (!this.host.pingsUsable) return "no pings: NATs are not looked through";
-    const { hops } = this.hops;
-    const way = hops.length === 0 ? "" : `; way to the hub: ${hops.join(", ")}`;
-    return `${describeMapping(this.nat)}${way}`;
+    return this.where.describe();
   }
 
   shortcuts(): ShortcutStatus[] {
-    return [...this.machines.values()].map((m) => m.status());
+    return this.machines.all().map((m) => m.status());
   }
 
   hubs(): HubStatus[] {
@@ -684,35 +433,16 @@ export class Spoke {
   }
 
   destinations(now: number): DestinationStatus[] {
-    return [...this.trigger.rates()].map((rate) => {
-      const owner = this.resolutions.ownerOf(now, rate.destination)?.owner;
-      return { rate, owner, reason: this.reasonFor(now, rate) };
-    });
-  }
-
-  private reasonFor(now: number, rate: DestinationRate): string {
-    const mbit = (n: number) => (n / 1e6).toFixed(1);
-    if (!rate.hot) {
-      const text = `${mbit(rate.bitsPerSecond)} of ${mbit(this.config.trigger.rate)} Mbit/s`;
-      if (rate.aboveSince === undefined) return `below threshold: ${text}`;
-      return `above threshold for ${((now - rate.aboveSince) / 1000).toFixed(1)} of ${this.config.trigger.duration / 1000} s: ${text}`;
-    }
-    if (!this.sessionUp) return this.sessionReason;
-    if (!this.usable.usable) return this.usable.reason;
-    const u = this.unresolved.get(rate.destination);
-    if (u !== undefined) return u.reason;
-    if (this.resolving.has(rate.destination)) return "asking the hub who owns it";
-    return "";
+    return this.hot.status(now, this.obstacle);
   }
 
   /** The machine whose owner has this destination, for `explain`. */
   shortcutFor(now: number, destination: Prefix): ShortcutStatus | undefined {
     const owner = this.resolutions.ownerOf(now, destination)?.owner;
-    for (const m of this.machines.values()) {
-      if (m.owner === owner) return m.status();
-      if (m.prefixes.some((p) => overlaps(p, destination)) || hostPrefix(m.owner) === destination)
-        return m.status();
-    }
-    return undefined;
+    const its = (m: Shortcut) =>
+      m.owner === owner ||
+      m.prefixes.some((p) => overlaps(p, destination)) ||
+      hostPrefix(m.owner) === destination;
+    return this.machines.find(its)?.status();
   }
 }
