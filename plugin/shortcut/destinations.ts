@@ -20,7 +20,7 @@ export interface NotNow {
 }
 
 export interface DestinationsHost {
-  readonly resolutions: Resolutions;
+  readonly resolutions: Pick<Resolutions, "ownerOf" | "ofDestination">;
   /** The longest pause after a resolution that failed, milliseconds. */
   readonly backoffMax: number;
   /** Whether a machine has it already. */

@@ -23,7 +23,7 @@ export class Renewals {
 
   constructor(
     private readonly host: RenewalsHost,
-    private readonly machines: Machines,
+    private readonly machines: Pick<Machines, "get" | "all" | "sweep">,
     private readonly resolutions: Resolutions,
   ) {}
 

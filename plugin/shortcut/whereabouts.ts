@@ -40,7 +40,7 @@ export class Whereabouts {
   constructor(
     private readonly host: WhereaboutsHost,
     private readonly config: WhereaboutsConfig,
-    private readonly links: readonly HubLink[],
+    private readonly links: readonly Pick<HubLink, "reflexive" | "observations" | "observe">[],
     /** What the hub attests for this router itself. */
     private readonly own: () => readonly Prefix[],
   ) {}

@@ -1,9 +1,18 @@
 /** Candidates, mapping behaviour, and how many NATs have to be opened. */
 import { describe, expect, it } from "vitest";
 import { address, type Endpoint, parseEndpoint, prefix } from "../../../plugin/net/address.js";
+import { publicKeyFromBytes } from "../../../plugin/net/key.js";
 import { isUsable, onLink, ownCandidates, priorityOf } from "../../../plugin/shortcut/candidates.js";
 import { Hops } from "../../../plugin/shortcut/hops.js";
-import { describeMapping, judgeMapping, prospectOf } from "../../../plugin/shortcut/mapping.js";
+import {
+  describeMapping,
+  judgeMapping,
+  type Observation,
+  prospectOf,
+} from "../../../plugin/shortcut/mapping.js";
+import type { PingTarget } from "../../../plugin/shortcut/pings.js";
+import { Whereabouts } from "../../../plugin/shortcut/whereabouts.js";
+import { id64FromBytes } from "../../../plugin/wire/control/codec.js";
 import type { Mapping } from "../../../plugin/wire/control/message.js";
 
 const endpoint = (text: string): Endpoint => {
@@ -178,5 +187,85 @@ describe("an opening travels", () => {
     h.exceeded(address("8.8.8.8"), HUB, 200);
     expect(h.openTtl).toBe(2);
     expect(h.begin(endpoint("[2001:db8::1]:1"))).toBe(false);
+  });
+});
+
+describe("where this router may be reached", () => {
+  const key = publicKeyFromBytes(new Uint8Array(32).fill(1));
+  const lan = [at("eth0", "192.168.1.2", 24)];
+  const HUB = "198.51.100.1:51821";
+  const seen = (hub: string, observed: string) => ({ hub: endpoint(hub), observed: endpoint(observed) });
+
+  function router(pingsUsable = true) {
+    const link = { reflexive: undefined as Endpoint | undefined, list: [] as Observation[], asked: 0 };
+    const sent: number[] = [];
+    const host = {
+      pingsUsable,
+      sendPing: (_: unknown, __: unknown, { ttl }: PingTarget) => void sent.push(ttl ?? 0),
+      randomId: () => id64FromBytes(new Uint8Array(8)),
+    };
+    const config = {
+      port: 51821,
+      denied: [],
+      excludedDevices: ["wg0"],
+      publicEndpoints: [endpoint("203.0.113.7:51821")],
+    };
+    const links = [
+      {
+        get reflexive() {
+          return link.reflexive;
+        },
+        observations: () => link.list,
+        observe: () => void link.asked++,
+      },
+    ];
+    return { link, sent, where: new Whereabouts(host, config, links, () => [prefix("10.1.0.0/24")]) };
+  }
+  const kinds = (w: Whereabouts) => w.candidates().map((c) => `${c.kind} ${c.address}`);
+
+  it("has changed when an address, a hub's view or the NAT's behaviour has, and not the first time", () => {
+    const { where, link } = router();
+    expect(where.changed()).toBe(false);
+    expect(where.learn(lan)).toBe(true);
+    expect(where.changed()).toBe(true);
+    expect(where.learn([...lan])).toBe(false);
+    expect(where.changed()).toBe(false);
+    link.reflexive = endpoint("192.0.2.2:40000");
+    expect(where.changed()).toBe(true);
+    link.list = [seen(HUB, "192.0.2.2:40000"), seen("198.51.100.1:51822", "192.0.2.2:40001")];
+    expect(where.changed()).toBe(true);
+    expect(where.mapping).toBe("address-and-port-dependent");
+    expect(where.changed()).toBe(false);
+  });
+
+  it("is without pings only where a hub or the operator has seen it to work", () => {
+    for (const pings of [true, false]) {
+      const { where, link } = router(pings);
+      where.learn([...lan, at("eth1", "10.1.0.1", 24)]);
+      link.reflexive = endpoint("192.0.2.2:40000");
+      expect(kinds(where)).toEqual([
+        "configured 203.0.113.7",
+        ...(pings ? ["host 192.168.1.2"] : []),
+        "reflexive 192.0.2.2",
+      ]);
+    }
+  });
+
+  it("is measured up to the last NAT, and said in words", () => {
+    const { where, sent } = router();
+    expect(where.openTtl).toBe(2);
+    where.measureHops({ publicKey: key, endpoint: endpoint(HUB) });
+    expect(sent).toEqual([1, 2, 3, 4, 5]);
+    where.exceeded(address("192.168.1.1"), endpoint(HUB), 1);
+    where.exceeded(address("100.64.0.1"), endpoint(HUB), 2);
+    where.exceeded(address("198.51.100.9"), endpoint(HUB), 3);
+    expect(where.openTtl).toBe(3);
+    expect(where.describe()).toBe(
+      "NAT behaviour unknown; way to the hub: 192.168.1.1, 100.64.0.1, 198.51.100.9",
+    );
+    const silent = router(false);
+    silent.where.measureHops({ publicKey: key, endpoint: endpoint(HUB) });
+    expect(silent.sent).toEqual([]);
+    expect(silent.where.describe()).toBe("no pings: NATs are not looked through");
   });
 });
