@@ -23,7 +23,7 @@ export class Nat {
 
   constructor(
     readonly kind: NatKind,
-    private readonly publicEndpoint: Endpoint,
+    readonly publicEndpoint: Endpoint,
   ) {}
 
   /** A packet leaves: from where the outside sees it. */

@@ -86,6 +86,8 @@ export class Router {
   runs = true;
   /** What stands before it; the router then has a private address. */
   nat: Nat | undefined;
+  /** When its NAT rebooted: WireGuard peers of before send to where it was, and their NATs take nothing from where it is. */
+  movedAt = 0;
   /** False: raw sockets are not allowed there. */
   pings: boolean;
   /** The daemon's export filter drops offers from the FIB, and the hub route with them. */
@@ -111,6 +113,11 @@ export class Router {
     };
     this.engine = this.makeEngine();
     this.relay = new ProbeRelay(world.random, world.now);
+  }
+
+  /** From where the underlay sees it. */
+  get publicEndpoint(): Endpoint {
+    return this.nat?.publicEndpoint ?? this.endpoint;
   }
 
   get endpoint(): Endpoint {
@@ -399,6 +406,14 @@ export class World {
     return nat;
   }
 
+  /** A NAT loses all mappings and comes back with another public address; the router before it is told nothing. */
+  rebootNat(r: Router): void {
+    if (r.nat === undefined) throw new Error(`no NAT before ${r.address}`);
+    const former = r.nat.publicEndpoint.address.split(".");
+    r.nat = new Nat(r.nat.kind, { address: address(`192.1.${former.slice(2).join(".")}`), port: 51821 });
+    r.movedAt = this.now;
+  }
+
   get hub(): Router {
     const h = this.routers[0];
     if (h === undefined) throw new Error("no hub");
@@ -605,7 +620,7 @@ export class World {
     // behind a NAT the public endpoint is not the router's own
     const source = from.nat?.out(this.now, o.to) ?? { address: from.endpoint.address, port: o.fromPort };
     if (o.ttl !== undefined) return;
-    const target = this.routers.find((r) => r.endpoint.address === o.to.address);
+    const target = this.routers.find((r) => r.publicEndpoint.address === o.to.address);
     if (target?.runs !== true || !target.pings || this.broken.has(this.linkKey(from, target))) return;
     if (this.brokenOneWay.has(this.directed(from, target)) || this.random() < this.options.loss) return;
     this.at(this.now + 3 + this.random() * 20, () => {
@@ -623,6 +638,7 @@ export class World {
     const there = from.peers.get(to);
     const back = target.peers.get(from.key);
     if (there === undefined || back === undefined) return;
+    if (Math.min(there.since, back.since) < Math.max(from.movedAt, target.movedAt)) return;
     const probe = decodeProbe(payload);
     if (!probe.ok) throw new Error(probe.error);
     this.at(this.now + 3 + this.detour + this.random() * 20, () => {
@@ -702,7 +718,7 @@ export class World {
         const up = meets && (other?.peers.has(r.key) ?? false);
         return {
           publicKey: p.publicKey,
-          endpoint: up && other !== undefined ? other.endpoint : p.endpoint,
+          endpoint: up && other !== undefined ? other.publicEndpoint : p.endpoint,
           lastHandshake: up ? this.now : 0,
           rxBytes: up ? 100 + (other?.transfer.get(r.key) ?? 0) : 0,
           txBytes: r.transfer.get(p.publicKey) ?? 0,
