@@ -81,18 +81,26 @@ export class Checks {
   constructor(
     private readonly host: ChecksHost,
     private readonly ends: ChecksEnds,
+    now: number,
   ) {
-    this.learn(ends.candidates);
+    this.learn(now, ends.candidates);
   }
 
   /** More candidates of the other end; those that are known stay. */
-  learn(candidates: readonly Candidate[]): void {
+  learn(now: number, candidates: readonly Candidate[]): void {
     for (const c of candidates) {
       if (!isUsable(c, this.ends.prefixes) || !this.host.underlay(c.address)) continue;
       const known = this.find(c);
       // what a ping already taught
-      if (known === undefined) this.add(c, c.kind);
+      if (known === undefined) this.follow(now, this.add(c, c.kind));
     }
+    this.reckon();
+  }
+
+  /** One that is learnt late is opened and tried as those before it were. */
+  private follow(now: number, p: Pair): void {
+    if (this.started && !this.over) p.nextAt = now;
+    else if (this.openedAt !== undefined && !this.stale(now)) this.openTowards(p);
   }
 
   private add(to: Endpoint, kind: Pair["kind"]): Pair {
@@ -128,7 +136,11 @@ export class Checks {
   /** Opens the own NAT towards every candidate. */
   open(now: number): void {
     this.openedAt = now;
-    for (const p of this.pairs) this.send("open", this.host.randomId(), { to: p.to, ttl: this.host.openTtl });
+    for (const p of this.pairs) this.openTowards(p);
+  }
+
+  private openTowards(p: Pair): void {
+    this.send("open", this.host.randomId(), { to: p.to, ttl: this.host.openTtl });
   }
 
   /** The other end's NAT is open: pings may arrive. */

@@ -45,12 +45,36 @@ export interface Setbacks {
   failures: number;
   /** Times that the other end said "busy". */
   deferrals: number;
+  /** Times that news of an own endpoint has brought the next try forward. */
+  hastened: number;
   /** Of failures of a path that traffic went by. */
   readonly damping: FlapDamping;
 }
 
 /** An end that is busy is asked again at least once in backoff x 2^(DEFERRALS - 1). */
 const DEFERRALS = 4;
+
+/** Whether there is something that a path which holds makes good. */
+export const hasSetbacks = (s: Setbacks): boolean => s.failures + s.hastened > 0;
+
+export function forgive(s: Setbacks): void {
+  s.failures = 0;
+  s.hastened = 0;
+}
+
+/** The last try failed at an endpoint that was no longer there: that is none of its faults, once. */
+export function excuse(s: Setbacks): void {
+  if (s.hastened === 0 && s.failures > 0) s.failures--;
+  s.hastened++;
+}
+
+/**
+ * Milliseconds until the next try, once an end is found to be reachable elsewhere: at first soon, since the last try knew no better; an endpoint that
+ * goes on changing brings it forward less and less.
+ */
+export function pauseAfterNews(setbacks: Pick<Setbacks, "hastened">, p: Parameters, random: number): number {
+  return Math.min(p.backoffMax, p.backoff * 2 ** Math.min(setbacks.hastened, 32)) * random;
+}
 
 /** Milliseconds until the next try: doubled with every setback, up to the maximum, and spread by a quarter both ways (`random` is in [0, 1)). */
 export function pauseAfter(

@@ -76,6 +76,11 @@ export class HubLink {
     return this.observer.reflexive ?? this.rendezvous;
   }
 
+  /** The hub's key, if this is its boot ID: also while it does not answer by the overlay, since pings are believed by their MAC. */
+  keyOf(bootId: Id64): PublicKey | undefined {
+    return this.boot === bootId ? this.peer?.key : undefined;
+  }
+
   /** Undefined before the rendezvous is arranged. */
   get met(): HubEndpoint | undefined {
     return this.peer && { publicKey: this.peer.key, endpoint: this.peer.endpoint };
@@ -88,6 +93,11 @@ export class HubLink {
   /** Asks from where the hub sees this router, now: there is reason to believe that it has changed. */
   observe(now: number): void {
     this.observer.ask(now);
+  }
+
+  /** The same, unless it answered a moment ago. */
+  observeAgain(now: number): void {
+    this.observer.refresh(now);
   }
 
   /** An authentic answer; whether anything has changed. */
@@ -138,7 +148,10 @@ export class HubLink {
     this.on.heard(now);
     switch (o.body.kind) {
       case "registered":
-        if (this.registered === undefined) this.since = now;
+        if (this.registered === undefined) {
+          this.since = now;
+          this.observer.refresh(now);
+        }
         this.registered = o.from;
         if (this.boot !== undefined && this.boot !== o.from.bootId) this.on.restarted(now);
         this.boot = o.from.bootId;

@@ -59,6 +59,7 @@ export class Shortcut {
     const ways: Ways = {
       turnBack: (t, reason, ending) => this.turnBack(t, reason, ending),
       openNat: (t) => this.path.openNat(t),
+      tellWhereabouts: (t) => this.path.tellWhereabouts(t),
       connect: (t) => this.path.connect(t),
     };
     const course = new Course(host, owner, origin, now, setbacks);

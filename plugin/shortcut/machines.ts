@@ -7,7 +7,7 @@ import { type Address, overlaps, type Prefix } from "../net/address.js";
 import { PrefixMap } from "../net/lpm.js";
 import { FlapDamping } from "./damping.js";
 import { Deadlines } from "./deadlines.js";
-import type { Setbacks } from "./endings.js";
+import { hasSetbacks, type Setbacks } from "./endings.js";
 import { type Host, Shortcut } from "./machine.js";
 import { RoundTripClass } from "./marks.js";
 import type { DestinationRate } from "./trigger.js";
@@ -84,7 +84,7 @@ export class Machines {
     const f = this.setbacks.get(owner);
     const fresh = f === undefined || now - f.at >= backoffMax;
     const damping = f?.setbacks.damping ?? new FlapDamping(rules);
-    const setbacks = fresh ? { failures: 0, deferrals: 0, damping } : f.setbacks;
+    const setbacks = fresh ? { failures: 0, deferrals: 0, hastened: 0, damping } : f.setbacks;
     const roundTrip = this.roundTrips.get(owner) ?? new RoundTripClass();
     this.roundTrips.set(owner, roundTrip);
     const machine = new Shortcut(this.host, owner, origin, now, setbacks, roundTrip);
@@ -99,8 +99,8 @@ export class Machines {
       if (!m.finished) continue;
       this.byOwner.delete(owner);
       this.deadlines.set(owner, undefined);
-      const { failures, deferrals, damping } = m.setbacks;
-      if (failures + deferrals > 0 || !damping.forgotten(now))
+      const { deferrals, damping } = m.setbacks;
+      if (deferrals > 0 || hasSetbacks(m.setbacks) || !damping.forgotten(now))
         this.setbacks.set(owner, { setbacks: m.setbacks, at: now });
       else this.setbacks.delete(owner);
       if (this.roundTrips.get(owner)?.at(now) === "unknown") this.roundTrips.delete(owner);

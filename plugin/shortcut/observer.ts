@@ -25,6 +25,8 @@ interface Target {
 
 const REPEAT = 150;
 const TRIES = 5;
+/** An answer is good for this long where attempts begin: many at once shall not ask many times. */
+const FRESH = 1_000;
 /** No epochs: a hub counts none. */
 const EPOCHS = { mine: 1, yours: 0 } as const;
 
@@ -32,6 +34,7 @@ export class Observer {
   private targets: Target[] = [];
   private key: PublicKey | undefined;
   private tries = 0;
+  private answeredAt = Number.NEGATIVE_INFINITY;
   private nextAt: number | undefined;
 
   constructor(
@@ -70,6 +73,11 @@ export class Observer {
     this.handleTimeout(now);
   }
 
+  /** The same, unless the hub has answered a moment ago or is being asked. */
+  refresh(now: number): void {
+    if (this.tries === 0 && now - this.answeredAt > FRESH) this.ask(now);
+  }
+
   pollTimeout(): number | undefined {
     return this.nextAt;
   }
@@ -105,6 +113,7 @@ export class Observer {
     const t = this.targets.find((x) => sameEndpoint(x.to, from) && x.transactions.includes(ping.transaction));
     if (t === undefined || ping.observed === undefined) return false;
     t.answered = true;
+    if (t === this.targets[0]) this.answeredAt = now;
     if (this.targets.every((x) => x.answered)) this.rest(now);
     const changed = !sameEndpoint(t.observed, ping.observed);
     t.observed = ping.observed;

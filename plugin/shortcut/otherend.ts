@@ -3,7 +3,7 @@
  * counts its attempts by epochs of its own; a message names both, and one that names others is of an attempt that is
  * over. Requests are answered or time out; a farewell is sent again even when its attempt is over.
  */
-import { type Address, compareAddresses } from "../net/address.js";
+import { type Address, compareAddresses, type Endpoint, formatEndpoint } from "../net/address.js";
 import type { PublicKey } from "../net/key.js";
 import type {
   Candidate,
@@ -40,6 +40,16 @@ export interface Peer {
   readonly mapping: Mapping;
 }
 
+/** Endpoints of both ends. */
+export interface Whereabouts {
+  readonly ours: string;
+  readonly theirs: string;
+}
+
+/** Endpoints, to be compared. */
+export const textOf = (candidates: readonly Endpoint[]): string =>
+  candidates.map(formatEndpoint).sort().join(" ");
+
 /** Who starts the WireGuard handshake. */
 export type Role = "initiator" | "responder";
 
@@ -71,6 +81,12 @@ export class OtherEnd {
   };
   private current: { readonly mine: number; yours: number };
   private offeredCandidates: readonly Candidate[] = [];
+  /** Of the other end's exchange: what it said later changes no role. */
+  private theirCandidates: readonly Candidate[] = [];
+  /** Where the other end was told that this end is reached, and through what. */
+  private toldWhereabouts: { readonly candidates: string; readonly mapping: string } | undefined;
+  /** It may not yet know where this end is reached: its NAT is not open to what comes from there. */
+  telling = false;
   private readonly requests = new Map<string, Id64>();
 
   constructor(
@@ -93,6 +109,9 @@ export class OtherEnd {
     this.told.selected = undefined;
     this.told.flipped = false;
     this.offeredCandidates = [];
+    this.theirCandidates = [];
+    this.toldWhereabouts = undefined;
+    this.telling = false;
     this.current = { mine: this.host.nextEpoch(), yours: 0 };
   }
 
@@ -114,7 +133,10 @@ export class OtherEnd {
 
   /** What this end says of itself. One list of candidates an attempt: the roles follow from what both ends know. */
   exchangeBody(): ExchangeBody {
-    if (this.offeredCandidates.length === 0) this.offeredCandidates = this.host.candidates();
+    if (this.offeredCandidates.length === 0) {
+      this.offeredCandidates = this.host.candidates();
+      this.toldWhereabouts = { candidates: textOf(this.offeredCandidates), mapping: this.host.mapping };
+    }
     const { overlayMtu: mtu, pingsUsable: pings, mapping } = this.host;
     return { epochs: this.epochs, candidates: this.offeredCandidates, mtu, pings, mapping };
   }
@@ -122,6 +144,7 @@ export class OtherEnd {
   /** Takes what the other end says of itself. */
   adopt(from: Correspondent, b: ExchangeBody): void {
     this.current.yours = b.epochs.mine;
+    this.theirCandidates = b.candidates;
     this.peer = {
       publicKey: from.publicKey,
       bootId: from.bootId,
@@ -132,8 +155,32 @@ export class OtherEnd {
     };
   }
 
-  /** What has changed of {@link exchangeBody} while the attempt goes on. */
-  update(): { epochs: Epochs; candidates: readonly Candidate[]; mapping: Mapping } {
+  /** Tells the other end where this end is reached now, unless it knows. */
+  tellWhereabouts(now: number, known: (now: number) => void): void {
+    const candidates = textOf(this.host.candidates());
+    const { mapping } = this.host;
+    const told = this.toldWhereabouts;
+    if (this.peer === undefined || told === undefined) return;
+    if (told.candidates === candidates && told.mapping === mapping) return;
+    this.toldWhereabouts = { candidates, mapping };
+    if (told.candidates !== candidates) this.telling = true;
+    this.send(now, "update", { kind: "update", ...this.update() }, (t) => {
+      this.telling = false;
+      known(t);
+    });
+  }
+
+  /** With which endpoints the attempt began. */
+  get began(): Whereabouts {
+    return { ours: textOf(this.offeredCandidates), theirs: textOf(this.theirCandidates) };
+  }
+
+  /** Whether this end is reached elsewhere than when the attempt began. */
+  get moved(): boolean {
+    return this.peer !== undefined && textOf(this.host.candidates()) !== textOf(this.offeredCandidates);
+  }
+
+  private update(): { epochs: Epochs; candidates: readonly Candidate[]; mapping: Mapping } {
     return { epochs: this.epochs, candidates: this.host.candidates(), mapping: this.host.mapping };
   }
 
@@ -154,7 +201,7 @@ export class OtherEnd {
   /** The lower overlay address starts the handshake, unless only one end can be reached: then the other starts. */
   get role(): Role {
     const here = this.offeredCandidates.length > 0;
-    const there = (this.peer?.candidates.length ?? 0) > 0;
+    const there = this.theirCandidates.length > 0;
     if (here !== there) return there ? "initiator" : "responder";
     return compareAddresses(this.host.self.address, this.owner) < 0 ? "initiator" : "responder";
   }

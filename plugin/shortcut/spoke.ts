@@ -37,6 +37,7 @@ type MachineHost = Omit<
   | "mapping"
   | "openTtl"
   | "reobserve"
+  | "observeAgain"
   | "underlay"
   | "onLink"
   | "resolveOwner"
@@ -135,6 +136,7 @@ export class Spoke {
         return where.openTtl;
       },
       reobserve: (now) => where.reobserve(now),
+      observeAgain: (now) => where.observeAgain(now),
       underlay: (a) => {
         const way = host.routing.wayTo(a);
         return way !== "overlay" && way !== "direct";
@@ -157,14 +159,17 @@ export class Spoke {
   }
 
   keyOf(bootId: Id64): PublicKey | undefined {
-    for (const l of this.links) if (l.registered?.bootId === bootId) return l.registered.publicKey;
+    for (const l of this.links) {
+      const key = l.keyOf(bootId);
+      if (key !== undefined) return key;
+    }
     return this.machines.find((m) => m.bootId === bootId)?.publicKey;
   }
 
   /** An authentic ping. */
   handlePing(now: number, from: Endpoint, at: Address, ping: Ping): void {
     if (ping.kind === "observed") {
-      const link = this.links.find((l) => l.registered?.bootId === ping.bootId);
+      const link = this.links.find((l) => l.keyOf(ping.bootId) !== undefined);
       if (link?.observed(now, from, ping) === true) {
         if (link.met !== undefined) this.where.measureHops(link.met);
         this.whereaboutsSeen(now);
@@ -322,6 +327,8 @@ export class Spoke {
   }
 
   handleRequest(now: number, from: Correspondent, body: RequestBody): ReplyBody | undefined {
+    // what comes from another spoke has come through a hub
+    for (const l of this.links) l.hasten(now);
     const reply = this.dispatch(now, from, body);
     this.machines.sweep(now);
     return reply;

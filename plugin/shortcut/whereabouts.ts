@@ -40,7 +40,7 @@ export class Whereabouts {
   constructor(
     private readonly host: WhereaboutsHost,
     private readonly config: WhereaboutsConfig,
-    private readonly links: readonly Pick<HubLink, "reflexive" | "observations" | "observe">[],
+    private readonly links: readonly Pick<HubLink, "reflexive" | "observations" | "observe" | "observeAgain">[],
     /** What the hub attests for this router itself. */
     private readonly own: () => readonly Prefix[],
   ) {}
@@ -96,6 +96,11 @@ export class Whereabouts {
   /** There is reason to believe that this router is reachable elsewhere than before: a path failed, an address changed. */
   reobserve(now: number): void {
     for (const l of this.links) l.observe(now);
+  }
+
+  /** The same, unless the hubs have answered a moment ago: an attempt is about to begin. */
+  observeAgain(now: number): void {
+    for (const l of this.links) l.observeAgain(now);
   }
 
   /** Counts the NATs on the way to a hub. */

@@ -23,6 +23,7 @@ export class Consent {
     course.enter(now, "offered", "waiting for the daemons");
     course.deadline = now + offerTimeout;
     course.refreshAt = now + refresh;
+    this.ways.tellWhereabouts(now);
     outlook.judge();
     const { refusals } = course.offers.update(course.prefixes, outlook.marks(now));
     if (course.offers.empty)

@@ -29,6 +29,7 @@ export class Contact {
   /** The other end asked first; what it owns is still to be learnt from the hub, never from itself. */
   private startRemote(now: number): void {
     const { course } = this;
+    course.host.observeAgain(now);
     course.enter(now, "resolving", "the other end asked for a shortcut");
     course.host.resolveOwner(now, course.owner, (t, r) => {
       if (!course.in("resolving")) return;
@@ -44,6 +45,7 @@ export class Contact {
   private exchange(now: number, why: string): void {
     const { course } = this;
     course.enter(now, "exchanging", why);
+    course.host.observeAgain(now);
     course.them.send(now, "exchange", { kind: "exchange", ...course.them.exchangeBody() }, (t, outcome) => {
       if (course.in("exchanging")) this.exchanged(t, outcome);
     });

@@ -32,6 +32,8 @@ export interface Host extends OffersHost, OtherEndHost, TunnelHost, ChecksHost {
   isHot(prefixes: readonly Prefix[]): boolean;
   /** Asks the hubs anew from where they see this router. */
   reobserve(now: number): void;
+  /** The same, unless they have answered a moment ago. */
+  observeAgain(now: number): void;
   directUsable(): { readonly usable: boolean; readonly reason: string };
 }
 
@@ -41,6 +43,8 @@ export interface Ways {
   turnBack(now: number, reason: string, ending: Ending): void;
   /** The own daemon has selected: the other end may soon send. */
   openNat(now: number): void;
+  /** The other end may not know where this end is reached. */
+  tellWhereabouts(now: number): void;
   /** From offered or refused: both ends consent. */
   connect(now: number): void;
 }

@@ -6,7 +6,7 @@
 import { unreachable } from "../../net/result.js";
 import type { Presence } from "../absence.js";
 import { earliest } from "../deadlines.js";
-import { FOLLOWED, ORDERLY, PATH_FAILED, UNWANTED } from "../endings.js";
+import { FOLLOWED, forgive as forgiveAll, hasSetbacks, ORDERLY, PATH_FAILED, UNWANTED } from "../endings.js";
 import type { RouteState } from "../events.js";
 import type { StreamEvent } from "../probe-stream.js";
 import type { Tunnel } from "../tunnel.js";
@@ -154,7 +154,7 @@ export class Direct {
       this.failureAt(tunnel),
       tunnel.busyAt + idleTimeout,
       orphanedAt === undefined ? undefined : orphanedAt + outlive,
-      course.setbacks.failures > 0 ? course.since + forgive : undefined,
+      hasSetbacks(course.setbacks) ? course.since + forgive : undefined,
     );
   }
 
@@ -165,7 +165,7 @@ export class Direct {
     if (tunnel === undefined || !course.in("direct")) return;
     const { forgive, idleTimeout, outlive } = course.host.parameters;
     const seconds = (ms: number) => Math.round(ms / 1000);
-    if (course.setbacks.failures > 0 && now >= course.since + forgive) course.setbacks.failures = 0;
+    if (hasSetbacks(course.setbacks) && now >= course.since + forgive) forgiveAll(course.setbacks);
     if (now >= tunnel.busyAt + idleTimeout)
       this.ways.turnBack(now, `idle for ${seconds(idleTimeout)} s`, ORDERLY);
     else if (orphanedAt !== undefined && now >= orphanedAt + outlive)

@@ -22,6 +22,8 @@ export class Path {
   tunnel: Tunnel | undefined;
   /** From the own daemon's selection on, where both ends can send pings. */
   private checks: Checks | undefined;
+  /** The other end's NAT is open to where it knows this end to be. */
+  private otherOpen = false;
   private hubPath: HubPath | undefined;
   private roundTrips: RoundTripCheck;
 
@@ -46,7 +48,7 @@ export class Path {
     const { peer, epochs } = them;
     if (peer === undefined || !peer.pings || !host.pingsUsable) return;
     const { publicKey, candidates } = peer;
-    this.checks ??= new Checks(host, { publicKey, candidates, epochs, prefixes });
+    this.checks ??= new Checks(host, { publicKey, candidates, epochs, prefixes }, now);
     if (!this.checks.stale(now)) return;
     this.checks.open(now);
     this.course.milestone("opened", `towards ${this.checks.list()}`);
@@ -86,7 +88,14 @@ export class Path {
     // the responder learns where the initiator is from its handshake, so that two initiations cannot cross
     if (role === "responder") tunnel.configure(undefined);
     else course.deadline = now + checkTimeout;
-    if (them.open(now)) checks.start(now);
+    if (them.open(now)) this.startChecks(now);
+  }
+
+  /** Not before the other end knows where this end is reached: its NAT is not open to pings from elsewhere. */
+  private startChecks(now: number): void {
+    this.otherOpen = true;
+    if (!this.course.in("connecting") || this.course.them.telling) return;
+    this.checks?.start(now);
     this.advance(now);
   }
 
@@ -124,24 +133,26 @@ export class Path {
   /** The responder's peer is there. */
   responderReady(now: number): void {
     if (this.checks === undefined) this.tunnel?.configure(this.course.them.peer?.candidates[0]);
-    else {
-      this.checks.start(now);
-      this.advance(now);
-    }
+    else this.startChecks(now);
   }
 
   /** Where the other end may be reached has changed. */
   learn(now: number, candidates: readonly Candidate[]): void {
-    this.checks?.learn(candidates);
+    this.checks?.learn(now, candidates);
     this.checks?.improveNow(now);
   }
 
   /** Where this end may be reached, or what it may reach, has changed. */
   candidatesChanged(now: number): void {
-    if (!this.active) return;
-    const { them } = this.course;
-    this.checks?.improveNow(now);
-    them.send(now, "update", { kind: "update", ...them.update() }, () => {});
+    if (this.active) this.checks?.improveNow(now);
+    if (this.active || this.course.in("offered", "refused")) this.tellWhereabouts(now);
+  }
+
+  /** Tells the other end, unless it knows. */
+  tellWhereabouts(now: number): void {
+    this.course.them.tellWhereabouts(now, (t) => {
+      if (this.otherOpen) this.startChecks(t);
+    });
   }
 
   peerApplied(now: number, error: string | undefined): void {
@@ -162,7 +173,7 @@ export class Path {
       them.send(now, "ready", { kind: "ready", epochs: them.epochs }, (t, o) => {
         this.consent.afterTelling(t, o);
         // the other end has opened its NAT before it answered
-        if (course.in("connecting")) this.checks?.start(t);
+        this.startChecks(t);
       });
     }
   }
@@ -230,6 +241,7 @@ export class Path {
   reset(): void {
     this.tunnel = undefined;
     this.checks = undefined;
+    this.otherOpen = false;
     this.hubPath = undefined;
   }
 

@@ -3,24 +3,33 @@
  * way any more, when the peer goes; `backoff` until the next try. First the alias, then everything else: from the first moment no new
  * packet is sent by the direct path, and the peer stays while one may come.
  */
-import { type Endpoint, formatEndpoint, type Prefix } from "../../net/address.js";
+import type { Prefix } from "../../net/address.js";
 import type { ExchangeBody, Id64, RequestBody } from "../../wire/control/message.js";
 import type { Correspondent } from "../control.js";
-import { type Ending, HARMFUL, pauseAfter } from "../endings.js";
+import {
+  type Ending,
+  excuse,
+  FOLLOWED,
+  FOLLOWED_FAILURE,
+  HARMFUL,
+  pauseAfter,
+  pauseAfterNews,
+} from "../endings.js";
+import { textOf, type Whereabouts } from "../otherend.js";
 import type { Course } from "./course.js";
 import type { Direct } from "./direct.js";
 import type { Outlook } from "./outlook.js";
 import type { Path } from "./path.js";
 
-const textOf = (candidates: readonly Endpoint[]): string => candidates.map(formatEndpoint).sort().join(" ");
-
 export class Retreat {
   private ending: (Ending & { readonly reason: string }) | undefined;
   /** What was known of the NATs in the attempt before, during the pause after it. */
   private lastNat = "";
-  /** The boot of the other end with which the direct path failed, during the pause after it. */
-  private held: { readonly bootId: Id64; readonly candidates: string } | undefined;
-  /** The pause ends when this router is found to be reachable elsewhere. */
+  /** The boot of the other end with which the direct path failed, during the pause after it, and between which endpoints. */
+  private held: (Whereabouts & { readonly bootId: Id64 }) | undefined;
+  /** The pause is for a path that is another one when this router is reachable elsewhere ... */
+  private mayMove = false;
+  /** ... and ends when it is found to be; once. */
   private waitsForNat = false;
   /** The pause ends when an offer of this prefix does no harm any more. */
   private harmed: Prefix | undefined;
@@ -39,6 +48,9 @@ export class Retreat {
     const { host, them, setbacks } = course;
     if (course.in("returning", "draining", "backoff", "gone")) return;
     them.cancelRequests();
+    // the other end noticed first: it may be this end that is reachable elsewhere
+    const followed = ending === FOLLOWED || ending === FOLLOWED_FAILURE;
+    if (followed && course.in("connecting", "direct")) host.reobserve(now);
     this.path.leave();
     this.ending = { ...ending, reason };
     if (ending.failure) setbacks.failures++;
@@ -120,10 +132,12 @@ export class Retreat {
     const suppressed = setbacks.damping.suppressedFor(now) > 0;
     const { peer } = them;
     const held = suppressed || ending?.hold === true ? peer : undefined;
+    const { began, moved } = them;
     this.lastNat = this.natText;
     this.forgetAttempt();
-    this.held = held && { bootId: held.bootId, candidates: textOf(held.candidates) };
-    this.waitsForNat = ending?.hold === true && ending.harm !== true && !suppressed;
+    this.held = held && { bootId: held.bootId, ...began };
+    this.mayMove = ending?.hold === true && ending.harm !== true && !suppressed;
+    this.waitsForNat = this.mayMove;
     course.enter(now, "backoff", reason);
     const p = host.parameters;
     const pauses =
@@ -134,6 +148,8 @@ export class Retreat {
           : p;
     const pause = pauseAfter(setbacks, pauses, host.random());
     course.deadline = now + Math.max(pause, setbacks.damping.suppressedFor(now));
+    // the news came while the attempt was taken down
+    if (moved) this.candidatesChanged(now);
   }
 
   private forgetAttempt(): void {
@@ -147,24 +163,26 @@ export class Retreat {
 
   // ------------------------------------------------------------------------------------------ backoff
 
-  /** The other end is not to begin before the pause is over: not one that started anew, or that is reachable elsewhere than where the path failed. */
+  /** The other end is not to begin before the pause is over: not one that started anew, nor when either end is reachable elsewhere than where the path failed. */
   holdsBack(now: number, from: Correspondent, b: ExchangeBody): boolean {
     const { held, course } = this;
-    const same = held?.bootId === from.bootId && held.candidates === textOf(b.candidates);
-    return same && course.deadline !== undefined && now < course.deadline;
+    if (held?.bootId !== from.bootId || held.theirs !== textOf(b.candidates)) return false;
+    if (this.mayMove && held.ours !== textOf(course.host.candidates())) return false;
+    return course.deadline !== undefined && now < course.deadline;
   }
 
-  private hasten(now: number): void {
+  private hasten(now: number, pause: number): void {
     const { course } = this;
-    const soon = now + course.host.parameters.backoff * course.host.random();
-    course.deadline = Math.min(course.deadline ?? now, soon);
+    course.deadline = Math.min(course.deadline ?? now, now + pause);
   }
 
-  /** Where this router may be reached has changed. */
+  /** Where this router may be reached has changed: the last try was at the wrong place. */
   candidatesChanged(now: number): void {
+    const { host, setbacks } = this.course;
     if (!this.course.in("backoff") || !this.waitsForNat) return;
     this.waitsForNat = false;
-    this.hasten(now);
+    this.hasten(now, pauseAfterNews(setbacks, host.parameters, host.random()));
+    excuse(setbacks);
   }
 
   /** An offer of the prefix does harm to a neighbour of the daemon: it goes, and comes back when that has changed. */
@@ -180,7 +198,8 @@ export class Retreat {
 
   harmOver(now: number): void {
     this.harmed = undefined;
-    if (this.course.in("backoff")) this.hasten(now);
+    const { host } = this.course;
+    if (this.course.in("backoff")) this.hasten(now, host.parameters.backoff * host.random());
   }
 
   /** Of this attempt, or of the last. */
