@@ -45,7 +45,7 @@ export interface Setbacks {
   failures: number;
   /** Times that the other end said "busy". */
   deferrals: number;
-  /** Times that news of an own endpoint has brought the next try forward. */
+  /** Times that news of an endpoint has brought the next try forward. */
   hastened: number;
   /** Of failures of a path that traffic went by. */
   readonly damping: FlapDamping;

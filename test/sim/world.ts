@@ -409,8 +409,9 @@ export class World {
   /** A NAT loses all mappings and comes back with another public address; the router before it is told nothing. */
   rebootNat(r: Router): void {
     if (r.nat === undefined) throw new Error(`no NAT before ${r.address}`);
-    const former = r.nat.publicEndpoint.address.split(".");
-    r.nat = new Nat(r.nat.kind, { address: address(`192.1.${former.slice(2).join(".")}`), port: 51821 });
+    const [, moves, ...rest] = r.nat.publicEndpoint.address.split(".");
+    const elsewhere = address(`193.${(Number(moves) + 1) & 255}.${rest.join(".")}`);
+    r.nat = new Nat(r.nat.kind, { address: elsewhere, port: 51821 });
     r.movedAt = this.now;
   }
 

@@ -27,10 +27,10 @@ export class Retreat {
   private lastNat = "";
   /** The boot of the other end with which the direct path failed, during the pause after it, and between which endpoints. */
   private held: (Whereabouts & { readonly bootId: Id64 }) | undefined;
-  /** The pause is for a path that is another one when this router is reachable elsewhere ... */
+  /** The pause is for a path that is another one when an end is reachable elsewhere ... */
   private mayMove = false;
-  /** ... and ends when it is found to be; once. */
-  private waitsForNat = false;
+  /** ... and is shortened when one is found to be; once. */
+  private waitsForNews = false;
   /** The pause ends when an offer of this prefix does no harm any more. */
   private harmed: Prefix | undefined;
 
@@ -137,7 +137,7 @@ export class Retreat {
     this.forgetAttempt();
     this.held = held && { bootId: held.bootId, ...began };
     this.mayMove = ending?.hold === true && ending.harm !== true && !suppressed;
-    this.waitsForNat = this.mayMove;
+    this.waitsForNews = this.mayMove;
     course.enter(now, "backoff", reason);
     const p = host.parameters;
     const pauses =
@@ -149,7 +149,7 @@ export class Retreat {
     const pause = pauseAfter(setbacks, pauses, host.random());
     course.deadline = now + Math.max(pause, setbacks.damping.suppressedFor(now));
     // the news came while the attempt was taken down
-    if (moved) this.candidatesChanged(now);
+    if (moved) this.news(now);
   }
 
   private forgetAttempt(): void {
@@ -163,11 +163,17 @@ export class Retreat {
 
   // ------------------------------------------------------------------------------------------ backoff
 
-  /** The other end is not to begin before the pause is over: not one that started anew, nor when either end is reachable elsewhere than where the path failed. */
+  /**
+   * The other end is not to begin before the pause is over: not one that started anew. When either end is reachable elsewhere than where the path
+   * failed it may at once; where that was in vain before, when the news has brought the end of the pause.
+   */
   holdsBack(now: number, from: Correspondent, b: ExchangeBody): boolean {
-    const { held, course } = this;
-    if (held?.bootId !== from.bootId || held.theirs !== textOf(b.candidates)) return false;
-    if (this.mayMove && held.ours !== textOf(course.host.candidates())) return false;
+    const { held, course, mayMove } = this;
+    if (held?.bootId !== from.bootId) return false;
+    const here = held.ours !== textOf(course.host.candidates());
+    const there = held.theirs !== textOf(b.candidates);
+    if (there) this.news(now);
+    if (mayMove ? (here || there) && course.setbacks.hastened <= 1 : there) return false;
     return course.deadline !== undefined && now < course.deadline;
   }
 
@@ -176,13 +182,18 @@ export class Retreat {
     course.deadline = Math.min(course.deadline ?? now, now + pause);
   }
 
-  /** Where this router may be reached has changed: the last try was at the wrong place. */
-  candidatesChanged(now: number): void {
+  /** An end is reachable elsewhere: the last try was at the wrong place. */
+  private news(now: number): void {
     const { host, setbacks } = this.course;
-    if (!this.course.in("backoff") || !this.waitsForNat) return;
-    this.waitsForNat = false;
+    if (!this.waitsForNews) return;
+    this.waitsForNews = false;
     this.hasten(now, pauseAfterNews(setbacks, host.parameters, host.random()));
     excuse(setbacks);
+  }
+
+  /** Where this router may be reached has changed. */
+  candidatesChanged(now: number): void {
+    if (this.course.in("backoff")) this.news(now);
   }
 
   /** An offer of the prefix does harm to a neighbour of the daemon: it goes, and comes back when that has changed. */
