@@ -41,7 +41,7 @@ export interface Peer {
 }
 
 /** Endpoints of both ends. */
-export interface Whereabouts {
+export interface BothEnds {
   readonly ours: string;
   readonly theirs: string;
 }
@@ -171,7 +171,7 @@ export class OtherEnd {
   }
 
   /** With which endpoints the attempt began. */
-  get began(): Whereabouts {
+  get began(): BothEnds {
     return { ours: textOf(this.offeredCandidates), theirs: textOf(this.theirCandidates) };
   }
 

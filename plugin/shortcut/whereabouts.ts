@@ -40,7 +40,10 @@ export class Whereabouts {
   constructor(
     private readonly host: WhereaboutsHost,
     private readonly config: WhereaboutsConfig,
-    private readonly links: readonly Pick<HubLink, "reflexive" | "observations" | "observe" | "observeAgain">[],
+    private readonly links: readonly Pick<
+      HubLink,
+      "reflexive" | "observations" | "observe" | "observeAgain"
+    >[],
     /** What the hub attests for this router itself. */
     private readonly own: () => readonly Prefix[],
   ) {}

@@ -15,7 +15,7 @@ import {
   pauseAfter,
   pauseAfterNews,
 } from "../endings.js";
-import { textOf, type Whereabouts } from "../otherend.js";
+import { type BothEnds, textOf } from "../otherend.js";
 import type { Course } from "./course.js";
 import type { Direct } from "./direct.js";
 import type { Outlook } from "./outlook.js";
@@ -26,7 +26,7 @@ export class Retreat {
   /** What was known of the NATs in the attempt before, during the pause after it. */
   private lastNat = "";
   /** The boot of the other end with which the direct path failed, during the pause after it, and between which endpoints. */
-  private held: (Whereabouts & { readonly bootId: Id64 }) | undefined;
+  private held: (BothEnds & { readonly bootId: Id64 }) | undefined;
   /** The pause is for a path that is another one when an end is reachable elsewhere ... */
   private mayMove = false;
   /** ... and is shortened when one is found to be; once. */

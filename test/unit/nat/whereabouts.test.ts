@@ -217,6 +217,7 @@ describe("where this router may be reached", () => {
         },
         observations: () => link.list,
         observe: () => void link.asked++,
+        observeAgain: () => void link.asked++,
       },
     ];
     return { link, sent, where: new Whereabouts(host, config, links, () => [prefix("10.1.0.0/24")]) };
