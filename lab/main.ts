@@ -10,16 +10,12 @@ import { runScenario } from "./scenario/run.js";
 import { renderScenario } from "./scenario/table.js";
 import { renderFailure, renderReport } from "./story/report.js";
 import { runStory } from "./story/run.js";
+import { programsIn } from "./story/shortcutd.js";
 import { type Daemon, ROUTERS } from "./story/triangle.js";
 
 // This module is dist/lab/main.js.
 const inRepository = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url));
-const program = (path: string): string => fileURLToPath(new URL(`../${path}`, import.meta.url));
-const PROGRAMS = {
-  shortcutd: program("plugin/main.js"),
-  shortcutctl: program("plugin/ctl.js"),
-  traffic: program("lab/traffic.js"),
-};
+const PROGRAMS = programsIn(inRepository("dist"));
 
 interface Options {
   topology: string;

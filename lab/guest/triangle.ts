@@ -7,8 +7,8 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { type Lab, startLab, until } from "../lab.js";
-import { configured } from "../scenario/site.js";
-import { RunningShortcutd } from "../story/shortcutd.js";
+import { CONFIG, configured } from "../site.js";
+import { programsIn, RunningShortcutd } from "../story/shortcutd.js";
 import { difference, type Snapshot, snapshot } from "../story/snapshot.js";
 import {
   birdPolicy,
@@ -25,13 +25,8 @@ import { Ping } from "./ping.js";
 import { tried } from "./tried.js";
 
 const inRepository = (path: string): string => fileURLToPath(new URL(`../../../${path}`, import.meta.url));
-const programs = {
-  shortcutd: inRepository("dist/plugin/main.js"),
-  shortcutctl: inRepository("dist/plugin/ctl.js"),
-  traffic: inRepository("dist/lab/traffic.js"),
-};
+const programs = programsIn(inRepository("dist"));
 
-const CONFIG = "/etc/shortcutd/shortcutd.yaml";
 const POLICY = "/etc/bird/shortcut/policy.conf";
 const SLOW = [
   "trigger: { rate: 20 kbit/s, for: 1 s }",

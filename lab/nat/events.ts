@@ -1,15 +1,7 @@
 /** What happens to a shortcut through NATs as time goes by: a NAT that reboots, mappings that nobody uses, and how long a path takes over a distance. */
 import { until } from "../lab.js";
-import type { Programs } from "../story/shortcutd.js";
-import { type Daemon, DIRECT, other, SPOKE, SPOKES } from "../story/triangle.js";
-import { NatSite } from "./site.js";
-
-export interface EventOptions {
-  readonly topology: string;
-  readonly programs: Programs;
-  readonly spokes?: Daemon;
-  readonly onLine?: (line: string) => void;
-}
+import { DIRECT, SPOKE, SPOKES } from "../story/triangle.js";
+import { type NatOptions, type NatSite, natSite } from "./site.js";
 
 export interface Figure {
   readonly name: string;
@@ -24,10 +16,7 @@ type Event = (site: NatSite, say: (line: string) => void) => Promise<Figure[]>;
 async function untilDirect(site: NatSite, ms: number): Promise<void> {
   await until("both spokes route by the direct interface, and say that they are direct", ms, async () => {
     for (const s of SPOKES) {
-      const route = await site.sh(s, `ip -o route get ${SPOKE[other(s)].hostAddress}`);
-      if (!route.includes(` dev ${DIRECT}`)) return false;
-      const row = (await site.status(s))?.shortcuts.find((x) => x.owner === SPOKE[other(s)].overlay);
-      if (row?.stage !== "direct") return false;
+      if ((await site.dev(s)) !== DIRECT || (await site.stage(s)) !== "direct") return false;
     }
     return true;
   });
@@ -220,13 +209,13 @@ export const EVENTS: Readonly<Record<string, { readonly description: string; rea
 /** Runs one event; what exceeds its limit is in `problems`. */
 export async function runEvent(
   name: string,
-  options: EventOptions,
+  options: NatOptions,
 ): Promise<{ readonly figures: readonly Figure[]; readonly problems: readonly string[] }> {
   const event = EVENTS[name];
   if (event === undefined) throw new Error(`no event ${name}: ${Object.keys(EVENTS).join(", ")}`);
   const say = options.onLine ?? (() => undefined);
   say(`${name}: ${event.description}`);
-  const site = await NatSite.up(options.topology, options.programs, options.spokes);
+  const site = await natSite(options);
   try {
     const figures = await event.run(site, say);
     for (const f of figures) say(`${f.name}: ${f.value.toFixed(2)} ${f.unit}`);

@@ -3,9 +3,8 @@
  * and with a verdict. Prints a table and writes it into doc/nat.md; a cell that is not as RFC 4787 lets expect fails the run.
  */
 import { readFileSync, writeFileSync } from "node:fs";
-import type { Programs } from "../story/shortcutd.js";
-import type { Daemon, Spoke } from "../story/triangle.js";
-import { type Attempt, NatSite } from "./site.js";
+import { SPOKES, type Spoke } from "../story/triangle.js";
+import { type Attempt, type NatOptions, type NatSite, natSite } from "./site.js";
 
 /** Kinds of nat.sh: how they map and filter. */
 export const KINDS = {
@@ -76,10 +75,14 @@ const noCarrier = async (site: NatSite, s: Spoke): Promise<void> => {
   await site.sh(box, `ip route replace default via ${gateway}`);
 };
 
-const masquerades = async (site: NatSite): Promise<void> => {
-  await site.nat("a", "masquerade");
-  await site.nat("c", "masquerade");
-};
+/** The same at A, then at C. */
+const onBoth =
+  (act: (site: NatSite, s: Spoke) => Promise<unknown>) =>
+  async (site: NatSite): Promise<void> => {
+    for (const s of SPOKES) await act(site, s);
+  };
+
+const masquerades = onBoth((site, s) => site.nat(s, "masquerade"));
 
 /** A stateful firewall for IPv6, as home routers have it. */
 const FIREWALL6 =
@@ -159,14 +162,10 @@ export const SPECIAL: Readonly<Record<string, Cell>> = {
     expect: "direct",
     candidates: ["reflexive", "peer-reflexive"],
     set: async (site) => {
-      await carrier(site, "a");
-      await carrier(site, "c");
+      await onBoth(carrier)(site);
       await site.nat("a", "masquerade-open", "eth3");
     },
-    unset: async (site) => {
-      await noCarrier(site, "a");
-      await noCarrier(site, "c");
-    },
+    unset: onBoth(noCarrier),
   },
   firewall: {
     a: "masquerade",
@@ -217,15 +216,10 @@ export const SPECIAL: Readonly<Record<string, Cell>> = {
     candidates: ["host"],
     endpoint: /^2001:db8:c:1::10 /,
     set: async (site) => {
-      await site.nat("a", "random");
-      await site.nat("c", "random");
-      await ipv6(site, "a");
-      await ipv6(site, "c");
+      await onBoth((x, s) => x.nat(s, "random"))(site);
+      await onBoth(ipv6)(site);
     },
-    unset: async (site) => {
-      await noIpv6(site, "a");
-      await noIpv6(site, "c");
-    },
+    unset: onBoth(noIpv6),
   },
   mixed: {
     a: "masquerade, IPv4 only",
@@ -264,13 +258,9 @@ export function judgeCell(cell: Cell, attempt: Attempt): string {
   return out.join("; ");
 }
 
-export interface MatrixOptions {
-  readonly topology: string;
-  readonly programs: Programs;
-  readonly spokes?: Daemon;
+export interface MatrixOptions extends NatOptions {
   /** Undefined: every pair, and everything special. */
   readonly cells?: readonly Cell[];
-  readonly onLine?: (line: string) => void;
 }
 
 export const everyCell = (): Cell[] => [
@@ -280,7 +270,7 @@ export const everyCell = (): Cell[] => [
 
 export async function runMatrix(options: MatrixOptions): Promise<CellResult[]> {
   const say = options.onLine ?? (() => undefined);
-  const site = await NatSite.up(options.topology, options.programs, options.spokes);
+  const site = await natSite(options);
   const results: CellResult[] = [];
   try {
     for (const cell of options.cells ?? everyCell()) {

@@ -2,30 +2,13 @@
  * The NAT lab with shortcutd on its routers: its NATs can be changed at any time, and every attempt begins anew, with routers that have
  * just started and NATs that remember nothing. Traffic flows all the while, and what of it is lost is counted.
  */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import type { StatusReport } from "../../plugin/status/report.js";
-import { type Flows, startFlows } from "../flows.js";
-import { type Lab, startLab, until } from "../lab.js";
-import { markDirect } from "../paths.js";
-import { configured } from "../scenario/site.js";
-import { type Programs, RunningShortcutd } from "../story/shortcutd.js";
-import {
-  type Daemon,
-  OVERLAY,
-  other,
-  ROUTERS,
-  type Router,
-  SPOKE,
-  SPOKES,
-  type Spoke,
-} from "../story/triangle.js";
+import { until } from "../lab.js";
+import { Site } from "../site.js";
+import type { Programs } from "../story/shortcutd.js";
+import { type Daemon, DIRECT, OVERLAY, other, SPOKE, SPOKES, type Spoke } from "../story/triangle.js";
 
-const CONFIG = "/etc/shortcutd/shortcutd.yaml";
 const RATE = 400;
 const SIZE = 700;
-const PORT = 7000;
 /** Brisk, so that a cell of the matrix does not take longer than it has to. */
 const BRISK = ["trigger: { rate: 1 Mbit/s, for: 400 ms, interval: 200 ms }"];
 
@@ -53,60 +36,27 @@ export interface Attempt {
   readonly reason: string;
 }
 
-export class NatSite {
-  private readonly running = new Map<Router, RunningShortcutd>();
-  private readonly logs = mkdtempSync(join(tmpdir(), "shortcutd-nat-"));
-  #flows: Flows | undefined;
+export interface NatOptions {
+  readonly topology: string;
+  readonly programs: Programs;
+  /** BIRD unless given. */
+  readonly spokes?: Daemon;
+  readonly onLine?: (line: string) => void;
+}
 
-  private constructor(
-    readonly lab: Lab,
-    private readonly programs: Programs,
-    private readonly spokes: Daemon,
-  ) {}
+/** The lab with traffic, and shortcutd on the hub only. */
+export function natSite(options: NatOptions): Promise<NatSite> {
+  const { topology, programs, spokes = "bird" } = options;
+  const daemons = { a: spokes, b: "bird", c: spokes } as const;
+  return NatSite.up({ topology, programs, daemons, configuration: { a: BRISK, c: BRISK } });
+}
 
-  static async up(
-    topology: string,
-    programs: Programs,
-    spokes: Daemon = "bird",
-    configuration: readonly string[] = [],
-  ): Promise<NatSite> {
-    const env = { DAEMON_A: spokes, DAEMON_B: "bird", DAEMON_C: spokes, SHORTCUTD: "install" };
-    const site = new NatSite(await startLab(topology, { env }), programs, spokes);
-    try {
-      for (const s of SPOKES) {
-        const node = site.lab.node(s);
-        node.writeFile(CONFIG, configured(node.readFile(CONFIG), [...BRISK, ...configuration]));
-      }
-      await site.overlayWorks();
-      for (const s of SPOKES)
-        await site.lab.node(SPOKE[s].host).must(["nft", "-f", "-"], { input: markDirect(PORT) });
-      await site.start("b");
-      site.#flows = await startFlows(
-        site.lab,
-        { node: SPOKE.a.host, address: SPOKE.a.hostAddress },
-        { node: SPOKE.c.host, address: SPOKE.c.hostAddress },
-        { program: programs.traffic, rate: RATE, size: SIZE, port: PORT, paths: 10 },
-      );
-    } catch (e) {
-      await site.down();
-      throw e;
-    }
-    return site;
-  }
-
-  async down(): Promise<void> {
-    for (const r of this.running.values()) await r.leave();
-    await this.lab.stop();
-    rmSync(this.logs, { recursive: true, force: true });
-  }
-
-  get flows(): Flows {
-    if (this.#flows === undefined) throw new Error("no traffic");
-    return this.#flows;
-  }
-
-  sh(node: string, script: string): Promise<string> {
-    return this.lab.node(node).must(["sh", "-c", script], { timeout: 60_000 });
+export class NatSite extends Site {
+  protected override async prepare(): Promise<void> {
+    await this.overlayWorks();
+    await this.markWays();
+    await this.start("b");
+    await this.traffic(RATE, SIZE, { paths: 10 });
   }
 
   // ------------------------------------------------------------------------------------------ NATs
@@ -134,56 +84,18 @@ export class NatSite {
         return (await this.lab.node(s).exec(["ping", "-n", "-c", "1", "-W", "1", "10.255.0.3"])).status === 0;
       });
     }
-    const reaches = async (): Promise<boolean> => {
-      const ping = ["ping", "-n", "-c", "1", "-W", "1", SPOKE.c.hostAddress];
-      return (await this.lab.node("host-a").exec(ping)).status === 0;
-    };
-    for (let i = 0; i < 20 && !(await reaches()); i++) {
+    for (let i = 0; i < 20 && !(await this.reaches()); i++) {
       // a session that was cut off for its hold time would be tried again at leisure
-      if (i % 5 === 2) for (const s of SPOKES) await this.sh(s, CONNECT[this.spokes]);
+      if (i % 5 === 2) for (const s of SPOKES) await this.sh(s, CONNECT[this.daemon(s)]);
     }
-    if (!(await reaches())) throw new Error("host-a does not reach host-c through the hub");
+    if (!(await this.reaches())) throw new Error("host-a does not reach host-c through the hub");
   }
 
   // ------------------------------------------------------------------------------------------ shortcutd
 
-  shortcutd(router: Router): RunningShortcutd {
-    const r = this.running.get(router);
-    if (r === undefined) throw new Error(`shortcutd was not started on ${router}`);
-    return r;
-  }
-
-  async start(router: Router): Promise<void> {
-    const log = join(this.logs, `${router}.log`);
-    const r = new RunningShortcutd(this.lab.node(router), router, this.programs, log);
-    this.running.set(router, r);
-    await until(`shortcutd on ${router} answers`, 20_000, async () => {
-      if (r.exit !== undefined) throw new Error(r.lastWords());
-      return (await r.status()) !== undefined;
-    });
-  }
-
   /** Ends shortcutd on the spokes. */
   async quiet(): Promise<void> {
-    await Promise.all(
-      SPOKES.map(async (s) => {
-        const r = this.running.get(s);
-        if (r === undefined) return;
-        await r.signal("SIGTERM");
-        await until(`shortcutd on ${s} ends`, 25_000, () => r.exit !== undefined);
-        await r.leave();
-        this.running.delete(s);
-      }),
-    );
-  }
-
-  async restart(): Promise<void> {
-    await this.quiet();
-    await Promise.all(SPOKES.map((s) => this.start(s)));
-  }
-
-  async status(spoke: Router): Promise<StatusReport | undefined> {
-    return this.shortcutd(spoke).status();
+    await Promise.all(SPOKES.map((s) => this.end(s, "SIGTERM")));
   }
 
   /** Starts shortcutd on both spokes and waits until the traffic has its shortcut, or both have given the attempt up. */
@@ -203,10 +115,8 @@ export class NatSite {
         ),
       );
       if (a?.stage === "direct" && c?.stage === "direct") {
-        const by = await Promise.all(
-          SPOKES.map((s) => this.sh(s, `ip -o route get ${SPOKE[other(s)].hostAddress}`)),
-        );
-        if (by.every((route) => route.includes(" dev shortcut0"))) return a;
+        const by = await Promise.all(SPOKES.map((s) => this.dev(s)));
+        if (by.every((dev) => dev === DIRECT)) return a;
       }
       const rests = a?.stage === "backoff" && this.shortcutd("a").event("connecting", since) !== undefined;
       return rests && (c === undefined || c.stage === "backoff") ? a : undefined;
@@ -240,10 +150,5 @@ export class NatSite {
   /** Public key of a router's overlay, from WireGuard itself. */
   async hubKey(spoke: Spoke): Promise<string> {
     return (await this.sh(spoke, `wg show ${OVERLAY} peers`)).trim();
-  }
-
-  async end(): Promise<void> {
-    await this.quiet();
-    for (const r of ROUTERS) await this.running.get(r)?.leave();
   }
 }

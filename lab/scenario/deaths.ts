@@ -1,82 +1,53 @@
 /** Deaths of shortcutd, of routing daemons, of interfaces and of the hub, while packets flow. */
 import { DIRECT, OVERLAY } from "../story/triangle.js";
-import type { Scenario, Stage } from "./scenario.js";
+import { inTurn, type Scenario, type Stage } from "./scenario.js";
 
 const nothing = async (): Promise<void> => undefined;
+const clean = { lost: 0, duplicated: 0 } as const;
+/** Something that the direct path does not notice, for so many milliseconds. */
+const stays = (lasts: number) => ({ ends: "direct", within: 0, lost: 0, lasts }) as const;
 const both = [
   ["a", "c"],
   ["c", "a"],
 ] as const;
 
-const killSpoke: Scenario = {
-  name: "kill-spoke",
-  description: "kill -9 of shortcutd on A, and a new start",
-  script: async (stage) => {
-    await stage.step({
-      name: "kill -9 of shortcutd on A",
-      ends: "hub",
-      within: 1_000,
-      lost: 0,
-      duplicated: 0,
-      dwell: 3_000,
-      act: () => stage.site.end("a", "SIGKILL"),
-    });
-    await stage.step({
-      name: "shortcutd starts on A",
-      ends: "direct",
-      patience: 60_000,
-      lost: 0,
-      act: () => stage.site.start("a"),
-    });
+const killSpoke = inTurn("kill-spoke", "kill -9 of shortcutd on A, and a new start", (site) => [
+  {
+    name: "kill -9 of shortcutd on A",
+    ends: "hub",
+    within: 1_000,
+    ...clean,
+    dwell: 3_000,
+    act: () => site.end("a", "SIGKILL"),
   },
-};
+  { name: "shortcutd starts on A", ends: "direct", patience: 60_000, lost: 0, act: () => site.start("a") },
+]);
 
-const killHub: Scenario = {
-  name: "kill-hub",
-  description: "kill -9 of shortcutd on the hub: established shortcuts stay; and a new start",
-  script: async (stage) => {
-    await stage.step({
+const killHub = inTurn(
+  "kill-hub",
+  "kill -9 of shortcutd on the hub: established shortcuts stay; and a new start",
+  (site) => [
+    {
       name: "kill -9 of shortcutd on B",
-      ends: "direct",
-      within: 0,
-      lost: 0,
+      ...stays(45_000),
       duplicated: 0,
-      lasts: 45_000,
-      act: () => stage.site.end("b", "SIGKILL"),
-    });
-    await stage.step({
-      name: "shortcutd starts on B",
-      ends: "direct",
-      within: 0,
-      lost: 0,
-      lasts: 15_000,
-      act: () => stage.site.start("b"),
-    });
-  },
-};
+      act: () => site.end("b", "SIGKILL"),
+    },
+    { name: "shortcutd starts on B", ...stays(15_000), act: () => site.start("b") },
+  ],
+);
 
-const stopCont: Scenario = {
-  name: "stop-cont",
-  description: "SIGSTOP of shortcutd on A for 10 s, then SIGCONT",
-  script: async (stage) => {
-    await stage.step({
-      name: "SIGSTOP of shortcutd on A",
-      ends: ["any", "hub"],
-      lost: 0,
-      duplicated: 0,
-      lasts: 10_000,
-      dwell: 0,
-      act: () => stage.site.signal("a", "SIGSTOP"),
-    });
-    await stage.step({
-      name: "SIGCONT",
-      ends: "direct",
-      patience: 60_000,
-      lost: 0,
-      act: () => stage.site.signal("a", "SIGCONT"),
-    });
+const stopCont = inTurn("stop-cont", "SIGSTOP of shortcutd on A for 10 s, then SIGCONT", (site) => [
+  {
+    name: "SIGSTOP of shortcutd on A",
+    ends: ["any", "hub"],
+    ...clean,
+    lasts: 10_000,
+    dwell: 0,
+    act: () => site.signal("a", "SIGSTOP"),
   },
-};
+  { name: "SIGCONT", ends: "direct", patience: 60_000, lost: 0, act: () => site.signal("a", "SIGCONT") },
+]);
 
 /**
  * The daemon dies, then the direct path: the FIB is frozen on it. When bgpd (or BIRD) dies the hub withdraws A's site everywhere, so
@@ -138,11 +109,8 @@ const reconfigure: Scenario = {
     const { site, daemons } = stage;
     await stage.step({
       name: "an unrelated change on A",
-      ends: "direct",
-      within: 0,
-      lost: 0,
+      ...stays(5_000),
       duplicated: 0,
-      lasts: 5_000,
       act: () =>
         daemons.a === "bird"
           ? site.sh(
@@ -179,28 +147,26 @@ const interfaceDeath = (
 });
 
 const overlayDown: Scenario = {
-  name: "overlay-down",
-  description: "wg0 of A is down for 30 s, and up again",
-  unrouted: ["a", "c"],
-  script: async (stage) => {
-    await stage.step({
+  ...inTurn("overlay-down", "wg0 of A is down for 30 s, and up again", (site) => [
+    {
       name: "wg0 of A goes down",
       ends: ["any", "any"],
       lasts: 30_000,
-      act: () => stage.site.sh("a", `ip link set ${OVERLAY} down`),
-    });
-    await stage.step({
+      act: () => site.sh("a", `ip link set ${OVERLAY} down`),
+    },
+    {
       name: "wg0 of A comes up",
       ends: "direct",
       patience: 120_000,
+      // the kernel takes IPv6 addresses away when an interface goes down
       act: () =>
-        stage.site.sh(
+        site.sh(
           "a",
-          // the kernel takes IPv6 addresses away when an interface goes down
           `ip link set ${OVERLAY} up; ip address add fd00:255::1/64 dev ${OVERLAY} nodad; ip address add fe80::1/64 dev ${OVERLAY} nodad`,
         ),
-    });
-  },
+    },
+  ]),
+  unrouted: ["a", "c"],
 };
 
 const hubReboot: Scenario = {
@@ -210,10 +176,7 @@ const hubReboot: Scenario = {
   script: async (stage) => {
     await stage.step({
       name: "the hub reboots",
-      ends: "direct",
-      within: 0,
-      lost: 0,
-      lasts: 45_000,
+      ...stays(45_000),
       act: () => stage.site.rebootHub(),
     });
     for (const s of ["a", "c"] as const)

@@ -1,84 +1,71 @@
 /** There and back without a loss: by policy, by `shortcutctl purge`, by an orderly stop, because the traffic ends. */
-import { SPOKES } from "../story/triangle.js";
-import type { Limits, Scenario } from "./scenario.js";
+import { SPOKES, type Spoke } from "../story/triangle.js";
+import type { Limits, Scenario, Stage } from "./scenario.js";
+import type { ScenarioSite } from "./site.js";
 
-const nothing: Limits = { lost: 0, duplicated: 0 };
 /** Shorter pauses, so that many flips fit into little time; drain and detection times stay what they are. */
 const brisk = ["timers: { backoff: 500 ms, backoff-max: 2 s }"];
+const briskly = { a: brisk, c: brisk };
+
+/** To the hub and back to the direct path, without a loss. */
+interface Turn {
+  /** What is done, as it is written into the plot. */
+  readonly away: readonly [name: string, act: () => Promise<unknown>];
+  readonly back: readonly [name: string, act: () => Promise<unknown>];
+  /** What is looked at by the hub. */
+  readonly there?: () => Promise<unknown>;
+  /** {@link StepSpec.dwell} by the hub. */
+  readonly dwell?: number;
+  /** {@link StepSpec.patience} for the way back. */
+  readonly patience?: number;
+}
+
+/** So many turns as the stage repeats things; `each` is told the spoke whose turn it is. */
+async function turns(stage: Stage, each: (spoke: Spoke, i: number) => Turn): Promise<void> {
+  const nothing: Limits = { lost: 0, duplicated: 0 };
+  for (let i = 0; i < stage.repeat; i++) {
+    const { away, back, there, dwell = 300, patience = 30_000 } = each(SPOKES[i % 2] ?? "a", i);
+    const name = (text: string) => `${text} (${i + 1})`;
+    await stage.step({ name: name(away[0]), ends: "hub", dwell, ...nothing, act: away[1] });
+    await there?.();
+    await stage.step({ name: name(back[0]), ends: "direct", patience, dwell: 500, ...nothing, act: back[1] });
+  }
+}
+
+const byPolicy = (site: ScenarioSite): Turn => ({
+  away: ["A's policy refuses", () => site.policy("a", true)],
+  back: ["A's policy allows", () => site.policy("a", false)],
+});
 
 const policy: Scenario = {
   name: "flips-policy",
   description: "the policy of A's daemon refuses the shortcut and allows it again",
-  configuration: { a: brisk, c: brisk },
-  script: async (stage) => {
-    for (let i = 0; i < stage.repeat; i++) {
-      await stage.step({
-        name: `A's policy refuses (${i + 1})`,
-        ends: "hub",
-        dwell: 300,
-        ...nothing,
-        act: () => stage.site.policy("a", true),
-      });
-      await stage.step({
-        name: `A's policy allows (${i + 1})`,
-        ends: "direct",
-        dwell: 500,
-        ...nothing,
-        act: () => stage.site.policy("a", false),
-      });
-    }
-  },
+  configuration: briskly,
+  script: (stage) => turns(stage, () => byPolicy(stage.site)),
 };
 
 const purge: Scenario = {
   name: "flips-purge",
   description: "`shortcutctl purge all` on A and on C in turn, direct again after the pause",
-  configuration: { a: brisk, c: brisk },
-  script: async (stage) => {
-    for (let i = 0; i < stage.repeat; i++) {
-      const spoke = SPOKES[i % 2] ?? "a";
-      await stage.step({
-        name: `purge on ${spoke.toUpperCase()} (${i + 1})`,
-        ends: "hub",
-        dwell: 100,
-        ...nothing,
-        act: () => stage.site.shortcutd(spoke).ctl("purge", "all"),
-      });
-      await stage.step({
-        name: `direct again (${i + 1})`,
-        ends: "direct",
-        dwell: 500,
-        ...nothing,
-        act: async () => undefined,
-      });
-    }
-  },
+  configuration: briskly,
+  script: (stage) =>
+    turns(stage, (spoke) => ({
+      away: [`purge on ${spoke.toUpperCase()}`, () => stage.site.shortcutd(spoke).ctl("purge", "all")],
+      back: ["direct again", async () => undefined],
+      dwell: 100,
+    })),
 };
 
 const stop: Scenario = {
   name: "flips-stop",
   description: "SIGTERM to shortcutd on A and on C in turn, and a new start",
-  configuration: { a: brisk, c: brisk },
-  script: async (stage) => {
-    for (let i = 0; i < stage.repeat; i++) {
-      const spoke = SPOKES[i % 2] ?? "a";
-      await stage.step({
-        name: `SIGTERM on ${spoke.toUpperCase()} (${i + 1})`,
-        ends: "hub",
-        dwell: 300,
-        ...nothing,
-        act: () => stage.site.end(spoke, "SIGTERM"),
-      });
-      await stage.step({
-        name: `start on ${spoke.toUpperCase()} (${i + 1})`,
-        ends: "direct",
-        patience: 60_000,
-        dwell: 500,
-        ...nothing,
-        act: () => stage.site.start(spoke),
-      });
-    }
-  },
+  configuration: briskly,
+  script: (stage) =>
+    turns(stage, (spoke) => ({
+      away: [`SIGTERM on ${spoke.toUpperCase()}`, () => stage.site.end(spoke, "SIGTERM")],
+      back: [`start on ${spoke.toUpperCase()}`, () => stage.site.start(spoke)],
+      patience: 60_000,
+    })),
 };
 
 /** 2,000 small packets a second stay below the low threshold (also as WireGuard counts them, both ways together), the bulk goes above. */
@@ -98,22 +85,8 @@ const idle: Scenario = {
     const bulk = await stage.site.bulk(600, 1_200);
     try {
       await stage.step({ name: "bulk begins", ends: "direct", act: async () => undefined });
-      for (let i = 0; i < stage.repeat; i++) {
-        await stage.step({
-          name: `bulk ends (${i + 1})`,
-          ends: "hub",
-          dwell: 300,
-          ...nothing,
-          act: () => bulk.toggle(),
-        });
-        await stage.step({
-          name: `bulk begins (${i + 1})`,
-          ends: "direct",
-          dwell: 500,
-          ...nothing,
-          act: () => bulk.toggle(),
-        });
-      }
+      const toggle = () => bulk.toggle();
+      await turns(stage, () => ({ away: ["bulk ends", toggle], back: ["bulk begins", toggle] }));
     } finally {
       await bulk.stop();
     }
@@ -132,7 +105,7 @@ const ROUTER_PINGS = "ping -q -n -i 0.01 10.3.0.10 > /run/own.out 2>&1 < /dev/nu
 const ownTraffic: Scenario = {
   name: "own-traffic",
   description: "A's own packets, traceroute and path MTU discovery across flips by policy",
-  configuration: { a: brisk, c: brisk },
+  configuration: briskly,
   script: async (stage) => {
     const { site } = stage;
     const tools = async (path: "hub" | "direct"): Promise<void> => {
@@ -157,23 +130,10 @@ const ownTraffic: Scenario = {
     };
     await site.sh("a", ROUTER_PINGS);
     await tools("direct");
-    for (let i = 0; i < stage.repeat; i++) {
-      await stage.step({
-        name: `A's policy refuses (${i + 1})`,
-        ends: "hub",
-        dwell: 300,
-        ...nothing,
-        act: () => site.policy("a", true),
-      });
-      if (i === 0) await tools("hub");
-      await stage.step({
-        name: `A's policy allows (${i + 1})`,
-        ends: "direct",
-        dwell: 500,
-        ...nothing,
-        act: () => site.policy("a", false),
-      });
-    }
+    await turns(stage, (_, i) => ({
+      ...byPolicy(site),
+      there: async () => (i === 0 ? tools("hub") : undefined),
+    }));
     await tools("direct");
     const said = await site.sh(
       "a",

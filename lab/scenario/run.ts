@@ -19,7 +19,7 @@ import {
   type Stage,
   type StepSpec,
 } from "./scenario.js";
-import { Site } from "./site.js";
+import { ScenarioSite } from "./site.js";
 
 export interface ScenarioOptions {
   readonly topology: string;
@@ -38,7 +38,7 @@ export interface StepResult {
   /** A to C, C to A. */
   readonly ends: readonly [Outcome, Outcome];
   readonly limits: Limits;
-  /** Packets of all kinds that full buffers of this machine dropped meanwhile (`Site.fullBuffers`): no router's decision. */
+  /** Packets of all kinds that full buffers of this machine dropped meanwhile (`ScenarioSite.fullBuffers`): no router's decision. */
   readonly fullBuffers: number;
   /** A to C, C to A. */
   readonly directions: readonly [StepFigures, StepFigures];
@@ -113,7 +113,7 @@ export async function runScenario(scenario: Scenario, options: ScenarioOptions):
   }
   say(`${scenario.name}: ${scenario.description}`);
   say(`${a} on A, ${b} on B (hub), ${c} on C`);
-  const site = await Site.up({
+  const site = await ScenarioSite.up({
     topology: options.topology,
     daemons: options.daemons,
     programs: scenario.blockable === true ? blockable(options.programs) : options.programs,
@@ -158,7 +158,7 @@ export async function runScenario(scenario: Scenario, options: ScenarioOptions):
     // before the daemons had their routes, packets of the sites went by the default route
     const clearBefore = { a: await site.inTheClear("a"), c: await site.inTheClear("c") };
     zero = monotonic();
-    const flows = await site.traffic(rate, scenario.size ?? SIZE);
+    const flows = await site.counted(rate, scenario.size ?? SIZE);
     try {
       if (scenario.cold !== true)
         await stage.step({ name: "traffic begins", ends: "direct", act: async () => undefined });

@@ -3,8 +3,9 @@
  * what is to follow, with limits; the limits are judged after the end, on the account of all packets (account.ts).
  */
 import type { PathName } from "../paths.js";
+import type { SiteOptions } from "../site.js";
 import type { Daemon, Router, Spoke } from "../story/triangle.js";
-import type { Site, SiteOptions } from "./site.js";
+import type { ScenarioSite } from "./site.js";
 
 /** What packets of one direction do in the end; `any` when it is not for shortcutd to say. */
 export type Outcome = PathName | "any";
@@ -38,7 +39,7 @@ export interface StepSpec extends Limits {
 
 /** What a script has in its hands. */
 export interface Stage {
-  readonly site: Site;
+  readonly site: ScenarioSite;
   readonly daemons: Readonly<Record<Router, Daemon>>;
   /** How often something that is repeated is repeated. */
   readonly repeat: number;
@@ -73,3 +74,16 @@ export interface Scenario {
   readonly unrouted?: readonly Spoke[];
   readonly script: (stage: Stage) => Promise<void>;
 }
+
+/** A scenario of nothing but steps, one after another. */
+export const inTurn = (
+  name: string,
+  description: string,
+  steps: (site: ScenarioSite) => readonly StepSpec[],
+): Scenario => ({
+  name,
+  description,
+  script: async (stage) => {
+    for (const s of steps(stage.site)) await stage.step(s);
+  },
+});

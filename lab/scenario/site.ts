@@ -1,24 +1,18 @@
 /**
- * The triangle with shortcutd on its routers and numbered traffic between its hosts, for scenarios: what an operator, a fault or the weather
- * can do to it, and what its kernels say. Every wait is for a fact, with a deadline.
+ * The triangle for scenarios: what an operator, a fault or the weather can do to it, by which way its packets come, and what of them nobody should have
+ * seen.
  */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { type Flows, startFlows } from "../flows.js";
+import type { Flows } from "../flows.js";
 import { fullBuffers } from "../fullbuffers.js";
-import { type Lab, startLab, until } from "../lab.js";
-import { markDirect } from "../paths.js";
+import { until } from "../lab.js";
+import { Site } from "../site.js";
 import { decodeCounters } from "../story/counters.js";
-import { type Programs, RunningShortcutd } from "../story/shortcutd.js";
 import {
   birdPolicy,
-  type Daemon,
   DIRECT,
   DIRECT_PORT,
   frrPolicy,
   OVERLAY,
-  other,
   type Router,
   SPOKE,
   SPOKES,
@@ -26,18 +20,6 @@ import {
 } from "../story/triangle.js";
 import { type Outcomes, outcomeOf } from "./scenario.js";
 
-export interface SiteOptions {
-  readonly topology: string;
-  readonly daemons: Readonly<Record<Router, Daemon>>;
-  readonly programs: Programs;
-  /** Top-level keys of a router's shortcutd.yaml, each in one line: in place of those of the lab, or added. */
-  readonly configuration?: Partial<Readonly<Record<Router, readonly string[]>>>;
-  /** Where logs of shortcutd are kept; a new directory, removed at the end, unless given. */
-  readonly logs?: string;
-}
-
-const PORT = 7000;
-const CONFIG = "/etc/shortcutd/shortcutd.yaml";
 const POLICY_FILE = "/etc/bird/shortcut/policy.conf";
 const BIRD =
   "bird -u bird -g bird -c /etc/bird/bird.conf -s /run/bird/bird.ctl -P /run/bird/bird.pid < /dev/null > /var/log/bird.out 2>&1";
@@ -55,141 +37,27 @@ const CLEAR = `table ip clear {
 }
 `;
 
-/** A file of one-line keys with some of them replaced or added. */
-export function configured(file: string, lines: readonly string[]): string {
-  const keys = lines.map((l) => l.slice(0, l.indexOf(":") + 1));
-  const kept = file.split("\n").filter((l) => l !== "" && !keys.some((k) => l.startsWith(k)));
-  return `${[...kept, ...lines].join("\n")}\n`;
-}
-
-export class Site {
-  private readonly logs: string;
-  private readonly running = new Map<Router, RunningShortcutd>();
-  #flows: Flows | undefined;
-
-  private constructor(
-    readonly lab: Lab,
-    private readonly options: SiteOptions,
-  ) {
-    this.logs = options.logs ?? mkdtempSync(join(tmpdir(), "shortcutd-scenario-"));
-  }
-
-  static async up(options: SiteOptions): Promise<Site> {
-    const { a, b, c } = options.daemons;
-    const env = { DAEMON_A: a, DAEMON_B: b, DAEMON_C: c, SHORTCUTD: "install" };
-    const lab = await startLab(options.topology, { env });
-    const site = new Site(lab, options);
-    try {
-      await lab.node("inet").must(["nft", "-f", "-"], { input: CLEAR });
-      for (const s of SPOKES)
-        await lab.node(SPOKE[s].host).must(["nft", "-f", "-"], { input: markDirect(PORT) });
-      for (const [router, lines] of Object.entries(options.configuration ?? {})) {
-        const node = lab.node(router);
-        node.writeFile(CONFIG, configured(node.readFile(CONFIG), lines));
-      }
-      await site.untilReachable();
-    } catch (e) {
-      await site.down();
-      throw e;
-    }
-    return site;
-  }
-
-  daemon(router: Router): Daemon {
-    return this.options.daemons[router];
-  }
-
-  async untilReachable(): Promise<void> {
-    await until("host-a reaches host-c through the hub", 30_000, async () => {
-      const ping = ["ping", "-n", "-c", "1", "-W", "1", SPOKE.c.hostAddress];
-      return (await this.lab.node("host-a").exec(ping)).status === 0;
-    });
-  }
-
-  async down(): Promise<void> {
-    for (const r of this.running.values()) await r.leave();
-    await this.lab.stop();
-    if (this.options.logs === undefined) rmSync(this.logs, { recursive: true, force: true });
-  }
-
-  // ------------------------------------------------------------------------------------------ shortcutd
-
-  async start(router: Router): Promise<void> {
-    await this.running.get(router)?.leave();
-    const node = this.lab.node(router);
-    const log = join(this.logs, `shortcutd-${router}.log`);
-    const r = new RunningShortcutd(node, router, this.options.programs, log);
-    this.running.set(router, r);
-    await until(`shortcutd on ${router} answers`, 20_000, async () => {
-      if (r.exit !== undefined) throw new Error(r.lastWords());
-      return (await r.status()) !== undefined;
-    });
-  }
-
-  async startAll(): Promise<void> {
-    for (const r of ["b", "a", "c"] as const) await this.start(r);
-    for (const s of SPOKES)
-      await until(`${s} is registered and knows its endpoint`, 30_000, async () => {
-        const status = await this.shortcutd(s).status();
-        return (
-          status?.daemon?.session === "sessions established" &&
-          status.hubs.every((h) => h.reflexive !== undefined)
-        );
-      });
-  }
-
-  shortcutd(router: Router): RunningShortcutd {
-    const r = this.running.get(router);
-    if (r === undefined) throw new Error(`shortcutd was not started on ${router}`);
-    return r;
+export class ScenarioSite extends Site {
+  protected override async prepare(): Promise<void> {
+    await this.lab.node("inet").must(["nft", "-f", "-"], { input: CLEAR });
+    await this.markWays();
+    await super.prepare();
   }
 
   signal(router: Router, signal: NodeJS.Signals): Promise<void> {
     return this.shortcutd(router).signal(signal);
   }
 
-  /** Ends shortcutd and waits for the end. */
-  async end(router: Router, signal: NodeJS.Signals): Promise<void> {
-    const r = this.shortcutd(router);
-    await r.signal(signal);
-    await until(`shortcutd on ${router} ends`, 25_000, () => r.exit !== undefined);
-  }
-
-  /** What `shortcutctl explain` says of the other site's host. */
-  explain(spoke: Spoke): Promise<string> {
-    return this.shortcutd(spoke).ctl("explain", SPOKE[other(spoke)].hostAddress);
-  }
-
-  async stage(spoke: Spoke): Promise<string | undefined> {
-    const status = await this.shortcutd(spoke).status();
-    return status?.shortcuts.find((s) => s.owner === SPOKE[other(spoke)].overlay)?.stage;
-  }
-
   // ------------------------------------------------------------------------------------------ traffic
 
-  async traffic(rate: number, size: number): Promise<Flows> {
-    this.#flows = await startFlows(
-      this.lab,
-      { node: SPOKE.a.host, address: SPOKE.a.hostAddress },
-      { node: SPOKE.c.host, address: SPOKE.c.hostAddress },
-      { program: this.options.programs.traffic, rate, size, port: PORT, paths: 10 },
-    );
-    return this.#flows;
+  /** The flow of which an account is kept, way by way. */
+  counted(rate: number, size: number): Promise<Flows> {
+    return this.traffic(rate, size, { paths: 10 });
   }
 
   /** A second pair of flows, which no account is kept of, to be held and let go: what keeps a shortcut in use. */
   bulk(rate: number, size: number): Promise<Flows> {
-    return startFlows(
-      this.lab,
-      { node: SPOKE.a.host, address: SPOKE.a.hostAddress },
-      { node: SPOKE.c.host, address: SPOKE.c.hostAddress },
-      { program: this.options.programs.traffic, rate, size, port: PORT + 1, flows: [3, 4] },
-    );
-  }
-
-  get flows(): Flows {
-    if (this.#flows === undefined) throw new Error("no traffic was started");
-    return this.#flows;
+    return this.startFlows({ rate, size, port: 7001, flows: [3, 4] });
   }
 
   /** Packets come by these ways. */
@@ -224,32 +92,12 @@ export class Site {
 
   // ------------------------------------------------------------------------------------------ kernel state
 
-  sh(node: string, script: string): Promise<string> {
-    return this.lab.node(node).must(["sh", "-c", script], { timeout: 60_000 });
-  }
-
-  /** By which interface a spoke's kernel sends a packet to the other spoke's host. */
-  async dev(spoke: Spoke): Promise<string> {
-    const text = await this.sh(spoke, `ip -o route get ${SPOKE[other(spoke)].hostAddress}`);
-    return / dev (\S+)/.exec(text)?.[1] ?? "";
-  }
-
-  async untilDev(spoke: Spoke, dev: string, ms: number): Promise<void> {
-    await until(`${spoke} sends by ${dev}`, ms, async () => (await this.dev(spoke)) === dev);
-  }
-
   /** Overrides: routes of shortcutd with metric 1. */
   async overrides(spoke: Spoke): Promise<string> {
     return (await this.sh(spoke, "ip -4 -N route show proto 99; ip -6 -N route show proto 99"))
       .split("\n")
       .filter((l) => / metric 1( |$)/.test(l))
       .join("; ");
-  }
-
-  /** Public keys of the peers on a direct interface, from WireGuard itself. */
-  async peers(router: Router): Promise<string[]> {
-    const r = await this.lab.node(router).exec(["wg", "show", DIRECT, "peers"]);
-    return r.status === 0 ? r.stdout.split("\n").filter((l) => l !== "") : [];
   }
 
   /** Packets between the sites that a spoke sent to the underlay in the clear. */

@@ -3,6 +3,7 @@
  * (the same socket, the same requests), and stopped.
  */
 import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { askStatus } from "../../plugin/adapters/statussocket.js";
 import type { JournalEntry } from "../../plugin/driver/journal.js";
@@ -24,6 +25,13 @@ export interface Programs {
   /** Options of the node that runs shortcutd. */
   readonly nodeOptions?: readonly string[];
 }
+
+/** The programs as built into a directory. */
+export const programsIn = (dir: string): Programs => ({
+  shortcutd: join(dir, "plugin/main.js"),
+  shortcutctl: join(dir, "plugin/ctl.js"),
+  traffic: join(dir, "lab/traffic.js"),
+});
 
 export class RunningShortcutd {
   #timeline: readonly JournalEntry[] = [];

@@ -3,19 +3,14 @@
  * table of what happened. Ends with 1 when anything did not; what Debian's mirror does not have is named as skipped.
  */
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import Table from "cli-table3";
+import { programsIn } from "../story/shortcutd.js";
 import { VERSIONS, version } from "./catalogue.js";
 import { COLUMNS, repositoryOf, runVersion, type VersionResult } from "./run.js";
 
 // This module is dist/lab/versions/main.js.
 const repository = repositoryOf(import.meta.url);
-const program = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url));
-const programs = {
-  shortcutd: program("plugin/main.js"),
-  shortcutctl: program("plugin/ctl.js"),
-  traffic: program("lab/traffic.js"),
-};
+const programs = programsIn(join(repository, "dist"));
 
 const names = process.argv.slice(2).filter((w) => w !== "-v");
 const verbose = process.argv.includes("-v");

@@ -1,9 +1,10 @@
 /** Wrong input of every kind: a clear error, and no half-made state. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { until } from "../../lab/lab.js";
+import type { Site } from "../../lab/site.js";
 import { difference, type Snapshot, snapshot } from "../../lab/story/snapshot.js";
 import { DIRECT } from "../../lab/story/triangle.js";
-import { programs, Site } from "./site.js";
+import { programs, siteOf } from "./site.js";
 
 const CONFIG = "/etc/shortcutd/shortcutd.yaml";
 
@@ -36,7 +37,7 @@ describe.each(["bird", "frr"] as const)("bad input, with %s", (daemon) => {
   let good: string;
   let before: Snapshot;
   beforeAll(async () => {
-    site = await Site.up(daemon, "bird", "bird");
+    site = await siteOf(daemon, "bird", "bird");
     good = await site.sh("a", `cat ${CONFIG}`);
     before = await settled(site, "a");
   });

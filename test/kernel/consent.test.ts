@@ -2,9 +2,10 @@
 import { describe, expect, it } from "vitest";
 import { fullBuffers } from "../../lab/fullbuffers.js";
 import { until } from "../../lab/lab.js";
+import type { Site } from "../../lab/site.js";
 import { countUnderlay, readCounters } from "../../lab/story/counters.js";
 import { type Daemon, DIRECT, OVERLAY, type Spoke } from "../../lab/story/triangle.js";
-import { Site } from "./site.js";
+import { siteOf } from "./site.js";
 
 const pairs: readonly (readonly [Daemon, Daemon])[] = [
   ["bird", "frr"],
@@ -41,7 +42,7 @@ async function allowOneWay(site: Site, spoke: Spoke): Promise<void> {
 
 describe.each(pairs)("A on %s selects, C on %s refuses", (a, c) => {
   it("no tunnel when both must agree; direct one way when one is enough", async () => {
-    const site = await Site.up(a, "bird", c);
+    const site = await siteOf(a, "bird", c);
     try {
       await countUnderlay(site.lab);
       await refuse(site, c);
@@ -54,7 +55,7 @@ describe.each(pairs)("A on %s selects, C on %s refuses", (a, c) => {
         return true;
       };
       await until("A names the owner's daemon", 20_000, refusal);
-      expect([await site.way("a"), await site.way("c")]).toEqual([OVERLAY, OVERLAY]);
+      expect([await site.dev("a"), await site.dev("c")]).toEqual([OVERLAY, OVERLAY]);
       expect([(await site.peers("a")).length, (await site.peers("c")).length]).toEqual([1, 1]);
 
       // only one of the two operators says so: still none
@@ -63,7 +64,7 @@ describe.each(pairs)("A on %s selects, C on %s refuses", (a, c) => {
       expect((await site.peers("c")).length).toBe(1);
 
       await allowOneWay(site, "a");
-      await site.untilWay("a", DIRECT, 40_000);
+      await site.untilDev("a", DIRECT, 40_000);
       expect((await site.peers("c")).length).toBe(2);
       const before = await readCounters(site.lab);
       const sentBefore = flows.read().map((f) => f.sent);
@@ -78,7 +79,7 @@ describe.each(pairs)("A on %s selects, C on %s refuses", (a, c) => {
       expect(after.back - before.back, "from C to A, direct").toBeLessThan(sent * 0.1);
       expect(after.hubPackets - before.hubPackets, "by the hub").toBeGreaterThan(sent * 0.9);
       expect(after.hubPackets - before.hubPackets, "by the hub").toBeLessThan(sent * 1.2);
-      expect(await site.way("c")).toBe(OVERLAY);
+      expect(await site.dev("c")).toBe(OVERLAY);
       // what this machine had no room for is not the routers' doing
       const full = fullBuffers(site.lab) - fullBefore;
       for (const [i, f] of flows.read().entries())

@@ -7,9 +7,9 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { until } from "../../lab/lab.js";
-import { Site } from "../../lab/scenario/site.js";
+import type { ScenarioSite } from "../../lab/scenario/site.js";
 import { DIRECT, OVERLAY, SPOKE, SPOKES, type Spoke } from "../../lab/story/triangle.js";
-import { programs } from "./site.js";
+import { eagerSite } from "./site.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const COOKBOOK = "/run/lab/bird-config/cookbook";
@@ -36,7 +36,7 @@ const UNDO: Readonly<Record<string, readonly string[]>> = {
 };
 
 describe("the cookbook, BIRD at A and FRR at C", () => {
-  let site: Site;
+  let site: ScenarioSite;
 
   const vtysh = (...commands: string[]): Promise<string> =>
     site.lab.node("c").must(["vtysh", ...["configure terminal", ...commands].flatMap((c) => ["-c", c])]);
@@ -64,14 +64,8 @@ describe("the cookbook, BIRD at A and FRR at C", () => {
 
   /** Both ends go direct, in FIB and WireGuard. */
   async function untilDirect(): Promise<void> {
-    for (const s of SPOKES) {
-      await until(`${s} sends by ${DIRECT}`, 30_000, async () => (await site.dev(s)) === DIRECT).catch(
-        async (e: unknown) => {
-          throw new Error(`${String(e)}\n${await site.explain("a")}\n${await site.explain("c")}`);
-        },
-      );
-      expect(await site.peers(s)).toHaveLength(2);
-    }
+    await site.untilDirect();
+    for (const s of SPOKES) expect(await site.peers(s)).toHaveLength(2);
   }
 
   /** Both ends go by the hub, and neither has a peer but the hub. */
@@ -87,19 +81,10 @@ describe("the cookbook, BIRD at A and FRR at C", () => {
     until(`${at} explains ${pattern}`, 30_000, async () => pattern.test(await site.explain(at)));
 
   beforeAll(async () => {
-    const lines = [
-      "trigger: { rate: 500 kbit/s, for: 0 s, interval: 200 ms, hysteresis: 0.1 }",
-      "timers: { offer: 2 s, drain: 100 ms, backoff: 100 ms }",
-    ];
-    site = await Site.up({
-      topology: join(root, "lab/triangle.clab.yml"),
-      daemons: { a: "bird", b: "bird", c: "frr" },
-      programs,
-      configuration: { a: lines, c: lines },
-    });
+    site = await eagerSite();
     await site.sh("c", "vtysh -f /run/lab/frr-config/constants.conf");
     await site.startAll();
-    await site.traffic(500, 500);
+    await site.counted(500, 500);
     await untilDirect();
   }, 90_000);
   afterAll(() => site?.down());

@@ -9,13 +9,13 @@ import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Flows, startFlows } from "../../lab/flows.js";
 import { until } from "../../lab/lab.js";
-import { configured, Site } from "../../lab/scenario/site.js";
+import type { ScenarioSite } from "../../lab/scenario/site.js";
+import { CONFIG, configured } from "../../lab/site.js";
 import { DIRECT, OVERLAY, SPOKES, type Spoke } from "../../lab/story/triangle.js";
 import { type Address, address } from "../../plugin/net/address.js";
-import { programs } from "./site.js";
+import { eagerSite, programs } from "./site.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
-const CONFIG = "/etc/shortcutd/shortcutd.yaml";
 const file = (path: string): string => readFileSync(join(root, path), "utf8");
 
 /** A's example with C's addresses. */
@@ -47,7 +47,7 @@ interface Design {
 }
 
 describe("other designs, BIRD at A and FRR at C", () => {
-  let site: Site;
+  let site: ScenarioSite;
   let flows: Flows | undefined;
 
   const vtysh = (...commands: string[]): Promise<string> =>
@@ -107,14 +107,7 @@ describe("other designs, BIRD at A and FRR at C", () => {
       return (await site.lab.node("host-a").exec(ping)).status === 0;
     });
     for (const s of SPOKES) await site.start(s);
-    for (const s of SPOKES)
-      await until(`${s} is registered`, 30_000, async () => {
-        const status = await site.shortcutd(s).status();
-        return (
-          status?.daemon?.session === "sessions established" &&
-          status.hubs.every((h) => h.reflexive !== undefined)
-        );
-      });
+    await site.untilRegistered();
   }
 
   async function traffic(family: 4 | 6): Promise<void> {
@@ -172,16 +165,7 @@ describe("other designs, BIRD at A and FRR at C", () => {
   }
 
   beforeAll(async () => {
-    const lines = [
-      "trigger: { rate: 500 kbit/s, for: 0 s, interval: 200 ms, hysteresis: 0.1 }",
-      "timers: { offer: 2 s, drain: 100 ms, backoff: 100 ms }",
-    ];
-    site = await Site.up({
-      topology: join(root, "lab/triangle.clab.yml"),
-      daemons: { a: "bird", b: "bird", c: "frr" },
-      programs,
-      configuration: { a: lines, c: lines },
-    });
+    site = await eagerSite();
     await site.startAll();
   }, 90_000);
   afterAll(async () => {

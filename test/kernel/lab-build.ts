@@ -1,8 +1,9 @@
 /**
- * JavaScript of the lab's programs for tests that need them as programs: made from the sources as they are now, so that
- * no test runs against a stale build.
+ * JavaScript for tests that need it as programs: made from the sources as they are now, so that no test runs against a
+ * stale build.
  */
 import {
+  copyFileSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -12,14 +13,14 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import ts from "typescript";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
-/** A directory with `lab/*.js` and what they import. */
-export function buildLab(): { dir: string; remove: () => void } {
+/** A directory with the JavaScript of these folders and all below them. */
+export function build(...folders: readonly string[]): { dir: string; remove: () => void } {
   const dir = mkdtempSync(join(tmpdir(), "shortcutd-build-"));
   writeFileSync(join(dir, "package.json"), '{"type":"module"}');
   symlinkSync(join(root, "node_modules"), join(dir, "node_modules"));
@@ -28,14 +29,17 @@ export function buildLab(): { dir: string; remove: () => void } {
     module: ts.ModuleKind.ESNext,
     verbatimModuleSyntax: true,
   };
-  for (const part of ["lab", "plugin/net"]) {
-    mkdirSync(join(dir, part), { recursive: true });
-    for (const file of readdirSync(join(root, part)).filter((f) => f.endsWith(".ts"))) {
-      const { outputText } = ts.transpileModule(readFileSync(join(root, part, file), "utf8"), {
-        compilerOptions,
-      });
-      writeFileSync(join(dir, part, file.replace(/\.ts$/, ".js")), outputText);
+  for (const folder of folders)
+    for (const name of readdirSync(join(root, folder), { recursive: true, encoding: "utf8" })) {
+      const [from, to] = [join(root, folder, name), join(dir, folder, name)];
+      if (name.endsWith(".d.ts") || !/\.(ts|js)$/.test(name) || name.startsWith("out/")) continue;
+      mkdirSync(dirname(to), { recursive: true });
+      if (name.endsWith(".js")) copyFileSync(from, to);
+      else
+        writeFileSync(
+          to.replace(/\.ts$/, ".js"),
+          ts.transpileModule(readFileSync(from, "utf8"), { compilerOptions }).outputText,
+        );
     }
-  }
   return { dir, remove: () => rmSync(dir, { recursive: true, force: true }) };
 }

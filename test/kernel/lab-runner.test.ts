@@ -15,7 +15,7 @@ import { createInterface } from "node:readline";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { keptLabs, type Lab, readKept, startLab, stopKept, until } from "../../lab/lab.js";
 import { startTime } from "../../lab/node.js";
-import { buildLab } from "./lab-build.js";
+import { build } from "./lab-build.js";
 
 const topology = (extra = ""): string => `
 name: small
@@ -158,12 +158,12 @@ describe("the lab runner", () => {
   });
 
   describe("when the process that runs it", () => {
-    let build: ReturnType<typeof buildLab>;
+    let built: ReturnType<typeof build>;
     let child: ChildProcess | undefined;
     beforeAll(() => {
-      build = buildLab();
+      built = build("lab", "plugin/net");
       writeFileSync(
-        join(build.dir, "run.js"),
+        join(built.dir, "run.js"),
         `import { startLab } from "./lab/lab.js";
          const lab = await startLab(process.argv[2]);
          console.log(JSON.stringify({ runDir: lab.runDir, pids: lab.nodes.map((n) => n.pid) }));
@@ -174,7 +174,7 @@ describe("the lab runner", () => {
     });
     afterAll(() => {
       child?.kill("SIGKILL");
-      build?.remove();
+      built?.remove();
     });
 
     it.each([
@@ -184,7 +184,7 @@ describe("the lab runner", () => {
       ["throws", undefined, "throw", true],
       ["just ends", undefined, "end", true],
     ] as const)("%s, every node ends", async (_, signal, how, cleansUp) => {
-      const c = spawn(process.execPath, [join(build.dir, "run.js"), file, how], {
+      const c = spawn(process.execPath, [join(built.dir, "run.js"), file, how], {
         stdio: ["ignore", "pipe", "ignore"],
       });
       child = c;

@@ -7,17 +7,17 @@ import { startFlows } from "../../lab/flows.js";
 import { type Node, startLab, until } from "../../lab/lab.js";
 import { address } from "../../plugin/net/address.js";
 import { converged } from "./config-source.js";
-import { buildLab } from "./lab-build.js";
+import { build } from "./lab-build.js";
 
 const topology = fileURLToPath(new URL("../../lab/triangle.clab.yml", import.meta.url));
 const hostLinks = (): string => execFileSync("ip", ["-br", "link"], { encoding: "utf8" });
 
 describe("lab/triangle.clab.yml", () => {
-  let build: ReturnType<typeof buildLab>;
+  let built: ReturnType<typeof build>;
   beforeAll(() => {
-    build = buildLab();
+    built = build("lab", "plugin/net");
   });
-  afterAll(() => build?.remove());
+  afterAll(() => built?.remove());
 
   it.each([
     ["bird", "bird", "bird"],
@@ -66,7 +66,7 @@ describe("lab/triangle.clab.yml", () => {
         { node: "host-a", address: address("10.1.0.10") },
         { node: "host-c", address: address("10.3.0.10") },
         {
-          program: join(build.dir, "lab/traffic.js"),
+          program: join(built.dir, "lab/traffic.js"),
           onLine: (node, line) => {
             lines++;
             if (node !== "host-a" || line.last || (line.sent?.packets ?? 0) <= seen.sent1) return;

@@ -3,59 +3,18 @@
  * tunnel, flip; refused by the operator's policy, back; allowed, again direct; stopped. Each step is confirmed in the
  * kernel by the story itself; here its report is held against the design's invariants.
  */
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import ts from "typescript";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Report } from "../../lab/story/report.js";
 import { runStory } from "../../lab/story/run.js";
-import type { Programs } from "../../lab/story/shortcutd.js";
+import { type Programs, programsIn } from "../../lab/story/shortcutd.js";
 import { STEPS } from "../../lab/story/steps.js";
+import { build } from "./lab-build.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const topology = join(root, "lab/triangle.clab.yml");
-
-/** The programs, made from the sources as they are now: no test runs against a stale build. */
-function buildProduct(dir: string): Programs {
-  const pb = "plugin/wire/control/pb";
-  if (!existsSync(join(root, pb))) throw new Error(`${pb} is missing: run npm run proto`);
-  writeFileSync(join(dir, "package.json"), '{"type":"module"}');
-  symlinkSync(join(root, "node_modules"), join(dir, "node_modules"));
-  const compilerOptions = {
-    target: ts.ScriptTarget.ES2023,
-    module: ts.ModuleKind.ESNext,
-    verbatimModuleSyntax: true,
-  };
-  for (const top of ["plugin", "lab"])
-    for (const name of readdirSync(join(root, top), { recursive: true, encoding: "utf8" })) {
-      const [from, to] = [join(root, top, name), join(dir, top, name)];
-      if (name.endsWith(".d.ts") || !/\.(ts|js)$/.test(name) || name.startsWith("out/")) continue;
-      mkdirSync(dirname(to), { recursive: true });
-      if (name.endsWith(".js")) copyFileSync(from, to);
-      else
-        writeFileSync(
-          to.replace(/\.ts$/, ".js"),
-          ts.transpileModule(readFileSync(from, "utf8"), { compilerOptions }).outputText,
-        );
-    }
-  return {
-    shortcutd: join(dir, "plugin/main.js"),
-    shortcutctl: join(dir, "plugin/ctl.js"),
-    traffic: join(dir, "lab/traffic.js"),
-  };
-}
 
 const phase = (r: Report, name: string) => {
   const found = r.phases.find((p) => p.name === name);
@@ -66,12 +25,16 @@ const at = (r: Report, part: string, id: string): number =>
   r.steps.find((s) => s.part === part && s.id === id)?.at ?? Number.NaN;
 
 describe("the main job", () => {
-  const dir = mkdtempSync(join(tmpdir(), "shortcutd-main-job-"));
+  let dir: string;
   let programs: Programs;
+  let remove: (() => void) | undefined;
   beforeAll(() => {
-    programs = buildProduct(dir);
+    const pb = "plugin/wire/control/pb";
+    if (!existsSync(join(root, pb))) throw new Error(`${pb} is missing: run npm run proto`);
+    ({ dir, remove } = build("plugin", "lab"));
+    programs = programsIn(dir);
   });
-  afterAll(() => rmSync(dir, { recursive: true, force: true }));
+  afterAll(() => remove?.());
 
   it.each([
     ["bird", "frr", "bird"],

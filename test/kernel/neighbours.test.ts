@@ -5,8 +5,9 @@
  */
 import { describe, expect, it } from "vitest";
 import { until } from "../../lab/lab.js";
+import type { Site } from "../../lab/site.js";
 import { type Daemon, DIRECT, OVERLAY } from "../../lab/story/triangle.js";
-import { Site } from "./site.js";
+import { siteOf } from "./site.js";
 
 const IBGP = "65000";
 const EBGP = "64999";
@@ -109,7 +110,7 @@ async function spoil(
 
 describe.each(cases)("A on %s under a hub in AS %s", (daemon, hubAs) => {
   it("its neighbours hear the same with and without a shortcut; an offer that does harm goes", async () => {
-    const site = await Site.up(daemon, "bird", "bird", "lab/neighbours.clab.yml", { HUB_AS: hubAs });
+    const site = await siteOf(daemon, "bird", "bird", "lab/neighbours.clab.yml", { HUB_AS: hubAs });
     try {
       await converged(site, hubAs);
       await site.startAll();
@@ -125,7 +126,7 @@ describe.each(cases)("A on %s under a hub in AS %s", (daemon, hubAs) => {
         // a reflector tells who announced a route: no offer of A's can be hidden from its client
         const said = await explained(site, "neighbor 10.1.6.2 would see an offer");
         expect(said).toContain("this router reflects routes to it");
-        expect(await site.way("a")).toBe(OVERLAY);
+        expect(await site.dev("a")).toBe(OVERLAY);
         expect((await site.peers("a")).length).toBe(1);
         await quiet("no offer was made", before);
         await vtysh(site, ...BGP, "no neighbor 10.1.6.2 route-reflector-client");
@@ -141,7 +142,7 @@ describe.each(cases)("A on %s under a hub in AS %s", (daemon, hubAs) => {
 
       const { named, mend } = await spoil(site, daemon);
       await explained(site, named);
-      await site.untilWay("a", OVERLAY, 10_000);
+      await site.untilDev("a", OVERLAY, 10_000);
       await until(
         "ra hears the same again",
         10_000,
@@ -149,7 +150,7 @@ describe.each(cases)("A on %s under a hub in AS %s", (daemon, hubAs) => {
       );
       // and it comes back when the operator has seen to it
       await mend();
-      await site.untilWay("a", DIRECT, 30_000);
+      await site.untilDev("a", DIRECT, 30_000);
     } finally {
       await site.down();
     }
@@ -162,7 +163,7 @@ describe.each([
 ] as const)("A on %s, which hears only a summary of a hub in AS %s", (daemon, hubAs) => {
   it("its neighbours hear the summary, with and without a shortcut for what is in it", async () => {
     const more = { HUB_AS: hubAs, HUB_TELLS: "-summary" };
-    const site = await Site.up(daemon, "bird", "bird", "lab/neighbours.clab.yml", more);
+    const site = await siteOf(daemon, "bird", "bird", "lab/neighbours.clab.yml", more);
     try {
       await converged(site, hubAs, "10.3.0.0/16");
       await site.startAll();
@@ -170,7 +171,7 @@ describe.each([
       await site.traffic();
       if (daemon === "frr") {
         await explained(site, `OSPF would see an offer for ${FAR}`);
-        expect(await site.way("a")).toBe(OVERLAY);
+        expect(await site.dev("a")).toBe(OVERLAY);
         await vtysh(
           site,
           "ip prefix-list SUMMARY permit 10.3.0.0/16",
@@ -180,7 +181,7 @@ describe.each([
           "redistribute bgp route-map TO-OSPF",
         );
       }
-      await site.untilWay("a", DIRECT, 30_000);
+      await site.untilDev("a", DIRECT, 30_000);
       expect(await site.sh("a", `ip route show ${FAR}`)).toContain(`dev ${DIRECT}`);
       const now = await all(site);
       for (const [i, [router]] of neighbours.entries()) expect(now[i], router).toEqual(before[i]);

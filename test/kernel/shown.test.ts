@@ -1,10 +1,11 @@
 /** What the product promises, in kernel state and in what neighbours hear: "What must be shown". */
 import { describe, expect, it } from "vitest";
 import { until } from "../../lab/lab.js";
+import type { Site } from "../../lab/site.js";
 import { countUnderlay, readCounters, wayOf } from "../../lab/story/counters.js";
 import { difference, snapshot } from "../../lab/story/snapshot.js";
 import { type Daemon, DIRECT, OVERLAY } from "../../lab/story/triangle.js";
-import { Site } from "./site.js";
+import { siteOf } from "./site.js";
 
 const pairs: readonly (readonly [Daemon, Daemon, Daemon])[] = [
   ["bird", "bird", "bird"],
@@ -33,7 +34,7 @@ const table = async (site: Site, router: string, protocol: string): Promise<stri
 
 describe.each(pairs)("A on %s, B on %s, C on %s", (a, b, c) => {
   it("carries the flow off the hub, says nothing to neighbours, survives kill -9, and follows the route underneath", async () => {
-    const site = await Site.up(a, b, c);
+    const site = await siteOf(a, b, c);
     try {
       await countUnderlay(site.lab);
       const neighbours = [
@@ -78,8 +79,8 @@ describe.each(pairs)("A on %s, B on %s, C on %s", (a, b, c) => {
       // kill -9: the daemon drops the offers with the session, both ends are on the hub path again
       const lostBefore = flows.read().map((f) => f.lost);
       await site.end("a", "SIGKILL");
-      const backA = await site.untilWay("a", OVERLAY, 5_000);
-      const backC = await site.untilWay("c", OVERLAY, 5_000);
+      const backA = await site.untilDev("a", OVERLAY, 5_000);
+      const backC = await site.untilDev("c", OVERLAY, 5_000);
       const sentThen = flows.read()[0].sent;
       await until("1,000 packets more", 20_000, () => flows.read()[0].received > sentThen + 1_000);
       const lost = flows.read().map((f, i) => f.lost - (lostBefore[i] ?? 0));
@@ -121,7 +122,7 @@ describe.each(pairs)("A on %s, B on %s, C on %s", (a, b, c) => {
 
 describe("an orderly stop and a crash", () => {
   it("SIGTERM leaves the router as it was; a start after a crash removes what was left", async () => {
-    const site = await Site.up("bird", "bird", "frr");
+    const site = await siteOf("bird", "bird", "frr");
     try {
       const settled = async () => {
         await until("the daemons have settled", 20_000, async () => {

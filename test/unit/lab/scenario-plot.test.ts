@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { SCENARIOS, scenario } from "../../../lab/scenario/catalogue.js";
 import { height, plot, tickStep } from "../../../lab/scenario/plot.js";
-import { configured } from "../../../lab/scenario/site.js";
+import { configured } from "../../../lab/site.js";
 import { parseConfig } from "../../../plugin/driver/config.js";
 
 const slice = (at: number, way: "hub" | "direct" | "lost", sent = 20) => ({
