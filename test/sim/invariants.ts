@@ -2,7 +2,8 @@
 import { contains, hostPrefix, type Prefix } from "../../plugin/net/address.js";
 import { linkLocalOf } from "../../plugin/shortcut/linklocal.js";
 import { defaultParameters as p } from "../../plugin/shortcut/parameters.js";
-import type { Router, World } from "./world.js";
+import type { Router } from "./router.js";
+import type { World } from "./world.js";
 
 /** A peer may outlive the selection by the way back, the other end's silence and the drain. */
 const DRAIN_BOUND = p.overrideAfter * 2 + p.remoteHold + 2 * p.drain + 200;

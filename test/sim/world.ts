@@ -1,6 +1,6 @@
 /**
- * A simulated WireGuard network for engines: one hub, many spokes, a routing daemon with a policy and a delay on each, a kernel with
- * FIB, aliases and peers, and links that lose, delay and duplicate. Virtual time; everything follows from one seed.
+ * A simulated WireGuard network for engines: one hub, many spokes, and links that lose, delay and duplicate. Virtual time; everything follows
+ * from one seed.
  */
 import {
   type Address,
@@ -12,321 +12,15 @@ import {
 } from "../../plugin/net/address.js";
 import { type PublicKey, publicKeyFromBytes } from "../../plugin/net/key.js";
 import type { HubSession } from "../../plugin/shortcut/absence.js";
-import { Engine, type EngineConfig } from "../../plugin/shortcut/engine.js";
-import type { Output, Path, PeerWant, RoutingView, Transition } from "../../plugin/shortcut/events.js";
-import { defaultParameters } from "../../plugin/shortcut/parameters.js";
-import { ProbeRelay } from "../../plugin/shortcut/probe-relay.js";
-import { decodeBody, decodeEnvelope, id64FromBytes } from "../../plugin/wire/control/codec.js";
+import type { Engine } from "../../plugin/shortcut/engine.js";
+import type { Output, Transition } from "../../plugin/shortcut/events.js";
+import type { Parameters as Timers } from "../../plugin/shortcut/parameters.js";
+import { decodeBody, decodeEnvelope } from "../../plugin/wire/control/codec.js";
 import { decodeProbe, encodeProbe } from "../../plugin/wire/probe.js";
 import { Nat, type NatKind } from "./nat.js";
-
-/** mulberry32: small, fast, and the same everywhere. */
-export function generator(seed: number): () => number {
-  let a = seed >>> 0;
-  return () => {
-    a = (a + 0x6d2b79f5) >>> 0;
-    let t = a;
-    t = Math.imul(t ^ (t >>> 15), t | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
-
-const fnv = (seed: number, data: Uint8Array): number => {
-  let h = (0x811c9dc5 ^ seed) >>> 0;
-  for (const b of data) h = Math.imul(h ^ b, 0x01000193) >>> 0;
-  return h;
-};
-
-/** Stands in for HMAC: right length, depends on every byte; the simulation attacks nobody's cryptography. */
-function fakeHmac(key: Uint8Array, data: Uint8Array): Uint8Array {
-  const out = new Uint8Array(32);
-  const k = fnv(1, key);
-  const view = new DataView(out.buffer);
-  const d = fnv(k, data);
-  for (let i = 0; i < 8; i++) view.setUint32(4 * i, Math.imul(d ^ i, 0x9e3779b1) >>> 0);
-  return out;
-}
-
-interface Daemon {
-  sessionUp: boolean;
-  /** Prefixes that policy lets through. */
-  policy: (p: Prefix) => boolean;
-  readonly offers: Map<Prefix, Address>;
-  readonly selected: Map<Prefix, Address>;
-  delay: number;
-  /** A dead daemon follows nothing. */
-  alive: boolean;
-}
-
-export class Router {
-  engine: Engine;
-  relay: ProbeRelay;
-  /** While set, the main loop does nothing; what waits for it, in order. */
-  blocked: (() => void)[] | undefined;
-  /** Probes sent so far. */
-  probesSent = 0;
-  readonly daemon: Daemon;
-  readonly aliases = new Map<Address, "overlay" | "direct">();
-  readonly peers = new Map<PublicKey, PeerWant & { since: number }>();
-  readonly overrides = new Set<Prefix>();
-  readonly bytes = new Map<Prefix, number>();
-  readonly rates = new Map<Prefix, number>();
-  readonly transfer = new Map<PublicKey, number>();
-  /** Last time at which the daemon selected something of the peer's owner. */
-  readonly selectedAt = new Map<Address, number>();
-  startedAt = 0;
-  stopped = false;
-  boot = 0;
-  /** Whether it has a route of its own to its site. */
-  routesSite = true;
-  /** What the hub attests for it, as it learnt. */
-  own: readonly Prefix[] = [];
-  /** False: a router of the VPN that does not run shortcutd. */
-  runs = true;
-  /** What stands before it; the router then has a private address. */
-  nat: Nat | undefined;
-  /** When its NAT rebooted: WireGuard peers of before send to where it was, and their NATs take nothing from where it is. */
-  movedAt = 0;
-  /** False: raw sockets are not allowed there. */
-  pings: boolean;
-  /** The daemon's export filter drops offers from the FIB, and the hub route with them. */
-  dropsOffers = false;
-  readonly problems: string[] = [];
-
-  constructor(
-    readonly world: World,
-    readonly index: number,
-    readonly address: Address,
-    readonly key: PublicKey,
-    readonly site: Prefix,
-    readonly hub: boolean,
-  ) {
-    this.pings = world.options.pings ?? true;
-    this.daemon = {
-      sessionUp: true,
-      policy: () => true,
-      offers: new Map(),
-      selected: new Map(),
-      delay: 1 + Math.floor(world.random() * 70),
-      alive: true,
-    };
-    this.engine = this.makeEngine();
-    this.relay = new ProbeRelay(world.random, world.now);
-  }
-
-  /** From where the underlay sees it. */
-  get publicEndpoint(): Endpoint {
-    return this.nat?.publicEndpoint ?? this.endpoint;
-  }
-
-  get endpoint(): Endpoint {
-    return { address: address(`192.0.${this.index >> 8}.${this.index & 255}`), port: 51821 };
-  }
-
-  makeEngine(): Engine {
-    const w = this.world;
-    this.startedAt = w.now;
-    this.boot++;
-    const config: EngineConfig = {
-      self: { address: this.address, publicKey: this.key, bootId: id64FromBytes(w.bytes(8)) },
-      role: this.hub
-        ? { kind: "hub", maxSpokes: 10_000 }
-        : {
-            kind: "spoke",
-            hubs: [w.hubAddress],
-            trigger: { rate: 1e6, duration: 2000, hysteresis: 0.2, capacity: 1000 },
-            publicEndpoints: [],
-            maxShortcuts: w.options.maxShortcuts ?? 20,
-            port: 51821,
-            denied: [],
-            excludedDevices: ["wg0", "shortcut0"],
-          },
-      controlPort: 4243,
-      listenPort: 51821,
-      observePort: 4244,
-      overlayMtu: 1420,
-      aliasPools: { 4: prefix("198.18.0.0/16"), 6: undefined },
-      parameters: { ...defaultParameters, ...w.options.parameters },
-    };
-    const routing: RoutingView = {
-      wayTo: () => "other",
-      underneath: (p) => {
-        const owner = w.ownerOf.get(p);
-        return owner !== undefined && w.routed.has(p)
-          ? { prefix: p, nextHop: w.nextHop(this, owner).address }
-          : { refusal: `no route for ${p}`, gone: true };
-      },
-      routesItself: (p) => p === this.site && this.routesSite,
-    };
-    const crypto = {
-      shared: (theirs: PublicKey) =>
-        fakeHmac(new Uint8Array(1), Buffer.from([this.key, theirs].sort().join(""))),
-      hmac: fakeHmac,
-    };
-    return new Engine(config, { crypto, randomBytes: (n) => w.bytes(n), routing }, w.now);
-  }
-
-  /** What the FIB does with a prefix: the override, else what the daemon installed. */
-  path(p: Prefix): Path {
-    return this.overrides.has(p) ? "overlay" : this.daemonPath(p);
-  }
-
-  daemonPath(p: Prefix): Path {
-    const alias = this.daemon.selected.get(p);
-    if (alias !== undefined) return this.dropsOffers ? "none" : (this.fibAlias.get(alias) ?? "none");
-    return this.world.routed.has(p) ? "overlay" : "none";
-  }
-  /** The alias as the daemon last resolved it: a dead daemon keeps the old. */
-  readonly fibAlias = new Map<Address, "overlay" | "direct">();
-
-  ownerOfPeer(key: PublicKey): Router | undefined {
-    return this.world.byKey.get(key);
-  }
-
-  report(p: Prefix): void {
-    const selected = this.daemon.sessionUp && this.daemon.selected.has(p);
-    this.world.input(this, {
-      kind: "route-state",
-      state: {
-        prefix: p,
-        selected: selected && !this.dropsOffers,
-        reason: selected
-          ? this.dropsOffers
-            ? "an export filter drops it"
-            : ""
-          : "rejected by import filter",
-        path: this.path(p),
-        daemonPath: this.daemonPath(p),
-        harmful: selected && this.dropsOffers,
-      },
-    });
-  }
-
-  /** The daemon reconsiders an offer after its delay. */
-  reconsider(p: Prefix): void {
-    const w = this.world;
-    const boot = this.boot;
-    w.at(w.now + this.daemon.delay * w.random(), () => {
-      if (!this.daemon.alive || boot !== this.boot) return;
-      const alias = this.daemon.offers.get(p);
-      if (alias !== undefined && this.daemon.sessionUp && this.daemon.policy(p)) {
-        this.daemon.selected.set(p, alias);
-        const to = this.aliases.get(alias);
-        if (to !== undefined) this.fibAlias.set(alias, to);
-      } else this.daemon.selected.delete(p);
-      this.report(p);
-    });
-  }
-
-  apply(o: Output): void {
-    const w = this.world;
-    switch (o.kind) {
-      case "send":
-        w.datagram(this, o.to, o.payload);
-        return;
-      case "probing":
-        if (o.session === undefined) this.relay.unset(o.publicKey);
-        else this.relay.set(w.now, o.publicKey, o.session);
-        w.settleProbes(this);
-        return;
-      case "ping":
-        w.ping(this, o);
-        return;
-      case "alias": {
-        if (o.to === "absent") this.aliases.delete(o.alias);
-        else this.aliases.set(o.alias, o.to);
-        const boot = this.boot;
-        w.at(w.now + this.daemon.delay * w.random(), () => {
-          if (!this.daemon.alive || boot !== this.boot) return;
-          const to = this.aliases.get(o.alias);
-          if (to === undefined) return;
-          this.fibAlias.set(o.alias, to);
-          for (const [p, a] of this.daemon.selected) if (a === o.alias) this.report(p);
-        });
-        return;
-      }
-      case "offer":
-        this.daemon.offers.set(o.prefix, o.alias);
-        this.reconsider(o.prefix);
-        return;
-      case "remark":
-        this.reconsider(o.prefix);
-        return;
-      case "withdraw":
-        this.daemon.offers.delete(o.prefix);
-        this.reconsider(o.prefix);
-        return;
-      case "peer": {
-        const before = this.peers.get(o.want.publicKey);
-        const endpoint = o.want.endpoint ?? before?.endpoint;
-        this.peers.set(o.want.publicKey, { ...o.want, endpoint, since: before?.since ?? w.now });
-        w.at(w.now + 2, () =>
-          w.input(this, { kind: "peer-applied", publicKey: o.want.publicKey, error: undefined }),
-        );
-        return;
-      }
-      case "unpeer":
-        this.peers.delete(o.publicKey);
-        this.transfer.delete(o.publicKey);
-        for (const other of w.routers) if (other.peers.has(this.key)) w.check(other);
-        return;
-      case "own-prefixes":
-        this.own = o.prefixes;
-        return;
-      case "inspect-hubs":
-        w.at(w.now + 2, () => {
-          w.tellOverlay(this);
-          w.input(this, { kind: "hub-session", session: w.hubSession() });
-        });
-        return;
-      case "override":
-        if (o.want) this.overrides.add(o.prefix);
-        else this.overrides.delete(o.prefix);
-        w.at(w.now + 1, () => this.report(o.prefix));
-        return;
-      case "explain":
-        w.at(w.now + 5, () =>
-          w.input(this, { kind: "explained", prefix: o.prefix, reason: "rejected by import filter" }),
-        );
-        return;
-      case "transition":
-        w.transitions.push({ at: w.now, router: this.address, ...o.transition });
-        w.counts.set(o.transition.stage, (w.counts.get(o.transition.stage) ?? 0) + 1);
-        return;
-      case "stopped":
-        this.stopped = true;
-        return;
-      case "milestone":
-        w.milestones.push({ at: w.now, router: this.address, owner: o.owner, milestone: o.milestone });
-        return;
-      case "problem":
-        this.problems.push(o.problem);
-        return;
-    }
-  }
-
-  /** kill -9 and a restart that removes what was left, as main.ts does it. */
-  crash(): void {
-    this.relay = new ProbeRelay(this.world.random, this.world.now);
-    this.daemon.offers.clear();
-    for (const p of [...this.daemon.selected.keys()]) {
-      if (this.daemon.alive) this.daemon.selected.delete(p);
-    }
-    this.engine = this.makeEngine();
-    this.aliases.clear();
-    this.fibAlias.clear();
-    this.overrides.clear();
-    this.peers.clear();
-    this.transfer.clear();
-  }
-}
-
-interface Event {
-  readonly at: number;
-  readonly order: number;
-  readonly run: () => void;
-}
+import { EventQueue } from "./queue.js";
+import { generator } from "./random.js";
+import { Router } from "./router.js";
 
 export interface WorldOptions {
   readonly seed: number;
@@ -336,7 +30,7 @@ export interface WorldOptions {
   readonly maxShortcuts?: number;
   /** Whether raw sockets are allowed; they are unless it is said. */
   readonly pings?: boolean;
-  readonly parameters?: Partial<typeof defaultParameters>;
+  readonly parameters?: Partial<Timers>;
 }
 
 export class World {
@@ -369,8 +63,7 @@ export class World {
   rendezvous = true;
   hubDiedAt: number | undefined;
   private hubAway = 0;
-  private queue: Event[] = [];
-  private order = 0;
+  private readonly queue = new EventQueue();
   private sameInstant = 0;
   /** Called after every step. */
   check: (router: Router) => void = () => {};
@@ -501,49 +194,11 @@ export class World {
   }
 
   at(time: number, run: () => void): void {
-    const e = { at: time, order: this.order++, run };
-    const q = this.queue;
-    q.push(e);
-    let i = q.length - 1;
-    while (i > 0) {
-      const parent = (i - 1) >> 1;
-      const p = q[parent];
-      if (p === undefined || !before(e, p)) break;
-      q[i] = p;
-      q[parent] = e;
-      i = parent;
-    }
-  }
-
-  private pop(): Event | undefined {
-    const q = this.queue;
-    const top = q[0];
-    const last = q.pop();
-    if (top === undefined || last === undefined || top === last) return top;
-    q[0] = last;
-    for (let i = 0; ; ) {
-      let child = 2 * i + 1;
-      const left = q[child];
-      const right = q[child + 1];
-      if (left === undefined) break;
-      let c = left;
-      if (right !== undefined && before(right, left)) {
-        child++;
-        c = right;
-      }
-      if (!before(c, last)) break;
-      q[i] = c;
-      q[child] = last;
-      i = child;
-    }
-    return top;
+    this.queue.add(time, run);
   }
 
   run(until: number): void {
-    for (;;) {
-      const next = this.queue[0];
-      if (next === undefined || next.at > until) break;
-      this.pop();
+    for (let next = this.queue.next(until); next !== undefined; next = this.queue.next(until)) {
       if (next.at > this.now) this.sameInstant = 0;
       else if (++this.sameInstant > 200_000)
         throw new Error(`time stands still at ${this.now}: a timer is never handled`);
@@ -737,5 +392,3 @@ function bodyKind(payload: Uint8Array): string {
   const b = e.ok ? decodeBody(e.value.body) : e;
   return b.ok && "kind" in b.value ? b.value.kind : "undecodable";
 }
-
-const before = (a: Event, b: Event): boolean => a.at < b.at || (a.at === b.at && a.order < b.order);

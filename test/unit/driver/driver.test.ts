@@ -5,7 +5,7 @@ import { address, prefix } from "../../../plugin/net/address.js";
 import { privateKeyFromBytes, publicKeyFromBytes } from "../../../plugin/net/key.js";
 import { id64FromBytes } from "../../../plugin/wire/control/codec.js";
 import { MemoryWorld } from "../../sim/ports.js";
-import { generator } from "../../sim/world.js";
+import { generator } from "../../sim/random.js";
 import { BLACKBOARD, DIRECT, OVERLAY, ours, route } from "./support.js";
 
 const YAML = "role: spoke\noverlay: wg0\nhubs: [10.255.0.1]\ndaemon: bird\nbgp: { as: 65000 }\n";

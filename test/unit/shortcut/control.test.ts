@@ -22,7 +22,7 @@ import {
   id64FromBytes,
 } from "../../../plugin/wire/control/codec.js";
 import type { ReplyBody, RequestBody } from "../../../plugin/wire/control/message.js";
-import { generator } from "../../sim/world.js";
+import { generator } from "../../sim/random.js";
 
 const PORT = 4243;
 const A = address("10.255.0.2");

@@ -1,8 +1,7 @@
 /** Every pair of NAT behaviours in the simulated network: who gets a direct path, and that no NAT is spoiled on the way. */
 import { describe, expect, it } from "vitest";
-import { checkRouter } from "../../sim/invariants.js";
 import type { Nat, NatKind } from "../../sim/nat.js";
-import { type Router, World } from "../../sim/world.js";
+import { checkedWorld, areDirect as direct, drive, statusOf as row } from "../../sim/script.js";
 
 const kinds: Readonly<Record<string, NatKind>> = {
   "ei-ei": { mapping: "endpoint-independent", filter: "none", open: false },
@@ -19,20 +18,7 @@ function passes(a: NatKind, c: NatKind): boolean {
   return hard === 1 && easy.filter !== "port";
 }
 
-function world(seed: number): { w: World; a: Router; c: Router } {
-  const w = new World({ seed, spokes: 2, loss: 0 });
-  w.check = (r) => checkRouter(w, r);
-  const [a, c] = w.spokes;
-  if (a === undefined || c === undefined) throw new Error("two spokes");
-  return { w, a, c };
-}
-
-const drive = (a: Router, c: Router): void => {
-  a.rates.set(c.site, 5e6);
-  a.bytes.set(c.site, 0);
-};
-const direct = (a: Router, c: Router): boolean => a.path(c.site) === "direct" && c.path(a.site) === "direct";
-const row = (a: Router, c: Router) => a.engine.spoke?.shortcuts().find((s) => s.owner === c.address);
+const world = (seed: number) => checkedWorld({ seed, spokes: 2, loss: 0 });
 
 const names = Object.keys(kinds);
 const pairs = names.flatMap((a) => names.map((c) => [a, c] as const));

@@ -1,24 +1,17 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { HubAbsence, type Presence, summarySession } from "../../../plugin/shortcut/absence.js";
 import { defaultParameters as p } from "../../../plugin/shortcut/parameters.js";
-import { checkRouter } from "../../sim/invariants.js";
-import { type Router, World } from "../../sim/world.js";
+import type { Router } from "../../sim/router.js";
+import { areDirect, checkedWorld, drive, statusOf, until as within } from "../../sim/script.js";
+import type { World } from "../../sim/world.js";
 
 let w: World;
 let a: Router;
 let c: Router;
 
-const direct = () => a.path(c.site) === "direct" && c.path(a.site) === "direct";
-const stage = (x: Router, y: Router) => x.engine.spoke?.shortcuts().find((s) => s.owner === y.address)?.stage;
-
-function until(limit: number, holds: () => boolean): number {
-  const from = w.now;
-  while (!holds()) {
-    if (w.now - from >= limit) throw new Error(`not within ${limit} ms`);
-    w.run(w.now + 1);
-  }
-  return w.now - from;
-}
+const direct = () => areDirect(a, c);
+const stage = (x: Router, y: Router) => statusOf(x, y)?.stage;
+const until = (limit: number, holds: () => boolean) => within(w, limit, holds);
 
 /** Runs, and tells when the shortcut was not direct at both ends. */
 function stays(ms: number): void {
@@ -29,17 +22,10 @@ function stays(ms: number): void {
 }
 
 beforeEach(() => {
-  w = new World({ seed: 7, spokes: 3, loss: 0 });
-  w.check = (r) => checkRouter(w, r);
-  const [first, second] = w.spokes;
-  if (first === undefined || second === undefined) throw new Error("spokes");
-  a = first;
-  c = second;
+  ({ w, a, c } = checkedWorld({ seed: 7, spokes: 3, loss: 0 }));
   w.run(w.now + 5_000);
-  a.rates.set(c.site, 5e6);
-  a.bytes.set(c.site, 0);
-  c.rates.set(a.site, 5e6);
-  c.bytes.set(a.site, 0);
+  drive(a, c);
+  drive(c, a);
   until(15_000, direct);
   w.run(w.now + 10_000);
 });

@@ -2,12 +2,9 @@
 import { describe, expect, it } from "vitest";
 import { type Prefix, prefix } from "../../../plugin/net/address.js";
 import { checkRouter } from "../../sim/invariants.js";
-import { type Router, World } from "../../sim/world.js";
-
-const drive = (from: Router, to: Router, rate = 5e6) => {
-  from.rates.set(to.site, rate);
-  from.bytes.set(to.site, 0);
-};
+import type { Router } from "../../sim/router.js";
+import { drive } from "../../sim/script.js";
+import { World } from "../../sim/world.js";
 
 /** Control datagrams by second and kind; pings and their answers only when asked for. */
 function counted(w: World, of: (from: Router, to: Router, kind: string) => boolean) {

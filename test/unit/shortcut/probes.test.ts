@@ -5,7 +5,7 @@ import { type Loss, type ProbeSession, ProbeStream } from "../../../plugin/short
 import { Prober } from "../../../plugin/shortcut/prober.js";
 import { id64FromBytes } from "../../../plugin/wire/control/codec.js";
 import { PROBE_BYTES, type Probe } from "../../../plugin/wire/probe.js";
-import { generator } from "../../sim/world.js";
+import { generator } from "../../sim/random.js";
 
 const id = (n: number) => id64FromBytes(new Uint8Array(8).fill(n));
 const [BOOT_A, BOOT_C, GEN_A, GEN_C, OTHER] = [id(1), id(2), id(3), id(4), id(5)];

@@ -2,9 +2,10 @@
 import { describe, expect, it } from "vitest";
 import type { Endpoint } from "../../../plugin/net/address.js";
 import { defaultParameters as p } from "../../../plugin/shortcut/parameters.js";
-import { checkRouter } from "../../sim/invariants.js";
 import type { Nat, NatKind } from "../../sim/nat.js";
-import { type Router, World } from "../../sim/world.js";
+import type { Router } from "../../sim/router.js";
+import { checkedWorld, areDirect as direct, drive as send } from "../../sim/script.js";
+import type { World } from "../../sim/world.js";
 
 const MASQUERADE: NatKind = { mapping: "endpoint-independent", filter: "port", open: false };
 const OPEN: NatKind = { ...MASQUERADE, open: true };
@@ -14,10 +15,7 @@ const SEEDS = Array.from({ length: 20 }, (_, i) => i + 1);
 const SOON = 6_000;
 
 function world(seed: number, kindA: NatKind, kindC: NatKind, loss = 0): { w: World; a: Router; c: Router } {
-  const w = new World({ seed, spokes: 2, loss });
-  w.check = (r) => checkRouter(w, r);
-  const [a, c] = w.spokes;
-  if (a === undefined || c === undefined) throw new Error("two spokes");
+  const { w, a, c } = checkedWorld({ seed, spokes: 2, loss });
   w.setNat(a, kindA);
   w.setNat(c, kindC);
   w.run(w.now + 5_000);
@@ -25,15 +23,9 @@ function world(seed: number, kindA: NatKind, kindC: NatKind, loss = 0): { w: Wor
 }
 
 const drive = (a: Router, c: Router): void => {
-  for (const [from, to] of [
-    [a, c],
-    [c, a],
-  ] as const) {
-    from.rates.set(to.site, 5e6);
-    from.bytes.set(to.site, 0);
-  }
+  send(a, c);
+  send(c, a);
 };
-const direct = (a: Router, c: Router): boolean => a.path(c.site) === "direct" && c.path(a.site) === "direct";
 const attempts = (w: World, r: Router, since: number): number =>
   w.transitions.filter((t) => t.stage === "connecting" && t.router === r.address && t.at >= since).length;
 

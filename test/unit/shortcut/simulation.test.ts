@@ -1,6 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { checkRouter } from "../../sim/invariants.js";
-import { type Router, World } from "../../sim/world.js";
+import type { Router } from "../../sim/router.js";
+import { drive, statusOf } from "../../sim/script.js";
+import { World } from "../../sim/world.js";
 
 const seed = Number(process.env["SIM_SEED"] ?? Date.now() % 1_000_000);
 
@@ -10,13 +12,7 @@ function pick<T>(world: World, list: readonly T[]): T {
   return item;
 }
 
-function drive(a: Router, c: Router, rate: number): void {
-  a.rates.set(c.site, rate);
-  if (!a.bytes.has(c.site)) a.bytes.set(c.site, 0);
-}
-
-const stageOf = (a: Router, c: Router) =>
-  a.engine.spoke?.shortcuts().find((s) => s.owner === c.address)?.stage;
+const stageOf = (a: Router, c: Router) => statusOf(a, c)?.stage;
 
 describe("engines in a simulated network", () => {
   it("go direct for a hot destination, and only by selection", () => {

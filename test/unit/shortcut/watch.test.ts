@@ -1,8 +1,16 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { defaultParameters as p } from "../../../plugin/shortcut/parameters.js";
 import { LEASE } from "../../../plugin/shortcut/probe-relay.js";
-import { checkRouter } from "../../sim/invariants.js";
-import { type Router, World } from "../../sim/world.js";
+import type { Router } from "../../sim/router.js";
+import {
+  areDirect,
+  areOnHub,
+  checkedWorld,
+  drive as send,
+  statusOf,
+  until as within,
+} from "../../sim/script.js";
+import type { World } from "../../sim/world.js";
 
 /** How a shortcut that is direct is watched: at which rate, what is noticed when, and what is not mistaken for a failure. */
 const DETECTION = p.probeInterval * p.probeMultiplier;
@@ -13,36 +21,22 @@ let w: World;
 let a: Router;
 let c: Router;
 
-const direct = () => a.path(c.site) === "direct" && c.path(a.site) === "direct";
-const onHub = () => a.path(c.site) === "overlay" && c.path(a.site) === "overlay";
+const direct = () => areDirect(a, c);
+const onHub = () => areOnHub(a, c);
 const ends = () =>
   w.transitions.filter((t) => t.stage === "returning").map((t) => `${t.router}: ${t.reason}`);
-const status = () => a.engine.spoke?.shortcuts().find((s) => s.owner === c.address);
+const status = () => statusOf(a, c);
 const slowest = () => Math.max(a.daemon.delay, c.daemon.delay);
 
-function until(limit: number, holds: () => boolean): number {
-  const from = w.now;
-  while (!holds()) {
-    if (w.now - from >= limit) throw new Error(`not within ${limit} ms: ${ends().join("; ")}`);
-    w.run(w.now + 1);
-  }
-  return w.now - from;
-}
+const until = (limit: number, holds: () => boolean) => within(w, limit, holds);
 
 function begin(loss = 0, parameters: Partial<typeof p> = {}): void {
-  w = new World({ seed: 11, spokes: 2, loss, parameters });
-  w.check = (r) => checkRouter(w, r);
-  const [x, y] = w.spokes;
-  if (x === undefined || y === undefined) throw new Error("two spokes");
-  [a, c] = [x, y];
+  ({ w, a, c } = checkedWorld({ seed: 11, spokes: 2, loss, parameters }));
   w.run(w.now + 5_000);
   drive(5e6);
 }
 
-function drive(rate: number): void {
-  a.rates.set(c.site, rate);
-  if (!a.bytes.has(c.site)) a.bytes.set(c.site, 0);
-}
+const drive = (rate: number) => send(a, c, rate);
 
 beforeEach(() => {
   begin();
