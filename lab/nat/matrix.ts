@@ -240,6 +240,8 @@ export interface CellResult {
   readonly attempt: Attempt | undefined;
   /** Empty when everything is as it was expected. */
   readonly problem: string;
+  /** What was wrong with the try before this one; empty when this was the first. */
+  readonly before: string;
 }
 
 /** Every expectation of a cell that does not hold, in words. */
@@ -274,21 +276,22 @@ export async function runMatrix(options: MatrixOptions): Promise<CellResult[]> {
   const results: CellResult[] = [];
   try {
     for (const cell of options.cells ?? everyCell()) {
-      let result: CellResult = { cell, attempt: undefined, problem: "not tried" };
+      let result: CellResult = { cell, attempt: undefined, problem: "not tried", before: "" };
       for (let again = 0; again < 2; again++) {
+        const before = again === 0 ? "" : result.problem;
         try {
           await cell.set(site);
           const attempt = await site.attempt();
-          result = { cell, attempt, problem: judgeCell(cell, attempt) };
+          result = { cell, attempt, problem: judgeCell(cell, attempt), before };
         } catch (e) {
-          result = { cell, attempt: undefined, problem: e instanceof Error ? e.message : String(e) };
+          result = { cell, attempt: undefined, problem: e instanceof Error ? e.message : String(e), before };
         } finally {
           await site.quiet();
           await cell.unset?.(site);
         }
         if (result.problem === "") break;
         // a machine that is busy with other things has lost packets of its own
-        if (again === 0) say(`again: ${cell.a} x ${cell.c}: ${result.problem}`);
+        if (again === 0) say(`2nd try of ${cell.a} x ${cell.c}, since: ${result.problem}`);
       }
       results.push(result);
       say(line(result));
@@ -299,12 +302,18 @@ export async function runMatrix(options: MatrixOptions): Promise<CellResult[]> {
   return results;
 }
 
-const outcome = ({ attempt, problem }: CellResult): readonly [string, string, string] => {
-  if (attempt === undefined) return ["failed", "", problem];
+const outcome = ({ attempt, problem, before }: CellResult): readonly [string, string, string] => {
+  const which = before === "" ? "" : `, 2nd try (1st: ${oneLine(before)})`;
+  if (attempt === undefined) return ["failed", "", oneLine(problem) + which];
   const path = problem === "" ? attempt.path : `**${attempt.path}**`;
   const by = attempt.path === "direct" ? `${attempt.candidate}, ${attempt.endpoint}` : "";
-  return [path, by, `${attempt.took.toFixed(0)} ms`];
+  return [path, by, `${attempt.took.toFixed(0)} ms${which}`];
 };
+
+/** Fit for a cell of a table. */
+function oneLine(text: string): string {
+  return text.replace(/\s+/g, " ").replaceAll("|", "/").slice(0, 160);
+}
 
 function line(r: CellResult): string {
   const [path, by, took] = outcome(r);
