@@ -7,6 +7,7 @@ import { cpus, loadavg } from "node:os";
 import { dirname, join } from "node:path";
 import { until } from "../lab.js";
 import type { PathName } from "../paths.js";
+import type { DirectionReport } from "../story/report.js";
 import type { Programs } from "../story/shortcutd.js";
 import { type Daemon, type Router, SPOKES } from "../story/triangle.js";
 import { figures, type StepFigures, slices } from "./account.js";
@@ -66,14 +67,7 @@ export interface ScenarioReport {
   readonly checks: readonly CheckResult[];
   readonly figures: readonly { readonly name: string; readonly value: string }[];
   /** A to C, C to A, over the whole run. `kernelDrops` were lost in a receiving host's socket buffer and are contained in `lost`. */
-  readonly totals: readonly {
-    readonly sent: number;
-    readonly received: number;
-    readonly lost: number;
-    readonly duplicated: number;
-    readonly reordered: number;
-    readonly kernelDrops: number;
-  }[];
+  readonly totals: readonly Omit<DirectionReport, "from" | "to">[];
   readonly failures: readonly string[];
 }
 

@@ -24,18 +24,7 @@ export interface StepReport {
   readonly routers: readonly StepOnRouter[];
 }
 
-export interface DirectionReport {
-  readonly from: string;
-  readonly to: string;
-  readonly sent: number;
-  readonly received: number;
-  /** Numbers that the receiver misses. Contains `kernelDrops`. */
-  readonly lost: number;
-  readonly duplicated: number;
-  readonly reordered: number;
-  /** Lost in the receiving host's own socket buffer. */
-  readonly kernelDrops: number;
-}
+export type DirectionReport = Omit<DirectionCount, "longestSilence">;
 
 export interface PhaseReport {
   readonly name: string;
