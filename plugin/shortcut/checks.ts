@@ -50,6 +50,8 @@ const IN_FLIGHT = 4;
 /** While a shortcut is direct, a better pair is looked for: at first soon, then now and then. */
 const IMPROVE_FIRST = 2_000;
 const IMPROVE_EVERY = 30_000;
+/** A pair that WireGuard has left as often as this, with what came by another, is not taken again for being better. */
+const MOST_TAKEN = 3;
 
 interface Pair {
   readonly to: Endpoint;
@@ -62,6 +64,8 @@ interface Pair {
   readonly sent: { readonly transaction: Id64; readonly at: number }[];
   /** Milliseconds; undefined until a pong came. */
   roundTrip: number | undefined;
+  /** How often it was the one to use. */
+  taken: number;
 }
 
 export class Checks {
@@ -114,6 +118,7 @@ export class Checks {
       tries: 0,
       sent: [],
       roundTrip: undefined,
+      taken: 0,
     };
     this.pairs.push(pair);
     this.pairs.sort((a, b) => b.priority - a.priority);
@@ -235,9 +240,15 @@ export class Checks {
   use(now: number, e: Endpoint | undefined, improves: boolean): void {
     this.over = true;
     this.using = e && this.find(e);
+    if (this.using !== undefined) this.using.taken++;
     for (const p of this.pairs) p.nextAt = Number.POSITIVE_INFINITY;
     this.improveAt = improves && this.using !== undefined ? now + IMPROVE_FIRST : Number.POSITIVE_INFINITY;
     this.reckon();
+  }
+
+  /** What WireGuard sends to: a packet that was on its way by the pair before takes it back there, if it comes late. */
+  seen(e: Endpoint): void {
+    if (this.over) this.using = this.find(e) ?? this.using;
   }
 
   /** Looks for something better now: there is news of addresses. */
@@ -249,9 +260,8 @@ export class Checks {
   /** A pair that works and is better than the one that is used. */
   better(): Endpoint | undefined {
     const best = this.best();
-    return this.using !== undefined && best !== undefined && best.priority > this.using.priority
-      ? best.to
-      : undefined;
+    if (this.using === undefined || best === undefined || best.taken >= MOST_TAKEN) return undefined;
+    return best.priority > this.using.priority ? best.to : undefined;
   }
 
   // ------------------------------------------------------------------------------------------ time

@@ -106,9 +106,13 @@ export class Tunnel {
     if (this.role === "responder") this.want(undefined, this.host.parameters.peerKeepalive);
   }
 
-  /** Without a loss: WireGuard sends by the new endpoint from now on, and the other end follows with the first packet. */
+  /**
+   * Without a loss: WireGuard sends by the new endpoint from now on, and the other end follows with the first packet. That one must not wait for traffic, since
+   * whatever the other end still sends by the old way takes the endpoint back: a keepalive that is switched on is sent at once (drivers/net/wireguard/netlink.c, set_peer).
+   */
   move(endpoint: Endpoint): void {
     this.endpoint = endpoint;
+    this.want(undefined, 0);
     this.want(endpoint, this.host.parameters.peerKeepalive);
   }
 

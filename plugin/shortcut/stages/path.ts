@@ -180,6 +180,8 @@ export class Path {
 
   peerStatus(now: number, s: PeerStatus): void {
     this.tunnel?.observe(now, s, this.course.in("connecting"));
+    if (s.endpoint !== undefined) this.checks?.seen(s.endpoint);
+    this.advance(now);
     this.say(now);
   }
 

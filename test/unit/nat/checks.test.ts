@@ -99,6 +99,60 @@ describe("a candidate that is learnt late", () => {
   });
 });
 
+describe("a better pair that is found while direct", () => {
+  const LAN = "192.168.1.9:51821";
+  /** Direct by {@link BEFORE}, and a ping to {@link LAN} was answered. */
+  const found = () => {
+    const p = pinging();
+    const ends = {
+      publicKey: key,
+      epochs: { mine: 1, yours: 1 },
+      candidates: [reflexive(BEFORE), { ...endpoint(LAN), kind: "host" } satisfies Candidate],
+      prefixes: [],
+    };
+    const c = new Checks(p.host, ends, 0);
+    c.open(0);
+    c.start(0);
+    c.use(100, endpoint(BEFORE), true);
+    p.sent.length = 0;
+    c.handleTimeout(2_100);
+    const ping = p.sent.find((s) => formatEndpoint(s.target.to) === LAN)?.ping;
+    if (ping === undefined) throw new Error("no ping");
+    c.receive(2_101, endpoint(LAN), HERE, { ...ping, kind: "pong", bootId: ping.transaction });
+    return c;
+  };
+  const take = (c: Checks): string => {
+    const better = c.better();
+    if (better === undefined) return "nothing better";
+    c.use(2_200, better, true);
+    return formatEndpoint(better);
+  };
+
+  it("is taken once", () => {
+    const c = found();
+    expect([take(c), take(c)]).toEqual([LAN, "nothing better"]);
+    c.seen(endpoint(LAN));
+    expect(take(c)).toBe("nothing better");
+  });
+
+  it("is taken again when WireGuard has gone back to the pair before, but not for ever", () => {
+    const c = found();
+    const taken = [1, 2, 3, 4, 5].map(() => {
+      const t = take(c);
+      c.seen(endpoint(BEFORE));
+      return t;
+    });
+    expect(taken).toEqual([LAN, LAN, LAN, "nothing better", "nothing better"]);
+  });
+
+  it("is left alone when WireGuard has roamed elsewhere", () => {
+    const c = found();
+    take(c);
+    c.seen(endpoint("198.51.100.9:1"));
+    expect(take(c)).toBe("nothing better");
+  });
+});
+
 describe("a hub is asked", () => {
   const HUB = "192.0.2.66";
   const observer = () => {
