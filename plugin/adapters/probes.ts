@@ -30,6 +30,8 @@ const portError = (e: PlainError): PortError => new PortError(e.place, e.problem
 class ProbeThread implements ProbeSocket {
   private readonly probed = new Map<PublicKey, Probed>();
   private worker: Worker | undefined;
+  /** The one that was ended because it did not answer: that is said already. */
+  private hung: Worker | undefined;
   private closing = false;
   private unanswered = 0;
   private ready = false;
@@ -92,7 +94,8 @@ class ProbeThread implements ProbeSocket {
         const place = "thread of probes";
         reject(new PortError(place, reason || `ended with ${code} before it had its socket`));
         if (!open || this.closing) return;
-        this.onError(new PortError(place, reason || `ended with ${code}`, "it is started again"));
+        if (worker !== this.hung)
+          this.onError(new PortError(place, reason || `ended with ${code}`, "it is started again"));
         this.restart();
       });
       // what the thread must know before it has its socket waits in its queue
@@ -119,7 +122,9 @@ class ProbeThread implements ProbeSocket {
   private renew(): void {
     if (this.worker === undefined) return;
     if (++this.unanswered > (this.ready ? UNANSWERED : UNANSWERED_LOADING)) {
-      this.onError(new PortError("thread of probes", "does not answer", "it is started again"));
+      if (this.hung !== this.worker)
+        this.onError(new PortError("thread of probes", "does not answer", "it is started again"));
+      this.hung = this.worker;
       void this.worker.terminate();
       return;
     }

@@ -78,7 +78,7 @@ export class Contact {
     course.milestone("exchanged", `key ${shortKey(from.publicKey)}, ${b.candidates.length} candidate(s)`);
   }
 
-  /** First contact by the other end. */
+  /** First contact by the other end, or the first after a pause. */
   accept(now: number, from: Correspondent, b: ExchangeBody): ReplyBody {
     const { course } = this;
     this.adopt(from, b);
@@ -105,9 +105,7 @@ export class Contact {
       case "backoff":
         if (retreat.holdsBack(now, from, b)) return busy(`holding back after: ${course.reason}`);
         course.origin = "remote";
-        this.adopt(from, b);
-        this.startRemote(now);
-        return course.in("backoff") ? busy(course.reason) : this.reply();
+        return this.accept(now, from, b);
       case "offered":
       case "refused":
       case "connecting":
