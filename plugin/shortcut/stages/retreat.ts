@@ -73,6 +73,7 @@ export class Retreat {
     if (!course.in("returning") || offers.stillDirect().length > 0) return;
     const reason = this.ending?.reason ?? "";
     course.milestone("flipped-back", reason);
+    const offered = !offers.empty;
     offers.withdrawAll();
     course.enter(now, "draining", reason);
     const { peer, told, epochs } = them;
@@ -81,8 +82,10 @@ export class Retreat {
       this.farewell(now, { kind: "flipped", epochs });
     }
     const { remoteHold, drain } = host.parameters;
-    const awaited = them.flipped || path.tunnel?.configured !== true ? 0 : remoteHold;
-    course.deadline = now + awaited + drain;
+    const configured = path.tunnel?.configured === true;
+    const awaited = them.flipped || !configured ? 0 : remoteHold;
+    // what was refused before anything stood has nothing to drain, and must not make the other end wait
+    course.deadline = configured || offered ? now + awaited + drain : now;
   }
 
   /** Neither alias nor override did it in time, or the daemon is dead: without the offer a daemon that lives has its own route again. */
