@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { datagramAdapter, requireFreePort } from "../../plugin/adapters/datagram.js";
 import type { DatagramSocket, PortError } from "../../plugin/driver/ports.js";
 import { type Address, address, type Endpoint } from "../../plugin/net/address.js";
-import { eventually, Namespace } from "./namespace.js";
+import { CABLE, eventually, Namespace } from "./namespace.js";
 
 let ns: Namespace;
 let leave: () => void;
@@ -14,20 +14,13 @@ interface Opened {
   readonly errors: PortError[];
 }
 
-/** ve0 and ve1 are the ends of one cable, in one namespace: accept_local and the device binding keep them apart. */
 beforeEach(async () => {
   ns = await Namespace.create();
-  ns.sh(`
-    sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
-    sysctl -qw net.ipv4.conf.default.accept_local=1 net.ipv4.conf.all.accept_local=1
-    ip link add ve0 type veth peer name ve1
+  ns.sh(`${CABLE}
     ip link add vf0 type veth peer name vf1
-    for i in ve0 ve1 vf0 vf1; do echo 1 > /proc/sys/net/ipv6/conf/$i/addr_gen_mode; ip link set $i up; done
-    ip addr add 10.0.0.1/32 dev ve0; ip addr add 10.0.0.2/32 dev ve1; ip addr add 10.0.0.3/32 dev vf0
-    ip addr add fe80::1/64 dev ve0 nodad; ip addr add fe80::2/64 dev ve1 nodad; ip addr add fe80::3/64 dev vf0 nodad
-    ip rule add pref 1 oif ve0 table 100; ip rule add pref 2 oif ve1 table 101
-    ip rule del pref 0; ip rule add pref 10 table local
-    ip route add 10.0.0.2/32 dev ve0 table 100; ip route add 10.0.0.1/32 dev ve1 table 101`);
+    for i in vf0 vf1; do echo 1 > /proc/sys/net/ipv6/conf/$i/addr_gen_mode; ip link set $i up; done
+    ip addr add 10.0.0.3/32 dev vf0
+    ip addr add fe80::1/64 dev ve0 nodad; ip addr add fe80::2/64 dev ve1 nodad; ip addr add fe80::3/64 dev vf0 nodad`);
   leave = ns.enterNetwork();
   open = [];
 });

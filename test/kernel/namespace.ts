@@ -27,6 +27,17 @@ export async function eventually<T>(
   }
 }
 
+/** For {@link Namespace.sh}: ve0 (10.0.0.1) and ve1 (10.0.0.2) are the ends of one cable, in one namespace: accept_local, rules and the binding to a device keep them apart. */
+export const CABLE = `
+    sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
+    sysctl -qw net.ipv4.conf.default.accept_local=1 net.ipv4.conf.all.accept_local=1
+    ip link add ve0 type veth peer name ve1
+    for i in ve0 ve1; do echo 1 > /proc/sys/net/ipv6/conf/$i/addr_gen_mode; ip link set $i up; done
+    ip addr add 10.0.0.1/32 dev ve0; ip addr add 10.0.0.2/32 dev ve1
+    ip rule add pref 1 oif ve0 table 100; ip rule add pref 2 oif ve1 table 101
+    ip rule del pref 0; ip rule add pref 10 table local
+    ip route add 10.0.0.2/32 dev ve0 table 100; ip route add 10.0.0.1/32 dev ve1 table 101`;
+
 export class Namespace {
   private constructor(
     private readonly holder: ChildProcess,

@@ -10,7 +10,7 @@ import type { PublicKey } from "../../plugin/net/key.js";
 import type { ProbeEvent } from "../../plugin/shortcut/probe-relay.js";
 import type { ProbeSession } from "../../plugin/shortcut/probe-stream.js";
 import type { Id64 } from "../../plugin/wire/control/message.js";
-import { eventually, Namespace } from "./namespace.js";
+import { CABLE, eventually, Namespace } from "./namespace.js";
 
 const PORT = 7003;
 const ME = "own" as PublicKey;
@@ -70,15 +70,7 @@ const hearsOn = (who: string, p: Prober): Promise<true> => {
 
 beforeEach(async () => {
   ns = await Namespace.create();
-  ns.sh(`
-    sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
-    sysctl -qw net.ipv4.conf.default.accept_local=1 net.ipv4.conf.all.accept_local=1
-    ip link add ve0 type veth peer name ve1
-    ip link set ve0 up; ip link set ve1 up
-    ip addr add 10.0.0.1/32 dev ve0; ip addr add 10.0.0.2/32 dev ve1
-    ip rule add pref 1 oif ve0 table 100; ip rule add pref 2 oif ve1 table 101
-    ip rule del pref 0; ip rule add pref 10 table local
-    ip route add 10.0.0.2/32 dev ve0 table 100; ip route add 10.0.0.1/32 dev ve1 table 101`);
+  ns.sh(CABLE);
   leave = ns.enterNetwork();
   dir = mkdtempSync(join(tmpdir(), "shortcutd-probes-"));
   const mortal = join(dir, "mortal.mjs");

@@ -112,6 +112,14 @@ describe("the watcher", () => {
     return w;
   };
   const main = route("10.1.0.0/24", OVERLAY);
+  /** The offer is selected, and that was told. */
+  const told = () => {
+    const fib = fibOf(chosen, main);
+    const w = watch(fib);
+    w.setSession(true, "");
+    w.examine(0, "all");
+    return { fib, w };
+  };
 
   it("believes nothing while the session is down: table 4242 keeps residue", () => {
     const fib = fibOf(chosen, main);
@@ -142,10 +150,7 @@ describe("the watcher", () => {
   });
 
   it("waits out a gap of delete and add that is shorter than SETTLE", () => {
-    const fib = fibOf(chosen, main);
-    const w = watch(fib);
-    w.setSession(true, "");
-    w.examine(0, "all");
+    const { fib, w } = told();
     fib.apply({ kind: "gone", route: main });
     expect(w.examine(10, [P])).toEqual([]);
     expect(w.pollTimeout()).toBe(10 + SETTLE);
@@ -157,10 +162,7 @@ describe("the watcher", () => {
   });
 
   it("waits out a gap on the blackboard too: BIRD replaces an IPv6 route by delete and add", () => {
-    const fib = fibOf(chosen, main);
-    const w = watch(fib);
-    w.setSession(true, "");
-    w.examine(0, "all");
+    const { fib, w } = told();
     fib.apply({ kind: "gone", route: chosen });
     expect(w.examine(10, [P])).toEqual([]);
     fib.apply({ kind: "set", route: chosen });
@@ -171,10 +173,7 @@ describe("the watcher", () => {
   });
 
   it("believes an absence that lasts", () => {
-    const fib = fibOf(chosen, main);
-    const w = watch(fib);
-    w.setSession(true, "");
-    w.examine(0, "all");
+    const { fib, w } = told();
     fib.apply({ kind: "gone", route: main });
     w.examine(10, [P]);
     expect(w.examine(10 + SETTLE, "all")).toMatchObject([{ selected: false, harmful: true, path: "none" }]);
@@ -187,10 +186,7 @@ describe("the watcher", () => {
   });
 
   it("stays due until it was looked at: a timer that is armed anew when the time is past must still be armed", () => {
-    const fib = fibOf(chosen, main);
-    const w = watch(fib);
-    w.setSession(true, "");
-    w.examine(0, "all");
+    const { fib, w } = told();
     fib.apply({ kind: "gone", route: chosen });
     w.examine(10, [P]);
     // something else is examined, late
@@ -208,10 +204,7 @@ describe("the watcher", () => {
       (w: SelectionWatcher) => w.withdraw(P),
       (w: SelectionWatcher) => w.setSession(false, "closed"),
     ]) {
-      const fib = fibOf(chosen, main);
-      const w = watch(fib);
-      w.setSession(true, "");
-      w.examine(0, "all");
+      const { fib, w } = told();
       fib.apply({ kind: "gone", route: chosen });
       w.examine(10, [P]);
       end(w);
