@@ -12,7 +12,13 @@ const rooted = { testTimeout: 120_000, hookTimeout: 60_000, pool: "forks" } as c
 export default defineConfig({
   test: {
     projects: [
-      { test: { name: "unit", include: ["test/unit/**/*.test.ts"], testTimeout: 180_000 } },
+      {
+        test: {
+          name: "unit",
+          include: ["test/unit/**/*.test.ts", "test/sim/**/*.test.ts"],
+          testTimeout: 180_000,
+        },
+      },
       {
         test: {
           name: "kernel",

@@ -2,16 +2,16 @@
 import { fileURLToPath } from "node:url";
 import { Command, Option } from "commander";
 import pc from "picocolors";
-import { keptLabs, type Lab, startLab, stopKept } from "./lab.js";
-import { EVENTS, runEvent } from "./nat/events.js";
-import { type Cell, KINDS, type Kind, pair, runMatrix, SPECIAL, writeMatrix } from "./nat/matrix.js";
-import { SCENARIOS, scenario } from "./scenario/catalogue.js";
-import { runScenario } from "./scenario/run.js";
-import { renderScenario } from "./scenario/table.js";
-import { renderFailure, renderReport } from "./story/report.js";
-import { runStory } from "./story/run.js";
-import { programsIn } from "./story/shortcutd.js";
-import { type Daemon, ROUTERS } from "./story/triangle.js";
+import { EVENTS, runEvent } from "./plays/nat/events.js";
+import { type Cell, KINDS, type Kind, pair, runMatrix, SPECIAL, writeMatrix } from "./plays/nat/matrix.js";
+import { SCENARIOS, scenario } from "./plays/scenario/catalogue.js";
+import { runScenario } from "./plays/scenario/run.js";
+import { renderScenario } from "./plays/scenario/table.js";
+import { renderFailure, renderReport } from "./plays/story/report.js";
+import { runStory } from "./plays/story/run.js";
+import { keptLabs, type Lab, startLab, stopKept } from "./runner/lab.js";
+import { programsIn } from "./site/shortcutd.js";
+import { type Daemon, ROUTERS } from "./site/triangle.js";
 
 // This module is dist/lab/main.js.
 const inRepository = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url));
@@ -140,7 +140,7 @@ async function play(name: string, options: Options): Promise<void> {
 async function natMatrix(which: string | true, options: Options): Promise<void> {
   const cells = which === true ? undefined : which.split(",").map(cellOf);
   const results = await runMatrix({
-    topology: inRepository("lab/nat.clab.yml"),
+    topology: inRepository("lab/topologies/nat.clab.yml"),
     programs: PROGRAMS,
     spokes: options.daemonA,
     ...(cells === undefined ? {} : { cells }),
@@ -157,7 +157,7 @@ async function natMatrix(which: string | true, options: Options): Promise<void> 
 
 async function natEvent(name: string, options: Options): Promise<void> {
   const { problems } = await runEvent(name, {
-    topology: inRepository("lab/nat.clab.yml"),
+    topology: inRepository("lab/topologies/nat.clab.yml"),
     programs: PROGRAMS,
     spokes: options.daemonA,
     onLine: (line) => void (options.quiet || console.log(line)),
@@ -186,7 +186,11 @@ async function main(): Promise<void> {
     .description(
       "Brings the triangle up in network namespaces and tells its story: traffic crosses the threshold, a shortcut appears, the operator's policy refuses it and allows it again, shortcutd stops. Exits with 1 when a step did not happen.",
     )
-    .option("--topology <file>", "containerlab topology file", inRepository("lab/triangle.clab.yml"))
+    .option(
+      "--topology <file>",
+      "containerlab topology file",
+      inRepository("lab/topologies/triangle.clab.yml"),
+    )
     .addOption(daemon("a", "spoke"))
     .addOption(daemon("b", "hub"))
     .addOption(daemon("c", "spoke"))

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** shortcutctl: asks a running shortcutd over its status socket. */
 import { Command } from "commander";
-import { askStatus } from "./adapters/statussocket.js";
+import { askStatus } from "./adapters/process/status-socket.js";
 import { renderExplanation, renderStatus } from "./status/render.js";
 import type { Request, Response } from "./status/report.js";
 

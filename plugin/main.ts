@@ -6,22 +6,22 @@
 import { createHmac, randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
-import { birdClient } from "./adapters/bird.js";
-import { nodeClock } from "./adapters/clock.js";
-import { datagramAdapter } from "./adapters/datagram.js";
-import { frrClient } from "./adapters/frr.js";
-import { hostAdapter } from "./adapters/host.js";
-import { loadOrCreatePrivateKey, publicKeyOf, sharedSecret } from "./adapters/keys.js";
-import { logAdapter } from "./adapters/log.js";
-import { pingAdapter } from "./adapters/ping.js";
-import { probeAdapter } from "./adapters/probes.js";
-import { routeAdapter } from "./adapters/routes.js";
-import { sourceGuardAdapter } from "./adapters/sources.js";
-import { bgpAdapter } from "./adapters/speaker.js";
-import { serveStatus } from "./adapters/statussocket.js";
-import { trafficAdapter } from "./adapters/traffic.js";
-import { wireguardAdapter } from "./adapters/wireguard.js";
-import { type Config, formatConfigError, parseConfig } from "./driver/config.js";
+import { birdClient } from "./adapters/daemons/bird.js";
+import { frrClient } from "./adapters/daemons/frr.js";
+import { bgpAdapter } from "./adapters/daemons/speaker.js";
+import { hostAdapter } from "./adapters/linux/host.js";
+import { routeAdapter } from "./adapters/linux/routes.js";
+import { sourceGuardAdapter } from "./adapters/linux/sources.js";
+import { trafficAdapter } from "./adapters/linux/traffic.js";
+import { nodeClock } from "./adapters/process/clock.js";
+import { logAdapter } from "./adapters/process/log.js";
+import { serveStatus } from "./adapters/process/status-socket.js";
+import { datagramAdapter } from "./adapters/sockets/datagram.js";
+import { pingAdapter } from "./adapters/sockets/ping.js";
+import { probeAdapter } from "./adapters/sockets/probes.js";
+import { wireguardAdapter } from "./adapters/wireguard/index.js";
+import { loadOrCreatePrivateKey, publicKeyOf, sharedSecret } from "./adapters/wireguard/keys.js";
+import { type Config, formatConfigError, parseConfig } from "./config/config.js";
 import { Driver, type Router } from "./driver/driver.js";
 import { type DaemonPort, type KernelLink, type LogPort, PortError, type RoutePort } from "./driver/ports.js";
 import { type Address, familyOf, prefixAddress } from "./net/address.js";
@@ -178,7 +178,7 @@ async function run(config: Config, log: LogPort): Promise<void> {
       traffic: trafficAdapter(),
       sources: sourceGuardAdapter(config.control.table),
       datagrams: datagramAdapter(),
-      probes: probeAdapter(new URL("./adapters/probe-worker.js", import.meta.url)),
+      probes: probeAdapter(new URL("./adapters/sockets/probe-worker.js", import.meta.url)),
       pings: pingAdapter(),
       bgp: bgpAdapter(Math.random),
       daemon,

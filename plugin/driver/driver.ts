@@ -3,23 +3,24 @@
  * declared state by those who own it (OwnRoutes, DirectInterface), what stands offered to the daemon by Offering; here
  * are start and stop, the loop, and the reading of what nobody announces. No I/O: every port comes from outside, time included.
  */
+
+import type { Config } from "../config/config.js";
 import { hostPrefix, type Prefix } from "../net/address.js";
 import { unreachable } from "../net/result.js";
 import { Engine } from "../shortcut/engine.js";
 import type { Input, Output } from "../shortcut/events.js";
 import type { RouteEvent } from "../wire/netlink/fib.js";
-import type { Config } from "./config.js";
-import { type DirectEnds, DirectInterface, type DirectPorts } from "./directinterface.js";
-import { engineConfig } from "./engineconfig.js";
-import { FibView } from "./fibview.js";
-import { Journal } from "./journal.js";
-import { Offering } from "./offering.js";
-import { OwnRoutes } from "./ownroutes.js";
+import { Offering } from "./daemon/offering.js";
+import type { Routing } from "./daemon/underneath.js";
+import { engineConfig } from "./engine-config.js";
+import { type DirectEnds, DirectInterface, type DirectPorts } from "./kernel/direct-interface.js";
+import { FibView } from "./kernel/fib-view.js";
+import { OwnRoutes } from "./kernel/own-routes.js";
+import { SourceGuard } from "./kernel/source-guard.js";
 import type { BgpPort, DaemonPort, DatagramSocket, RoutePort, SourceGuardPort } from "./ports.js";
-import type { Routing } from "./routing.js";
-import { Schedule } from "./schedule.js";
-import { SourceGuard } from "./sourceguard.js";
-import { asPortError, TaskQueue } from "./tasks.js";
+import { Journal } from "./runtime/journal.js";
+import { Schedule } from "./runtime/schedule.js";
+import { asPortError, TaskQueue } from "./runtime/task-queue.js";
 
 export interface Ports extends DirectPorts {
   readonly routes: RoutePort;

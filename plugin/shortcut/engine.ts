@@ -7,15 +7,15 @@ import type { PublicKey } from "../net/key.js";
 import { id64FromBytes } from "../wire/control/codec.js";
 import type { Id64, ReplyBody, RequestBody } from "../wire/control/message.js";
 import type { Ping } from "../wire/ping.js";
-import { AliasPool } from "./aliases.js";
-import { ControlLink, type Correspondent, type Crypto, type Identity, type Outcome } from "./control.js";
+import { ControlLink, type Correspondent, type Crypto, type Identity, type Outcome } from "./control/link.js";
+import { PairKeys } from "./control/pair-secrets.js";
 import { earliest } from "./deadlines.js";
 import type { Input, Output, RoutingView } from "./events.js";
-import { Hub } from "./hub.js";
-import { PairKeys } from "./pairkeys.js";
+import { Hub } from "./hub/hub.js";
+import { Pings, type PingTarget } from "./nat/pings.js";
+import { AliasPool } from "./offer/alias-pool.js";
 import type { Parameters } from "./parameters.js";
-import { Pings, type PingTarget } from "./pings.js";
-import { Spoke, type SpokeConfig } from "./spoke.js";
+import { Spoke, type SpokeConfig } from "./spoke/spoke.js";
 
 export interface EngineConfig {
   readonly self: Identity;

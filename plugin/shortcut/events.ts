@@ -5,11 +5,11 @@
 import type { Address, Endpoint, Prefix } from "../net/address.js";
 import type { PublicKey } from "../net/key.js";
 import type { Id64 } from "../wire/control/message.js";
-import type { HubSession } from "./absence.js";
-import type { InterfaceAddress } from "./candidates.js";
-import type { FlapDamping } from "./damping.js";
-import type { Marks } from "./marks.js";
-import type { ProbeSession, StreamEvent } from "./probe-stream.js";
+import type { FlapDamping } from "./machine/flap-damping.js";
+import type { InterfaceAddress } from "./nat/candidates.js";
+import type { Marks } from "./offer/offer-classes.js";
+import type { ProbeSession, StreamEvent } from "./probe/stream.js";
+import type { HubSession } from "./spoke/hub-presence.js";
 
 /** By which way the FIB sends a prefix at this moment, overrides of our own included. */
 export type Path = "overlay" | "direct" | "other" | "none";

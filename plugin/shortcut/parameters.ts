@@ -1,5 +1,5 @@
-import type { DampingParameters } from "./damping.js";
-import type { RoundTripRule } from "./roundtrip.js";
+import type { DampingParameters } from "./machine/flap-damping.js";
+import type { RoundTripRule } from "./machine/round-trip.js";
 
 /** Times and bounds of the machine, in milliseconds unless the name says otherwise. Each constant says where it comes from. */
 export interface Parameters {

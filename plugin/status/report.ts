@@ -4,8 +4,8 @@
  */
 
 import type { Driver } from "../driver/driver.js";
-import type { JournalEntry } from "../driver/journal.js";
 import type { Stranger } from "../driver/ports.js";
+import type { JournalEntry } from "../driver/runtime/journal.js";
 import {
   type Address,
   hostPrefix,
@@ -15,9 +15,9 @@ import {
   parsePrefix,
 } from "../net/address.js";
 import type { ShortcutStatus } from "../shortcut/events.js";
-import type { RegistrationStatus } from "../shortcut/hub.js";
-import type { HubStatus } from "../shortcut/hublink.js";
-import type { PingCounts } from "../shortcut/pings.js";
+import type { RegistrationStatus } from "../shortcut/hub/hub.js";
+import type { PingCounts } from "../shortcut/nat/pings.js";
+import type { HubStatus } from "../shortcut/spoke/hub-link.js";
 
 export interface StatusReport {
   readonly role: "spoke" | "hub";

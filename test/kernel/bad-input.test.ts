@@ -1,9 +1,9 @@
 /** Wrong input of every kind: a clear error, and no half-made state. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { until } from "../../lab/lab.js";
-import type { Site } from "../../lab/site.js";
-import { difference, type Snapshot, snapshot } from "../../lab/story/snapshot.js";
-import { DIRECT } from "../../lab/story/triangle.js";
+import { until } from "../../lab/runner/lab.js";
+import type { Site } from "../../lab/site/site.js";
+import { difference, type Snapshot, snapshot } from "../../lab/site/snapshot.js";
+import { DIRECT } from "../../lab/site/triangle.js";
 import { programs, siteOf } from "./site.js";
 
 const CONFIG = "/etc/shortcutd/shortcutd.yaml";

@@ -5,7 +5,7 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
-import { BgpConnection, type BgpState } from "../../plugin/adapters/bgp.js";
+import { BgpConnection, type BgpState } from "../../plugin/adapters/daemons/bgp.js";
 import type { SessionConfig } from "../../plugin/bgp/negotiation.js";
 import type { Route, RouteChange } from "../../plugin/bgp/rib.js";
 import { Session } from "../../plugin/bgp/session.js";

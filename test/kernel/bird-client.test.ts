@@ -2,8 +2,8 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { type Lab, type Node, startLab, until } from "../../lab/lab.js";
-import { birdClient } from "../../plugin/adapters/bird.js";
+import { type Lab, type Node, startLab, until } from "../../lab/runner/lab.js";
+import { birdClient } from "../../plugin/adapters/daemons/bird.js";
 import { type DaemonExpectation, type DaemonPort, PortError } from "../../plugin/driver/ports.js";
 import { address, prefix } from "../../plugin/net/address.js";
 import {
@@ -20,7 +20,7 @@ import {
   startOffers,
 } from "./config-source.js";
 
-const topology = fileURLToPath(new URL("../../lab/triangle.clab.yml", import.meta.url));
+const topology = fileURLToPath(new URL("../../lab/topologies/triangle.clab.yml", import.meta.url));
 const shipped = (name: string): string =>
   readFileSync(new URL(`../../bird-config/${name}`, import.meta.url), "utf8");
 const MAIN = "/etc/bird/bird.conf";

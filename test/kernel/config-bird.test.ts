@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type Lab, type Node, startLab, until } from "../../lab/lab.js";
+import { type Lab, type Node, startLab, until } from "../../lab/runner/lab.js";
 import {
   ALIAS4,
   addDirect,
@@ -18,7 +18,7 @@ import {
   startOffers,
 } from "./config-source.js";
 
-const topology = fileURLToPath(new URL("../../lab/triangle.clab.yml", import.meta.url));
+const topology = fileURLToPath(new URL("../../lab/topologies/triangle.clab.yml", import.meta.url));
 const BOARD = "4242";
 
 describe("bird-config on BIRD", () => {

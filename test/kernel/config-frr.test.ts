@@ -1,7 +1,7 @@
 /** frr-config/ as shipped, on a real FRR in the triangle: what an offer does, and what nobody else may notice. */
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type Lab, type Node, startLab, until } from "../../lab/lab.js";
+import { type Lab, type Node, startLab, until } from "../../lab/runner/lab.js";
 import {
   ALIAS4,
   ALIAS6,
@@ -18,7 +18,7 @@ import {
   startOffers,
 } from "./config-source.js";
 
-const topology = fileURLToPath(new URL("../../lab/triangle.clab.yml", import.meta.url));
+const topology = fileURLToPath(new URL("../../lab/topologies/triangle.clab.yml", import.meta.url));
 
 describe("frr-config on FRR", () => {
   let lab: Lab;

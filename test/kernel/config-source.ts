@@ -3,7 +3,7 @@
  * (from 127.0.0.2), one listens to the feed (from 127.0.0.3). BIRD runs one session per remote address only, so each
  * has a process of its own. The direct interface is a real point-to-point WireGuard one without peers.
  */
-import { LabError, type Node, until } from "../../lab/lab.js";
+import { LabError, type Node, until } from "../../lab/runner/lab.js";
 
 export const ALIAS4 = "198.18.0.1";
 export const ALIAS6 = "fd53:4843:5554::1";

@@ -3,8 +3,8 @@ import { closeSync, openSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import koffi from "koffi";
 import { afterEach, describe, expect, it } from "vitest";
-import { type Node, startLab, until } from "../../lab/lab.js";
-import { BgpConnection } from "../../plugin/adapters/bgp.js";
+import { type Node, startLab, until } from "../../lab/runner/lab.js";
+import { BgpConnection } from "../../plugin/adapters/daemons/bgp.js";
 import type { RouteChange } from "../../plugin/bgp/rib.js";
 import { Session } from "../../plugin/bgp/session.js";
 import { type Address, address, type Family, prefix } from "../../plugin/net/address.js";
@@ -12,7 +12,7 @@ import { pathAttributes } from "../../plugin/wire/bgp/attributes.js";
 import { largeCommunity } from "../../plugin/wire/bgp/community.js";
 import { ALIAS4, ALIAS6, converged, FAR4, FAR6, fib, pointAliases } from "./config-source.js";
 
-const topology = fileURLToPath(new URL("../../lab/triangle.clab.yml", import.meta.url));
+const topology = fileURLToPath(new URL("../../lab/topologies/triangle.clab.yml", import.meta.url));
 const setns: (fd: number, type: number) => number = koffi
   .load("libc.so.6")
   .func("int setns(int fd, int nstype)");

@@ -1,10 +1,10 @@
 /** One daemon refuses. Both must agree, unless both operators say that one is enough: then traffic goes direct one way, and back by the hub. */
 import { describe, expect, it } from "vitest";
-import { fullBuffers } from "../../lab/fullbuffers.js";
-import { until } from "../../lab/lab.js";
-import type { Site } from "../../lab/site.js";
-import { countUnderlay, readCounters } from "../../lab/story/counters.js";
-import { type Daemon, DIRECT, OVERLAY, type Spoke } from "../../lab/story/triangle.js";
+import { until } from "../../lab/runner/lab.js";
+import { fullBuffers } from "../../lab/site/buffer-drops.js";
+import { countUnderlay, readCounters } from "../../lab/site/counters.js";
+import type { Site } from "../../lab/site/site.js";
+import { type Daemon, DIRECT, OVERLAY, type Spoke } from "../../lab/site/triangle.js";
 import { siteOf } from "./site.js";
 
 const pairs: readonly (readonly [Daemon, Daemon])[] = [

@@ -6,9 +6,9 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { until } from "../../lab/lab.js";
-import type { ScenarioSite } from "../../lab/scenario/site.js";
-import { DIRECT, OVERLAY, SPOKE, SPOKES, type Spoke } from "../../lab/story/triangle.js";
+import type { ScenarioSite } from "../../lab/plays/scenario/site.js";
+import { until } from "../../lab/runner/lab.js";
+import { DIRECT, OVERLAY, SPOKE, SPOKES, type Spoke } from "../../lab/site/triangle.js";
 import { eagerSite } from "./site.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { datagramAdapter, requireFreePort } from "../../plugin/adapters/datagram.js";
+import { datagramAdapter, requireFreePort } from "../../plugin/adapters/sockets/datagram.js";
 import type { DatagramSocket, PortError } from "../../plugin/driver/ports.js";
 import { type Address, address, type Endpoint } from "../../plugin/net/address.js";
 import { CABLE, eventually, Namespace } from "./namespace.js";

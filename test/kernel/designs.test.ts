@@ -7,11 +7,11 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type Flows, startFlows } from "../../lab/flows.js";
-import { until } from "../../lab/lab.js";
-import type { ScenarioSite } from "../../lab/scenario/site.js";
-import { CONFIG, configured } from "../../lab/site.js";
-import { DIRECT, OVERLAY, SPOKES, type Spoke } from "../../lab/story/triangle.js";
+import type { ScenarioSite } from "../../lab/plays/scenario/site.js";
+import { until } from "../../lab/runner/lab.js";
+import { CONFIG, configured } from "../../lab/site/site.js";
+import { DIRECT, OVERLAY, SPOKES, type Spoke } from "../../lab/site/triangle.js";
+import { type Flows, startFlows } from "../../lab/traffic/flows.js";
 import { type Address, address } from "../../plugin/net/address.js";
 import { eagerSite, programs } from "./site.js";
 
@@ -93,7 +93,7 @@ describe("other designs, BIRD at A and FRR at C", () => {
     await site.sh(
       "c",
       `for f in /run/frr/*.pid; do kill -9 $(cat $f) || true; rm -f $f; done; ip route flush proto bgp; ip -6 route flush proto bgp
-       sh /run/lab/lab/triangle/daemon.sh frr ../c.conf && ${load}`,
+       sh /run/lab/lab/topologies/triangle/daemon.sh frr ../c.conf && ${load}`,
     );
     for (const s of SPOKES) {
       const node = site.lab.node(s);

@@ -1,8 +1,8 @@
 /** The FRR client against frr-config/ as shipped on a real FRR in the triangle: what it finds missing, and how it explains. */
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { type Lab, type Node, startLab, until } from "../../lab/lab.js";
-import { frrClient } from "../../plugin/adapters/frr.js";
+import { type Lab, type Node, startLab, until } from "../../lab/runner/lab.js";
+import { frrClient } from "../../plugin/adapters/daemons/frr.js";
 import { type DaemonExpectation, type DaemonPort, PortError } from "../../plugin/driver/ports.js";
 import { address, prefix } from "../../plugin/net/address.js";
 import {
@@ -18,7 +18,7 @@ import {
   startOffers,
 } from "./config-source.js";
 
-const topology = fileURLToPath(new URL("../../lab/triangle.clab.yml", import.meta.url));
+const topology = fileURLToPath(new URL("../../lab/topologies/triangle.clab.yml", import.meta.url));
 
 const expectation: DaemonExpectation = {
   overlay: "wg0",

@@ -1,10 +1,10 @@
 /**
- * What needs a kernel with WireGuard, VRFs and a clock of its own, in a guest (lab/guest/guest.ts): the generic-netlink backend by itself, and the
+ * What needs a kernel with WireGuard, VRFs and a clock of its own, in a guest (lab/plays/guest/guest.ts): the generic-netlink backend by itself, and the
  * triangle with it. Where QEMU or a kernel cannot be had, the tests are skipped and say why.
  */
 import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, it } from "vitest";
-import { type GuestResult, type Program, runGuest } from "../../lab/guest/guest.js";
+import { type GuestResult, type Program, runGuest } from "../../lab/plays/guest/guest.js";
 
 const repository = fileURLToPath(new URL("../..", import.meta.url));
 

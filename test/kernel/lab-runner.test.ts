@@ -13,8 +13,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { keptLabs, type Lab, readKept, startLab, stopKept, until } from "../../lab/lab.js";
-import { startTime } from "../../lab/node.js";
+import { keptLabs, type Lab, readKept, startLab, stopKept, until } from "../../lab/runner/lab.js";
+import { startTime } from "../../lab/runner/node.js";
 import { build } from "./lab-build.js";
 
 const topology = (extra = ""): string => `
@@ -164,7 +164,7 @@ describe("the lab runner", () => {
       built = build("lab", "plugin/net");
       writeFileSync(
         join(built.dir, "run.js"),
-        `import { startLab } from "./lab/lab.js";
+        `import { startLab } from "./lab/runner/lab.js";
          const lab = await startLab(process.argv[2]);
          console.log(JSON.stringify({ runDir: lab.runDir, pids: lab.nodes.map((n) => n.pid) }));
          if (process.argv[3] === "throw") setTimeout(() => { throw new Error("uncaught"); }, 10);

@@ -3,16 +3,16 @@ import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { startFlows } from "../../lab/flows.js";
-import { type Node, startLab, until } from "../../lab/lab.js";
+import { type Node, startLab, until } from "../../lab/runner/lab.js";
+import { startFlows } from "../../lab/traffic/flows.js";
 import { address } from "../../plugin/net/address.js";
 import { converged } from "./config-source.js";
 import { build } from "./lab-build.js";
 
-const topology = fileURLToPath(new URL("../../lab/triangle.clab.yml", import.meta.url));
+const topology = fileURLToPath(new URL("../../lab/topologies/triangle.clab.yml", import.meta.url));
 const hostLinks = (): string => execFileSync("ip", ["-br", "link"], { encoding: "utf8" });
 
-describe("lab/triangle.clab.yml", () => {
+describe("lab/topologies/triangle.clab.yml", () => {
   let built: ReturnType<typeof build>;
   beforeAll(() => {
     built = build("lab", "plugin/net");
@@ -66,7 +66,7 @@ describe("lab/triangle.clab.yml", () => {
         { node: "host-a", address: address("10.1.0.10") },
         { node: "host-c", address: address("10.3.0.10") },
         {
-          program: join(built.dir, "lab/traffic.js"),
+          program: join(built.dir, "lab/traffic/main.js"),
           onLine: (node, line) => {
             lines++;
             if (node !== "host-a" || line.last || (line.sent?.packets ?? 0) <= seen.sent1) return;

@@ -7,14 +7,14 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { Report } from "../../lab/story/report.js";
-import { runStory } from "../../lab/story/run.js";
-import { type Programs, programsIn } from "../../lab/story/shortcutd.js";
-import { STEPS } from "../../lab/story/steps.js";
+import type { Report } from "../../lab/plays/story/report.js";
+import { runStory } from "../../lab/plays/story/run.js";
+import { STEPS } from "../../lab/plays/story/steps.js";
+import { type Programs, programsIn } from "../../lab/site/shortcutd.js";
 import { build } from "./lab-build.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
-const topology = join(root, "lab/triangle.clab.yml");
+const topology = join(root, "lab/topologies/triangle.clab.yml");
 
 const phase = (r: Report, name: string) => {
   const found = r.phases.find((p) => p.name === name);

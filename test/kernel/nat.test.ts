@@ -1,11 +1,11 @@
 /** Real daemons behind real NATs: a part of the matrix, and a NAT that reboots. All of it: `npm run lab -- --nat-matrix`. */
 import { fileURLToPath } from "node:url";
 import { expect, it } from "vitest";
-import { runEvent } from "../../lab/nat/events.js";
-import { type Cell, pair, runMatrix, SPECIAL } from "../../lab/nat/matrix.js";
+import { runEvent } from "../../lab/plays/nat/events.js";
+import { type Cell, pair, runMatrix, SPECIAL } from "../../lab/plays/nat/matrix.js";
 import { programs } from "./site.js";
 
-const topology = fileURLToPath(new URL("../../lab/nat.clab.yml", import.meta.url));
+const topology = fileURLToPath(new URL("../../lab/topologies/nat.clab.yml", import.meta.url));
 const special = (name: string): Cell => {
   const cell = SPECIAL[name];
   if (cell === undefined) throw new Error(`no cell ${name}`);

@@ -4,9 +4,9 @@
  * the offer goes and `explain` says to whom and why.
  */
 import { describe, expect, it } from "vitest";
-import { until } from "../../lab/lab.js";
-import type { Site } from "../../lab/site.js";
-import { type Daemon, DIRECT, OVERLAY } from "../../lab/story/triangle.js";
+import { until } from "../../lab/runner/lab.js";
+import type { Site } from "../../lab/site/site.js";
+import { type Daemon, DIRECT, OVERLAY } from "../../lab/site/triangle.js";
 import { siteOf } from "./site.js";
 
 const IBGP = "65000";
@@ -110,7 +110,9 @@ async function spoil(
 
 describe.each(cases)("A on %s under a hub in AS %s", (daemon, hubAs) => {
   it("its neighbours hear the same with and without a shortcut; an offer that does harm goes", async () => {
-    const site = await siteOf(daemon, "bird", "bird", "lab/neighbours.clab.yml", { HUB_AS: hubAs });
+    const site = await siteOf(daemon, "bird", "bird", "lab/topologies/neighbours.clab.yml", {
+      HUB_AS: hubAs,
+    });
     try {
       await converged(site, hubAs);
       await site.startAll();
@@ -163,7 +165,7 @@ describe.each([
 ] as const)("A on %s, which hears only a summary of a hub in AS %s", (daemon, hubAs) => {
   it("its neighbours hear the summary, with and without a shortcut for what is in it", async () => {
     const more = { HUB_AS: hubAs, HUB_TELLS: "-summary" };
-    const site = await siteOf(daemon, "bird", "bird", "lab/neighbours.clab.yml", more);
+    const site = await siteOf(daemon, "bird", "bird", "lab/topologies/neighbours.clab.yml", more);
     try {
       await converged(site, hubAs, "10.3.0.0/16");
       await site.startAll();

@@ -2,7 +2,7 @@
 import { execFileSync } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { pingAdapter } from "../../plugin/adapters/ping.js";
+import { pingAdapter } from "../../plugin/adapters/sockets/ping.js";
 import type { ExceededHop, PingSocket, PortError } from "../../plugin/driver/ports.js";
 import { type Address, address, type Endpoint, formatEndpoint } from "../../plugin/net/address.js";
 import { id64FromBytes } from "../../plugin/wire/control/codec.js";

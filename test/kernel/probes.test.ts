@@ -3,12 +3,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { probeAdapter } from "../../plugin/adapters/probes.js";
+import { probeAdapter } from "../../plugin/adapters/sockets/probes.js";
 import type { PortError, ProbeSocket } from "../../plugin/driver/ports.js";
 import { type Address, address } from "../../plugin/net/address.js";
 import type { PublicKey } from "../../plugin/net/key.js";
-import type { ProbeEvent } from "../../plugin/shortcut/probe-relay.js";
-import type { ProbeSession } from "../../plugin/shortcut/probe-stream.js";
+import type { ProbeEvent } from "../../plugin/shortcut/probe/relay.js";
+import type { ProbeSession } from "../../plugin/shortcut/probe/stream.js";
 import type { Id64 } from "../../plugin/wire/control/message.js";
 import type { Probe } from "../../plugin/wire/probe.js";
 import { CABLE, eventually, Namespace } from "./namespace.js";
@@ -20,7 +20,7 @@ const PEER = "peer" as PublicKey;
 const DIE = "die" as PublicKey;
 const HANG = "hang" as PublicKey;
 const [LEFT, RIGHT] = [address("10.0.0.1"), address("10.0.0.2")];
-const built = new URL("../../dist/plugin/adapters/probe-worker.js", import.meta.url);
+const built = new URL("../../dist/plugin/adapters/sockets/probe-worker.js", import.meta.url);
 
 interface Prober {
   readonly socket: ProbeSocket;

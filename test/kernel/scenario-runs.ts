@@ -1,13 +1,13 @@
 /** Runs a scenario of the lab as a test: the limits of its steps and its checks must hold. */
 import { fileURLToPath } from "node:url";
 import { expect } from "vitest";
-import { scenario } from "../../lab/scenario/catalogue.js";
-import { runScenario } from "../../lab/scenario/run.js";
-import { renderScenario } from "../../lab/scenario/table.js";
-import type { Daemon } from "../../lab/story/triangle.js";
+import { scenario } from "../../lab/plays/scenario/catalogue.js";
+import { runScenario } from "../../lab/plays/scenario/run.js";
+import { renderScenario } from "../../lab/plays/scenario/table.js";
+import type { Daemon } from "../../lab/site/triangle.js";
 import { programs } from "./site.js";
 
-const topology = fileURLToPath(new URL("../../lab/triangle.clab.yml", import.meta.url));
+const topology = fileURLToPath(new URL("../../lab/topologies/triangle.clab.yml", import.meta.url));
 
 /** `repeat`: for scenarios that repeat something. */
 export async function holds(name: string, spokes: Daemon, repeat = 2): Promise<void> {

@@ -1,10 +1,10 @@
 /** What the product promises, in kernel state and in what neighbours hear: "What must be shown". */
 import { describe, expect, it } from "vitest";
-import { until } from "../../lab/lab.js";
-import type { Site } from "../../lab/site.js";
-import { countUnderlay, readCounters, wayOf } from "../../lab/story/counters.js";
-import { difference, snapshot } from "../../lab/story/snapshot.js";
-import { type Daemon, DIRECT, OVERLAY } from "../../lab/story/triangle.js";
+import { until } from "../../lab/runner/lab.js";
+import { countUnderlay, readCounters, wayOf } from "../../lab/site/counters.js";
+import type { Site } from "../../lab/site/site.js";
+import { difference, snapshot } from "../../lab/site/snapshot.js";
+import { type Daemon, DIRECT, OVERLAY } from "../../lab/site/triangle.js";
 import { siteOf } from "./site.js";
 
 const pairs: readonly (readonly [Daemon, Daemon, Daemon])[] = [

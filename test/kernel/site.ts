@@ -1,10 +1,10 @@
 /** The lab's programs and files as they are, with shortcutd on its three routers, for tests. */
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { ScenarioSite } from "../../lab/scenario/site.js";
-import { Site } from "../../lab/site.js";
-import { programsIn } from "../../lab/story/shortcutd.js";
-import type { Daemon } from "../../lab/story/triangle.js";
+import { ScenarioSite } from "../../lab/plays/scenario/site.js";
+import { programsIn } from "../../lab/site/shortcutd.js";
+import { Site } from "../../lab/site/site.js";
+import type { Daemon } from "../../lab/site/triangle.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 export const programs = programsIn(join(root, "dist"));
@@ -14,7 +14,7 @@ export const siteOf = (
   a: Daemon,
   b: Daemon,
   c: Daemon,
-  topology = "lab/triangle.clab.yml",
+  topology = "lab/topologies/triangle.clab.yml",
   env: Readonly<Record<string, string>> = {},
 ): Promise<Site> => Site.up({ topology: join(root, topology), daemons: { a, b, c }, programs, env });
 
@@ -25,7 +25,7 @@ export function eagerSite(): Promise<ScenarioSite> {
     "timers: { offer: 2 s, drain: 100 ms, backoff: 100 ms }",
   ];
   return ScenarioSite.up({
-    topology: join(root, "lab/triangle.clab.yml"),
+    topology: join(root, "lab/topologies/triangle.clab.yml"),
     daemons: { a: "bird", b: "bird", c: "frr" },
     programs,
     configuration: { a: lines, c: lines },

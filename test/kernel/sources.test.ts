@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { sourceGuardAdapter } from "../../plugin/adapters/sources.js";
+import { sourceGuardAdapter } from "../../plugin/adapters/linux/sources.js";
 import type { SourceGuardPort } from "../../plugin/driver/ports.js";
 import { prefix } from "../../plugin/net/address.js";
 import { eventually, Namespace } from "./namespace.js";

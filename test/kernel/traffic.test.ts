@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { type TrafficSpec, trafficAdapter } from "../../plugin/adapters/traffic.js";
+import { type TrafficSpec, trafficAdapter } from "../../plugin/adapters/linux/traffic.js";
 import type { TrafficPort } from "../../plugin/driver/ports.js";
 import { eventually, Namespace } from "./namespace.js";
 

@@ -7,8 +7,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, it } from "vitest";
-import { version } from "../../lab/versions/catalogue.js";
-import { runVersion } from "../../lab/versions/run.js";
+import { version } from "../../lab/plays/versions/catalogue.js";
+import { runVersion } from "../../lab/plays/versions/run.js";
 import { programs } from "./site.js";
 
 const repository = fileURLToPath(new URL("../..", import.meta.url));

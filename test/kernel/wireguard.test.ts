@@ -1,10 +1,10 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { generatePrivateKey, publicKeyOf } from "../../plugin/adapters/keys.js";
-import { wireguardAdapter } from "../../plugin/adapters/wireguard.js";
-import { genlFamily } from "../../plugin/adapters/wireguard-genl.js";
-import { wireGuardGoPids } from "../../plugin/adapters/wireguard-uapi.js";
+import { genlFamily } from "../../plugin/adapters/wireguard/genl.js";
+import { wireguardAdapter } from "../../plugin/adapters/wireguard/index.js";
+import { generatePrivateKey, publicKeyOf } from "../../plugin/adapters/wireguard/keys.js";
+import { wireGuardGoPids } from "../../plugin/adapters/wireguard/uapi.js";
 import type { InterfaceSpec, WireGuardPort } from "../../plugin/driver/ports.js";
 import { address, prefix } from "../../plugin/net/address.js";
 import { eventually, Namespace } from "./namespace.js";

@@ -1,7 +1,7 @@
 /** The design's invariants over a simulated world's kernel state; each throws with its name, the router and the figures. */
 import { contains, hostPrefix, type Prefix } from "../../plugin/net/address.js";
-import { linkLocalOf } from "../../plugin/shortcut/linklocal.js";
 import { defaultParameters as p } from "../../plugin/shortcut/parameters.js";
+import { linkLocalOf } from "../../plugin/shortcut/probe/link-local.js";
 import type { Router } from "./router.js";
 import type { World } from "./world.js";
 

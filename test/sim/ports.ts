@@ -18,8 +18,8 @@ import {
 } from "../../plugin/driver/ports.js";
 import { type Address, contains, type Endpoint, type Prefix } from "../../plugin/net/address.js";
 import type { PublicKey } from "../../plugin/net/key.js";
-import type { ProbeEvent } from "../../plugin/shortcut/probe-relay.js";
-import type { ProbeSession } from "../../plugin/shortcut/probe-stream.js";
+import type { ProbeEvent } from "../../plugin/shortcut/probe/relay.js";
+import type { ProbeSession } from "../../plugin/shortcut/probe/stream.js";
 import type { PathAttributes } from "../../plugin/wire/bgp/attributes.js";
 import type { KernelLink, KernelRoute, RouteEvent } from "../../plugin/wire/netlink/fib.js";
 

@@ -6,7 +6,7 @@ import type { PublicKey } from "../../plugin/net/key.js";
 import { Engine, type EngineConfig } from "../../plugin/shortcut/engine.js";
 import type { Output, Path, PeerWant, RoutingView } from "../../plugin/shortcut/events.js";
 import { defaultParameters } from "../../plugin/shortcut/parameters.js";
-import { ProbeRelay } from "../../plugin/shortcut/probe-relay.js";
+import { ProbeRelay } from "../../plugin/shortcut/probe/relay.js";
 import { id64FromBytes } from "../../plugin/wire/control/codec.js";
 import type { Nat } from "./nat.js";
 import type { World } from "./world.js";

@@ -9,11 +9,12 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
   wire: ["net"],
   bgp: ["net", "wire"],
   shortcut: ["net", "wire"],
-  driver: ["net", "wire", "bgp", "shortcut"],
-  adapters: ["net", "wire", "bgp", "shortcut", "driver"],
-  status: ["net", "wire", "bgp", "shortcut", "driver"],
+  config: ["net", "shortcut"],
+  driver: ["net", "wire", "bgp", "shortcut", "config"],
+  adapters: ["net", "wire", "bgp", "shortcut", "config", "driver"],
+  status: ["net", "wire", "bgp", "shortcut", "config", "driver"],
 };
-const core = ["net", "wire", "bgp", "shortcut", "driver"];
+const core = ["net", "wire", "bgp", "shortcut", "config", "driver"];
 /** Packages that are computation only. */
 const pure = ["ipaddr.js", "yaml", "zod", "protobufjs/minimal.js"];
 

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from "vitest";
-import { type Config, parseConfig } from "../../../plugin/driver/config.js";
+import { type Config, parseConfig } from "../../../plugin/config/config.js";
 import { Driver, type Router } from "../../../plugin/driver/driver.js";
 import { address, prefix } from "../../../plugin/net/address.js";
 import { privateKeyFromBytes, publicKeyFromBytes } from "../../../plugin/net/key.js";

@@ -1,4 +1,4 @@
-import { FibView, RTPROT_SHORTCUTD } from "../../../plugin/driver/fibview.js";
+import { FibView, RTPROT_SHORTCUTD } from "../../../plugin/driver/kernel/fib-view.js";
 import { type Address, prefix } from "../../../plugin/net/address.js";
 import type { KernelRoute } from "../../../plugin/wire/netlink/fib.js";
 

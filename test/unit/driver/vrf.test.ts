@@ -1,9 +1,9 @@
 /** A VRF: its key in the configuration, its table in place of the main one, and what else the kernel keeps in that table. */
 import { describe, expect, it } from "vitest";
-import { nftScript } from "../../../plugin/adapters/traffic.js";
-import { parseConfig } from "../../../plugin/driver/config.js";
-import { auditFrr } from "../../../plugin/driver/daemons/frr-audit.js";
-import { FibView } from "../../../plugin/driver/fibview.js";
+import { nftScript } from "../../../plugin/adapters/linux/traffic.js";
+import { parseConfig } from "../../../plugin/config/config.js";
+import { auditFrr } from "../../../plugin/driver/daemon/frr/audit.js";
+import { FibView } from "../../../plugin/driver/kernel/fib-view.js";
 import { address, prefix } from "../../../plugin/net/address.js";
 import { parseRunningConfig } from "../../../plugin/wire/frr/running-config.js";
 import type { KernelRoute } from "../../../plugin/wire/netlink/fib.js";

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from "vitest";
-import { parseConfig } from "../../../plugin/driver/config.js";
+import { parseConfig } from "../../../plugin/config/config.js";
 import { Driver } from "../../../plugin/driver/driver.js";
 import { address, prefix } from "../../../plugin/net/address.js";
 import { privateKeyFromBytes, publicKeyFromBytes } from "../../../plugin/net/key.js";

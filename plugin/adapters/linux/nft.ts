@@ -1,0 +1,45 @@
+/** Runs `nft`: what is written of nftables goes by its language, in one transaction each. */
+import { spawn } from "node:child_process";
+import { PortError } from "../../driver/ports.js";
+
+const SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/** @throws PortError for a name that could not stand in a script as it is. */
+export function checkNames(table: string, devices: readonly string[]): void {
+  const place = `nftables table ${JSON.stringify(table)}`;
+  if (!/^[A-Za-z][A-Za-z0-9_]{0,63}$/.test(table)) throw new PortError(place, "is no table name");
+  for (const dev of devices)
+    if (!/^[A-Za-z0-9_.@:-]{1,15}$/.test(dev))
+      throw new PortError(place, `${JSON.stringify(dev)} is no interface name`);
+}
+
+/** Feeds `nft -f -`. Rejects with a PortError that quotes nft's first complaint. */
+export async function nft(
+  script: string,
+  place: string,
+  remedy = "shortcutd needs CAP_NET_ADMIN and a kernel with nf_tables",
+): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    const child = spawn("nft", ["-f", "-"], {
+      stdio: ["pipe", "ignore", "pipe"],
+      env: { PATH: SEARCH_PATH },
+    });
+    let complaint = "";
+    child.stderr.setEncoding("utf8");
+    child.stderr.on("data", (d: string) => {
+      complaint += d;
+    });
+    child.once("error", (e: Error & { code?: string }) => {
+      reject(new PortError(place, `cannot run nft: ${e.message}`, "apt-get install nftables", e.code));
+    });
+    child.stdin.on("error", () => undefined);
+    child.once("close", (code) => {
+      if (code === 0) resolve();
+      else
+        reject(
+          new PortError(place, `nft: ${complaint.trim().split("\n")[0] ?? `exit code ${code}`}`, remedy),
+        );
+    });
+    child.stdin.end(script);
+  });
+}

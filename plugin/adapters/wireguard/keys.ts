@@ -1,0 +1,132 @@
+/**
+ * WireGuard keys (Curve25519, RFC 7748) with node:crypto, and the file that holds the private one: base64 and a line
+ * feed, as `wg genkey` writes it, mode 0600. A file that others can read is refused: its key is no longer private.
+ * Nothing here ever puts key material into an error.
+ */
+import { createPrivateKey, createPublicKey, diffieHellman, type KeyObject, randomBytes } from "node:crypto";
+import { type FileHandle, link, open, unlink } from "node:fs/promises";
+import { PortError } from "../../driver/ports.js";
+import {
+  keyBytes,
+  type PrivateKey,
+  type PublicKey,
+  parsePrivateKey,
+  privateKeyFromBytes,
+  publicKeyFromBytes,
+} from "../../net/key.js";
+
+/** DER headers of RFC 8410: an X25519 private key (PKCS #8) and public key (SPKI) are these and 32 raw bytes. */
+const PKCS8_X25519 = Buffer.from("302e020100300506032b656e04220420", "hex");
+const SPKI_X25519 = Buffer.from("302a300506032b656e032100", "hex");
+
+const privateObject = (key: PrivateKey): KeyObject =>
+  createPrivateKey({ key: Buffer.concat([PKCS8_X25519, keyBytes(key)]), format: "der", type: "pkcs8" });
+const publicObject = (key: PublicKey): KeyObject =>
+  createPublicKey({ key: Buffer.concat([SPKI_X25519, keyBytes(key)]), format: "der", type: "spki" });
+
+/** A new private key, clamped as RFC 7748 section 5 and `wg genkey` have it. */
+export function generatePrivateKey(): PrivateKey {
+  const bytes = randomBytes(32);
+  bytes[0] = (bytes[0] ?? 0) & 248;
+  bytes[31] = ((bytes[31] ?? 0) & 127) | 64;
+  return privateKeyFromBytes(bytes);
+}
+
+export function publicKeyOf(key: PrivateKey): PublicKey {
+  const spki = createPublicKey(privateObject(key)).export({ format: "der", type: "spki" });
+  return publicKeyFromBytes(spki.subarray(SPKI_X25519.length));
+}
+
+/** X25519 of one's own private and the other's public key: 32 bytes. Undefined for a low-order public key (all-zero result). */
+export function sharedSecret(own: PrivateKey, other: PublicKey): Uint8Array | undefined {
+  let secret: Buffer;
+  try {
+    secret = diffieHellman({ privateKey: privateObject(own), publicKey: publicObject(other) });
+  } catch {
+    // OpenSSL itself refuses the all-zero result.
+    return undefined;
+  }
+  return secret.every((b) => b === 0) ? undefined : new Uint8Array(secret);
+}
+
+const codeOf = (e: unknown): string | undefined =>
+  e instanceof Error && "code" in e && typeof e.code === "string" ? e.code : undefined;
+
+async function readKeyFile(file: FileHandle, path: string): Promise<PrivateKey> {
+  const place = `private key ${path}`;
+  const { mode } = await file.stat();
+  if ((mode & 0o077) !== 0)
+    throw new PortError(
+      place,
+      `is accessible to others (mode ${(mode & 0o777).toString(8).padStart(4, "0")})`,
+      "if nobody read it: chmod 600; else delete it, and a new one is made at the next start",
+      "EPERM",
+    );
+  const key = parsePrivateKey((await file.readFile("utf8")).trim());
+  if (key === undefined)
+    throw new PortError(
+      place,
+      "holds no WireGuard key",
+      "it must be one line of base64 as `wg genkey` prints",
+      "EINVAL",
+    );
+  return key;
+}
+
+/** The file appears complete or not at all, and never over another one: link(2) is exclusive. */
+async function createKeyFile(path: string): Promise<PrivateKey> {
+  const key = generatePrivateKey();
+  const draft = `${path}.${randomBytes(6).toString("hex")}`;
+  try {
+    const file = await open(draft, "wx", 0o600);
+    try {
+      await file.writeFile(`${key}\n`);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await link(draft, path);
+  } finally {
+    await unlink(draft).catch(() => undefined);
+  }
+  return key;
+}
+
+/**
+ * The key in `path`; made on first use (mode 0600, never over an existing file).
+ * @throws PortError when the file is readable by group or others, malformed, or cannot be read or written.
+ */
+export async function loadOrCreatePrivateKey(path: string): Promise<{ key: PrivateKey; created: boolean }> {
+  const place = `private key ${path}`;
+  for (let attempt = 0; ; attempt++) {
+    try {
+      const file = await open(path, "r");
+      try {
+        return { key: await readKeyFile(file, path), created: false };
+      } finally {
+        await file.close();
+      }
+    } catch (e) {
+      if (e instanceof PortError) throw e;
+      if (codeOf(e) !== "ENOENT" || attempt > 0)
+        throw new PortError(
+          place,
+          `cannot be read: ${codeOf(e) ?? String(e)}`,
+          "check the path and its owner",
+          codeOf(e),
+        );
+    }
+    try {
+      return { key: await createKeyFile(path), created: true };
+    } catch (e) {
+      // Another process made it in between: read that one.
+      if (codeOf(e) === "EEXIST") continue;
+      throw new PortError(
+        place,
+        `cannot be created: ${codeOf(e) ?? String(e)}`,
+        "the directory must exist and be writable",
+        codeOf(e),
+      );
+    }
+  }
+}

@@ -1,0 +1,346 @@
+/**
+ * What is missing of bird-config/ in a running BIRD, as findings. Pure: facts in, findings out. Protocols and tables are looked
+ * for by the names that bird-config/ gives them. What BIRD does not show cannot be judged: `learn`, `gateway recursive`, the kernel
+ * table of a kernel protocol (only the constant SHORTCUT_TABLE can be asked for).
+ */
+
+import { difference, type Family, type Prefix, parseAddress } from "../../../net/address.js";
+import type { BirdChannel, BirdProtocol, StaticRoute } from "../../../wire/bird/show.js";
+import type { DaemonExpectation, DaemonFinding } from "../../ports.js";
+
+export interface BirdFacts {
+  readonly version: string;
+  readonly tables: ReadonlySet<string>;
+  /** With details for kernel protocols and for those of bird-config/. */
+  readonly protocols: ReadonlyMap<string, BirdProtocol>;
+  readonly statics: ReadonlyMap<string, readonly StaticRoute[]>;
+  /** `eval SHORTCUT_TABLE`; undefined when the constant is not there. */
+  readonly shortcutTable: number | undefined;
+}
+
+const FILE = "shortcut.conf";
+const BY_NAME = "looked for by the name that bird-config/ gives it";
+
+export function auditBird(facts: BirdFacts, expect: DaemonExpectation): DaemonFinding[] {
+  if (!facts.protocols.has("shortcut") && !facts.tables.has("fib4") && !facts.tables.has("shortcut4"))
+    return [
+      {
+        severity: "error",
+        problem: `BIRD has nothing of shortcutd's configuration: no tables fib4 and shortcut4, no protocol shortcut (${BY_NAME})`,
+        remedy:
+          'copy bird-config/*.conf to /etc/bird/shortcut/, add `include "shortcut/shortcut.conf";` to bird.conf before the kernel protocols, and `table fib4;` to the channel of the IPv4 one',
+      },
+    ];
+  const audit = new Audit(facts, expect);
+  audit.sessions();
+  audit.blackboardTable();
+  audit.family(4, expect.aliasPool4, "error");
+  if (expect.aliasPool6 !== undefined) audit.family(6, expect.aliasPool6, "warning");
+  return audit.findings;
+}
+
+/** `REJECT` is what `none` becomes. */
+const none = (filter: string | undefined): boolean => filter === "REJECT";
+
+class Audit {
+  readonly findings: DaemonFinding[] = [];
+  private severity: DaemonFinding["severity"] = "error";
+
+  constructor(
+    private readonly facts: BirdFacts,
+    private readonly expect: DaemonExpectation,
+  ) {}
+
+  private find(problem: string, remedy: string, severity = this.severity): void {
+    this.findings.push({ severity, problem, remedy });
+  }
+
+  /** A protocol of bird-config/ that is there and of the right type; else a finding, and undefined. */
+  private protocol(name: string, type: string, stanza: string): BirdProtocol | undefined {
+    const p = this.facts.protocols.get(name);
+    if (p === undefined) {
+      this.find(
+        `protocol ${name} is missing (${BY_NAME})`,
+        `${FILE}: ${stanza}; an operator's own name for it will not do`,
+      );
+      return undefined;
+    }
+    if (p.type === type) return p;
+    this.find(`protocol ${name} is of type ${p.type}, not ${type}`, `${FILE}: ${stanza}`);
+    return undefined;
+  }
+
+  private running(p: BirdProtocol): void {
+    if (p.state === "up") return;
+    // a pipe tells its two tables there
+    const why = p.info === "" || p.type === "Pipe" ? "" : `, ${p.info}`;
+    this.find(`protocol ${p.name} is not up (${p.state}${why})`, `\`birdc enable ${p.name}\``);
+  }
+
+  sessions(): void {
+    const { expect } = this;
+    const offers = this.session("shortcut", expect.offersSource, "its offers");
+    if (offers?.state === "down")
+      this.find(
+        "protocol shortcut is disabled: no shortcut will be made",
+        "`birdc enable shortcut` when they are wanted again",
+        "warning",
+      );
+    const feed = this.session("shortcut_feed", expect.feedSource, "the feed");
+    if (feed?.state === "down")
+      this.find(
+        "protocol shortcut_feed is disabled: nothing can be offered without it",
+        "`birdc enable shortcut_feed`",
+      );
+    const session = feed?.fields.get("Session");
+    if (session?.includes("internal") === true && !session.includes("route-reflector"))
+      this.find(
+        "protocol shortcut_feed does not treat shortcutd as a route reflector client: routes learned by iBGP are not sent to it",
+        `${FILE}, protocol shortcut_feed: \`rr client;\``,
+      );
+  }
+
+  private session(name: string, source: string, what: string): BirdProtocol | undefined {
+    const { localAs } = this.expect;
+    const p = this.protocol(
+      name,
+      "BGP",
+      `\`protocol bgp ${name} { local as ${localAs}; neighbor ${source} as ${localAs}; passive; multihop; ... }\``,
+    );
+    if (p === undefined) return undefined;
+    const neighbor = p.fields.get("Neighbor address") ?? "";
+    if (parseAddress(neighbor) !== source)
+      this.find(
+        `protocol ${name} expects its neighbour at ${neighbor || "no fixed address"}; shortcutd dials from ${source} for ${what}`,
+        `${FILE}, protocol ${name}: \`neighbor ${source} as SHORTCUT_AS;\``,
+      );
+    const wrong = (["Local AS", "Neighbor AS"] as const).filter((k) => p.fields.get(k) !== String(localAs));
+    if (wrong.length > 0)
+      this.find(
+        `protocol ${name} has ${wrong.map((k) => `${k.toLowerCase()} ${p.fields.get(k) ?? "unset"}`).join(" and ")}; shortcutd's configuration says AS ${localAs}`,
+        `shortcut-defines.conf: \`define SHORTCUT_AS = ${localAs};\`, and \`local as SHORTCUT_AS; neighbor ... as SHORTCUT_AS;\` in ${FILE}; or bgp.as in shortcutd's configuration`,
+      );
+    if (p.state === "start" && ["Active", "Connect", "OpenSent"].includes(p.info.split(" ")[0] ?? ""))
+      this.find(
+        `protocol ${name} dials itself (${p.info}): nobody listens there, and the two collide`,
+        `${FILE}, protocol ${name}: \`passive;\``,
+        "warning",
+      );
+    return p;
+  }
+
+  blackboardTable(): void {
+    const { shortcutTable } = this.facts;
+    const { blackboardTable } = this.expect;
+    if (shortcutTable === undefined || shortcutTable === blackboardTable) return;
+    this.find(
+      `BIRD meets shortcutd in kernel table ${shortcutTable}, shortcutd's configuration says ${blackboardTable}`,
+      `shortcut-defines.conf: \`define SHORTCUT_TABLE = ${blackboardTable};\`, or aliases.table in shortcutd's configuration`,
+    );
+  }
+
+  family(family: Family, pool: Prefix, severity: DaemonFinding["severity"]): void {
+    this.severity = severity;
+    const net = `ipv${family}`;
+    for (const table of [`fib${family}`, `shortcut${family}`])
+      if (!this.facts.tables.has(table))
+        this.find(`table ${table} is missing (${BY_NAME})`, `${FILE}: \`${net} table ${table};\``);
+    this.fibPipe(family);
+    this.operatorsKernel(family);
+    this.offersChannel(family);
+    this.shortcutPipe(family);
+    this.blackboard(family);
+    this.fallback(family, pool);
+    this.feedChannel(family);
+    this.severity = "error";
+  }
+
+  private pipe(name: string, from: string, to: string, exported: string): BirdChannel | undefined {
+    const line = `\`protocol pipe ${name} { table ${from}; peer table ${to}; import none; export ${exported}; }\``;
+    const p = this.protocol(name, "Pipe", line);
+    if (p === undefined) return undefined;
+    this.running(p);
+    const c = p.channels[0];
+    if (c === undefined) return undefined;
+    if (c.table !== from || c.peerTable !== to)
+      this.find(
+        `pipe ${name} joins ${c.table} and ${c.peerTable}, not ${from} and ${to}`,
+        `${FILE}: ${line}`,
+      );
+    if (none(c.exportFilter))
+      this.find(`pipe ${name} exports nothing from ${from} to ${to}`, `${FILE}: ${line}`);
+    if (!none(c.importFilter))
+      this.find(
+        `pipe ${name} also carries routes back from ${to} into ${from} (import filter ${c.importFilter})`,
+        `${FILE}, protocol ${name}: \`import none;\``,
+      );
+    return c;
+  }
+
+  private fibPipe(family: Family): void {
+    this.pipe(`fib_pipe${family}`, `master${family}`, `fib${family}`, "all");
+  }
+
+  private shortcutPipe(family: Family): void {
+    const name = `shortcut_pipe${family}`;
+    const exported = 'where proto = "shortcut"';
+    const c = this.pipe(name, `fib${family}`, `shortcut${family}`, exported);
+    if (c?.exportFilter === "ACCEPT")
+      this.find(
+        `pipe ${name} exports everything: every route would look like a selected offer`,
+        `${FILE}, protocol ${name}: \`export ${exported};\``,
+      );
+  }
+
+  /** The one line that the operator has to change in a protocol of his own. */
+  private operatorsKernel(family: Family): void {
+    const fib = `fib${family}`;
+    const own = [...this.facts.protocols.values()].filter(
+      (p) => p.type === "Kernel" && !p.name.startsWith("shortcut_k"),
+    );
+    const attached = own.filter((p) => p.table === fib);
+    if (attached.length === 0) {
+      const old = own.filter((p) => p.table === `master${family}`).map((p) => p.name);
+      if (old.length > 0)
+        this.find(
+          `kernel protocol ${old.join(", ")} is still attached to master${family}, where no offer ever is: a selected offer would not reach the kernel`,
+          `bird.conf, protocol kernel ${old.join(", ")}: \`ipv${family} { table ${fib}; ... };\` instead of master${family}`,
+        );
+      else
+        this.find(
+          `no kernel protocol takes routes from ${fib}`,
+          `bird.conf: \`protocol kernel { ipv${family} { table ${fib}; export where source != RTS_DEVICE; }; }\``,
+        );
+    }
+    for (const p of attached) {
+      this.running(p);
+      if (none(p.channels[0]?.exportFilter))
+        this.find(
+          `kernel protocol ${p.name} exports nothing from ${fib} (export none is BIRD's default)`,
+          `bird.conf, protocol kernel ${p.name}: \`export where source != RTS_DEVICE;\``,
+        );
+    }
+  }
+
+  /** A session's channel of a family; a finding when it has none. */
+  private channel(name: string, family: Family, stanza: string): BirdChannel | undefined {
+    const p = this.facts.protocols.get(name);
+    if (p === undefined || p.type !== "BGP") return undefined;
+    const c = p.channels.find((x) => x.name === `ipv${family}`);
+    if (c === undefined)
+      this.find(
+        `protocol ${name} has no ipv${family} channel`,
+        `${FILE}, protocol ${name}: \`ipv${family} { ${stanza} };\``,
+      );
+    return c;
+  }
+
+  private offersChannel(family: Family): void {
+    const stanza = `table fib${family}; import filter shortcut_policy; export none; gateway recursive; igp table shortcut${family};`;
+    const c = this.channel("shortcut", family, stanza);
+    if (c === undefined) return;
+    const at = `${FILE}, protocol shortcut, ipv${family}`;
+    if (c.table !== `fib${family}`)
+      this.find(
+        `offers enter table ${c.table}, not fib${family}${c.table === `master${family}` ? ": neighbours would hear them" : ""}`,
+        `${at}: \`table fib${family};\``,
+      );
+    if (none(c.importFilter))
+      this.find(
+        `protocol shortcut imports no ipv${family} offer`,
+        `${at}: \`import filter shortcut_policy;\``,
+      );
+    if (c.importFilter === "ACCEPT")
+      this.find(
+        `protocol shortcut imports every ipv${family} offer as it is: without a preference above that of the route underneath it never wins`,
+        `${at}: \`import filter shortcut_policy;\` (policy.conf)`,
+        "warning",
+      );
+    if (!none(c.exportFilter))
+      this.find(
+        `protocol shortcut also sends ipv${family} routes on the offers session (export filter ${c.exportFilter})`,
+        `${at}: \`export none;\``,
+      );
+    if (c.igpTable !== `shortcut${family}`)
+      this.find(
+        `alias next hops are looked up in ${c.igpTable ?? "no table"}, not in shortcut${family}`,
+        `${at}: \`gateway recursive; igp table shortcut${family};\``,
+      );
+  }
+
+  private feedChannel(family: Family): void {
+    const stanza = `table master${family}; import none; export filter shortcut_underneath;`;
+    const c = this.channel("shortcut_feed", family, stanza);
+    if (c === undefined) return;
+    const at = `${FILE}, protocol shortcut_feed, ipv${family}`;
+    if (c.table !== `master${family}`)
+      this.find(
+        `the feed sends table ${c.table}, not master${family}: what lies underneath an offer is lost while the offer is selected`,
+        `${at}: \`table master${family};\``,
+      );
+    if (none(c.exportFilter))
+      this.find(
+        `protocol shortcut_feed sends no ipv${family} route`,
+        `${at}: \`export filter shortcut_underneath;\``,
+      );
+    if (!none(c.importFilter))
+      this.find(
+        `protocol shortcut_feed imports routes (import filter ${c.importFilter})`,
+        `${at}: \`import none;\``,
+        "warning",
+      );
+  }
+
+  private blackboard(family: Family): void {
+    const name = `shortcut_k${family}`;
+    const stanza = `\`protocol kernel ${name} { kernel table SHORTCUT_TABLE; learn; ipv${family} { table shortcut${family}; import all; export where source = RTS_BGP; }; }\``;
+    const p = this.protocol(name, "Kernel", stanza);
+    if (p === undefined) return;
+    this.running(p);
+    const c = p.channels[0];
+    const table = c?.table ?? p.table;
+    if (table !== `shortcut${family}`)
+      this.find(
+        `kernel protocol ${name} is attached to ${table}, not to shortcut${family}`,
+        `${FILE}: ${stanza}`,
+      );
+    if (none(c?.importFilter))
+      this.find(
+        `kernel protocol ${name} imports nothing: aliases stay unknown to BIRD`,
+        `${FILE}, protocol ${name}: \`learn;\` and \`import all;\``,
+      );
+    if (none(c?.exportFilter))
+      this.find(
+        `kernel protocol ${name} exports nothing: shortcutd cannot see what was selected`,
+        `${FILE}, protocol ${name}: \`export where source = RTS_BGP;\``,
+      );
+  }
+
+  private fallback(family: Family, pool: Prefix): void {
+    const name = `shortcut_fallback${family}`;
+    const hub = `SHORTCUT_HUB${family}`;
+    const stanza = `\`protocol static ${name} { ipv${family} { table shortcut${family}; }; route ${pool} via ${hub}; }\``;
+    const p = this.protocol(name, "Static", stanza);
+    if (p === undefined) return;
+    this.running(p);
+    if (p.table !== `shortcut${family}`)
+      this.find(`protocol ${name} fills ${p.table}, not shortcut${family}`, `${FILE}: ${stanza}`);
+    const routes = this.facts.statics.get(name) ?? [];
+    const forwarding = routes.filter((r) => r.targets.some((t) => /^(via|dev) /.test(t)));
+    const uncovered = difference(
+      pool,
+      forwarding.map((r) => r.prefix),
+    );
+    if (uncovered.length > 0)
+      this.find(
+        `the fallback ${name} does not cover the alias pool ${pool}: an alias that vanished would make BIRD install \`unreachable\``,
+        `${FILE}, protocol ${name}: \`route ${pool} via ${hub};\``,
+      );
+    else if (forwarding.some((r) => r.dormant))
+      this.find(
+        `the fallback ${name} is dormant: BIRD knows no interface towards its next hop`,
+        `shortcut-defines.conf: \`define ${hub} = \` the hub's overlay address on ${this.expect.overlay}`,
+        "warning",
+      );
+  }
+}

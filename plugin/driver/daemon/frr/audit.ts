@@ -1,0 +1,364 @@
+/**
+ * What is missing of frr-config/ in a running FRR, as findings. Pure: parsed configuration in, findings out. The two peer groups are
+ * found by their listen ranges, so they may have other names; what they do is what counts.
+ */
+
+import {
+  type Address,
+  addressBits,
+  contains,
+  type Family,
+  hostPrefix,
+  type Prefix,
+  parsePrefix,
+  prefixLength,
+} from "../../../net/address.js";
+import type {
+  BgpInstance,
+  ConfiguredNeighbor,
+  NeighborFamily,
+  Redistribution,
+  RouteMapEntry,
+  RunningConfig,
+} from "../../../wire/frr/running-config.js";
+import type { DaemonExpectation, DaemonFinding } from "../../ports.js";
+
+export interface FrrConfigFacts {
+  /** bgpd's. */
+  readonly config: RunningConfig;
+  /** What other daemons redistribute. */
+  readonly elsewhere: readonly Redistribution[];
+}
+
+const FILE = "shortcut.conf";
+const ALIASES = "SHORTCUT-ALIASES";
+const NO_ALIAS = "SHORTCUT-NO-ALIAS";
+
+/** `offersAs` is checked only when given: under eBGP it is the hub's AS. */
+export function auditFrr(
+  facts: FrrConfigFacts,
+  expect: DaemonExpectation,
+  offersAs?: number,
+): DaemonFinding[] {
+  const { bgp, routeMaps } = facts.config;
+  const load = `load frr-config/${FILE} with your AS: \`sed 's/65000/${expect.localAs}/g' ${FILE} > /tmp/s.conf && vtysh -f /tmp/s.conf && vtysh -c 'write memory'\``;
+  if (bgp === undefined)
+    return [
+      {
+        severity: "error",
+        problem: `bgpd has no BGP instance in ${expect.vrf === undefined ? "the default VRF" : `VRF ${expect.vrf}`}`,
+        remedy: `\`router bgp ${expect.localAs}${expect.vrf === undefined ? "" : ` vrf ${expect.vrf}`}\` in your own configuration, then ${load}`,
+      },
+    ];
+  const audit = new Audit(facts, bgp, expect, offersAs);
+  if (bgp.as !== expect.localAs)
+    audit.find(
+      `bgpd runs AS ${bgp.as}; shortcutd's configuration says AS ${expect.localAs}`,
+      `bgp.as: ${bgp.as} in shortcutd's configuration, or \`router bgp ${expect.localAs}\``,
+    );
+  const offers = audit.listenRange(expect.offersSource);
+  const feed = audit.listenRange(expect.feedSource);
+  if (offers === undefined && feed === undefined && !routeMaps.has("SHORTCUT-IN")) {
+    audit.find(
+      `FRR has nothing of shortcutd's configuration: no \`bgp listen range\` for ${expect.offersSource} and ${expect.feedSource}, no route-map SHORTCUT-IN`,
+      load,
+    );
+    return audit.findings;
+  }
+  if (offers === undefined) audit.noListenRange(expect.offersSource, "SHORTCUT", "the offers session");
+  else audit.offers(offers);
+  if (feed === undefined) audit.noListenRange(expect.feedSource, "SHORTCUT-FEED", "the feed");
+  else audit.feed(feed);
+  audit.aliases();
+  audit.redistribution();
+  audit.towardsHub([offers, feed]);
+  return audit.findings;
+}
+
+class Audit {
+  readonly findings: DaemonFinding[] = [];
+  private readonly families: readonly (readonly [Family, DaemonFinding["severity"]])[];
+
+  constructor(
+    private readonly facts: FrrConfigFacts,
+    private readonly bgp: BgpInstance,
+    private readonly expect: DaemonExpectation,
+    private readonly offersAs: number | undefined,
+  ) {
+    this.families =
+      expect.aliasPool6 === undefined
+        ? [[4, "error"]]
+        : [
+            [4, "error"],
+            [6, "warning"],
+          ];
+  }
+
+  find(problem: string, remedy: string, severity: DaemonFinding["severity"] = "error"): void {
+    this.findings.push({ severity, problem, remedy });
+  }
+
+  /** A line of the router's own stanza, as it stands in the shipped file. */
+  private line(...lines: string[]): string {
+    return `${FILE}, router bgp ${this.bgp.as}: ${lines.map((l) => `\`${l}\``).join(", ")}`;
+  }
+
+  private familyLine(family: Family, ...lines: string[]): string {
+    return `${FILE}, router bgp ${this.bgp.as}, address-family ipv${family} unicast: ${lines.map((l) => `\`${l}\``).join(", ")}`;
+  }
+
+  /** The name of the group whose longest range holds the source. */
+  listenRange(source: Address): string | undefined {
+    const host = hostPrefix(source);
+    const holding = this.bgp.listenRanges.filter((l) => contains(l.range, host));
+    return holding.sort((a, b) => prefixLength(b.range) - prefixLength(a.range))[0]?.group;
+  }
+
+  noListenRange(source: Address, group: string, what: string): void {
+    this.find(
+      `bgpd lets nobody in from ${source}: ${what} cannot come up`,
+      this.line(`bgp listen range ${hostPrefix(source)} peer-group ${group}`),
+    );
+  }
+
+  private group(name: string): ConfiguredNeighbor | undefined {
+    const g = this.bgp.neighbors.get(name);
+    if (g === undefined || !g.isGroup)
+      this.find(
+        `peer group ${name} of the listen range is missing`,
+        this.line(`neighbor ${name} peer-group`),
+      );
+    return g;
+  }
+
+  /** A family of a group that is activated; else a finding. */
+  private active(g: ConfiguredNeighbor, family: Family, severity: DaemonFinding["severity"]) {
+    const f = g.families[family];
+    if (f?.flags.has("activate") === true) return f;
+    this.find(
+      `peer group ${g.name} is not activated for IPv${family} unicast`,
+      this.familyLine(family, `neighbor ${g.name} activate`),
+      severity,
+    );
+    return undefined;
+  }
+
+  offers(name: string): void {
+    const g = this.group(name);
+    if (g === undefined) return;
+    const { localAs } = this.expect;
+    const { remoteAs } = g;
+    const wanted = this.offersAs ?? localAs;
+    const internal = remoteAs === "internal" || remoteAs === String(this.bgp.as);
+    if (remoteAs === undefined)
+      this.find(`peer group ${name} has no remote AS`, this.line(`neighbor ${name} remote-as ${wanted}`));
+    else if (
+      this.offersAs !== undefined &&
+      !(internal && wanted === this.bgp.as) &&
+      remoteAs !== String(wanted) &&
+      !(remoteAs === "external" && wanted !== this.bgp.as)
+    )
+      this.find(
+        `peer group ${name} has remote AS ${remoteAs}; shortcutd speaks as AS ${wanted} on the offers session`,
+        this.line(`neighbor ${name} remote-as ${wanted}`),
+      );
+    if (remoteAs !== undefined && !internal && ![...g.flags].some((f) => f.startsWith("ebgp-multihop")))
+      this.find(
+        `peer group ${name} is eBGP without ebgp-multihop: its neighbour is on no connected subnet, no session comes up`,
+        `shortcut-ebgp.conf, router bgp ${this.bgp.as}: \`neighbor ${name} ebgp-multihop 2\``,
+      );
+    if (!g.flags.has("graceful-restart-disable"))
+      this.find(
+        `graceful restart is not disabled for peer group ${name}: offers of a dead shortcutd may be kept`,
+        this.line(`neighbor ${name} graceful-restart-disable`),
+        this.bgp.gracefulRestart ? "error" : "warning",
+      );
+    for (const [family, severity] of this.families) {
+      const f = this.active(g, family, severity);
+      if (f !== undefined) this.offersFamily(g, f, family, severity);
+    }
+  }
+
+  private offersFamily(
+    g: ConfiguredNeighbor,
+    f: NeighborFamily,
+    family: Family,
+    severity: DaemonFinding["severity"],
+  ): void {
+    if (f.routeMapIn === undefined)
+      this.find(
+        `peer group ${g.name} has no import policy for IPv${family}: an offer would tie with the route underneath`,
+        this.familyLine(family, `neighbor ${g.name} route-map SHORTCUT-IN in`),
+        severity,
+      );
+    else this.importMap(f.routeMapIn, family, severity);
+    if (!f.flags.has("soft-reconfiguration inbound"))
+      this.find(
+        `refused IPv${family} offers of peer group ${g.name} are not kept: FRR cannot say why an offer was refused`,
+        this.familyLine(family, `neighbor ${g.name} soft-reconfiguration inbound`),
+        "warning",
+      );
+    if (f.routeMapOut === undefined)
+      this.find(
+        `bgpd sends its whole IPv${family} table on the offers session`,
+        this.familyLine(family, `neighbor ${g.name} route-map SHORTCUT-DENY out`),
+        "warning",
+      );
+  }
+
+  private importMap(name: string, family: Family, severity: DaemonFinding["severity"]): void {
+    const entries = this.facts.config.routeMaps.get(name);
+    if (entries === undefined) {
+      this.find(
+        `route-map ${name}, the import policy of offers, is not defined: bgpd refuses everything`,
+        `${FILE}: \`route-map ${name} permit 10\` and what follows`,
+        severity,
+      );
+      return;
+    }
+    const other = family === 4 ? "ipv6 " : "ip ";
+    const permits = entries.filter(
+      (e) => e.action === "permit" && !e.matches.some((m) => m.startsWith(`${other}address`)),
+    );
+    const sets = permits.flatMap((e) => this.setsOf(e));
+    const entry = `${FILE}, route-map ${name} permit ${permits[0]?.sequence ?? 10}`;
+    if (permits.length === 0) this.find(`route-map ${name} permits no IPv${family} offer`, entry, "warning");
+    else if (!sets.some((s) => /^(weight [1-9]|distance |local-preference )/.test(s)))
+      this.find(
+        `route-map ${name} does not make an IPv${family} offer win: it would tie with the route underneath, half the flows direct`,
+        `${entry}: \`set weight 100\`; over OSPF or static routes \`set distance 105\` as well`,
+        severity,
+      );
+    else if (!sets.some((s) => /^large-comm-list \S+ delete$/.test(s) || s === "large-community none"))
+      this.find(
+        `route-map ${name} leaves shortcutd's large communities on IPv${family} offers: neighbours would hear them`,
+        `${entry}: \`set large-comm-list SHORTCUT-OWN delete\``,
+        "warning",
+      );
+  }
+
+  private setsOf(e: RouteMapEntry): readonly string[] {
+    const called = e.call === undefined ? [] : (this.facts.config.routeMaps.get(e.call) ?? []);
+    return [...e.sets, ...called.flatMap((c) => c.sets)];
+  }
+
+  feed(name: string): void {
+    const g = this.group(name);
+    if (g === undefined) return;
+    const { as } = this.bgp;
+    if (g.remoteAs !== "internal" && g.remoteAs !== String(as))
+      this.find(
+        `peer group ${name} of the feed has ${g.remoteAs === undefined ? "no remote AS" : `remote AS ${g.remoteAs}`}; the feed is always iBGP`,
+        this.line(`neighbor ${name} remote-as ${as}`),
+      );
+    for (const [family, severity] of this.families) {
+      const f = this.active(g, family, severity);
+      if (f === undefined) continue;
+      if (!f.flags.has("route-reflector-client"))
+        this.find(
+          `peer group ${name} is no route reflector client for IPv${family}: routes learned by iBGP are not sent to shortcutd`,
+          this.familyLine(family, `neighbor ${name} route-reflector-client`),
+          severity,
+        );
+      if (!f.flags.has("addpath-tx-all-paths"))
+        this.find(
+          `peer group ${name} is sent only best IPv${family} paths: the route underneath is lost while an offer is selected`,
+          this.familyLine(family, `neighbor ${name} addpath-tx-all-paths`),
+          severity,
+        );
+      if (f.routeMapOut === undefined)
+        this.find(
+          `the IPv${family} feed has no export policy: offers come back on it`,
+          this.familyLine(family, `neighbor ${name} route-map SHORTCUT-FEED-OUT out`),
+          "warning",
+        );
+    }
+  }
+
+  private pool(family: Family): Prefix | undefined {
+    return family === 4 ? this.expect.aliasPool4 : this.expect.aliasPool6;
+  }
+
+  /** Whether the first entry of the list that decides about host routes of the pool permits them. */
+  private covers(list: string, family: Family, pool: Prefix): boolean {
+    for (const entry of this.facts.config.prefixLists[family].get(list) ?? []) {
+      const m = /^(permit|deny) (\S+)(?: ge (\d+))?(?: le (\d+))?$/.exec(entry);
+      const prefix = m?.[2] === "any" ? undefined : parsePrefix(m?.[2] ?? "");
+      if (m === null || (prefix === undefined && m[2] !== "any")) continue;
+      const upTo =
+        m[4] !== undefined || m[3] !== undefined || m[2] === "any"
+          ? Number(m[4] ?? addressBits(family))
+          : prefixLength(prefix ?? pool);
+      if ((prefix === undefined || contains(prefix, pool)) && upTo === addressBits(family))
+        return m[1] === "permit";
+    }
+    return false;
+  }
+
+  aliases(): void {
+    for (const [family, severity] of this.families) {
+      const pool = this.pool(family);
+      if (pool === undefined || this.covers(ALIASES, family, pool)) continue;
+      const ip = family === 4 ? "ip" : "ipv6";
+      this.find(
+        `prefix-list ${ALIASES} does not cover the alias pool ${pool}: aliases and offers may leak`,
+        `${FILE}: \`${ip} prefix-list ${ALIASES} seq 10 permit ${pool} le ${addressBits(family)}\``,
+        severity,
+      );
+    }
+  }
+
+  /** Whether a route-map refuses what `clause` matches by a prefix-list of the alias pool, itself or by a call. */
+  private refuses(map: string | undefined, clause: RegExp, depth = 0): boolean {
+    if (map === undefined || depth > 8) return false;
+    const pool = this.expect.aliasPool4;
+    return (this.facts.config.routeMaps.get(map) ?? []).some((e) => {
+      if (e.call !== undefined && this.refuses(e.call, clause, depth + 1)) return true;
+      if (e.action !== "deny") return false;
+      return e.matches.some((m) => {
+        const list = clause.exec(m)?.[1];
+        return list !== undefined && (list === ALIASES || this.covers(list, 4, pool));
+      });
+    });
+  }
+
+  redistribution(): void {
+    for (const r of [...this.facts.config.redistributions, ...this.facts.elsewhere]) {
+      if (r.source !== "kernel" && r.source !== "connected") continue;
+      if (this.refuses(r.routeMap, /^ip address prefix-list (\S+)/)) continue;
+      if (r.source === "connected" && this.refusesInterface(r.routeMap)) continue;
+      const leaks = r.source === "kernel" ? "alias next hops" : "the direct interface's address";
+      const by = r.routeMap === undefined ? "without a route-map" : `by route-map ${r.routeMap}`;
+      this.find(
+        `${r.where} redistributes ${r.source} routes ${by}: ${leaks} would leak to neighbours`,
+        `your own configuration, ${r.where}: \`redistribute ${r.source} route-map ${NO_ALIAS}\`, or \`call ${NO_ALIAS}\` in your route-map`,
+      );
+    }
+  }
+
+  private refusesInterface(map: string | undefined): boolean {
+    return (this.facts.config.routeMaps.get(map ?? "") ?? []).some(
+      (e) => e.action === "deny" && e.matches.some((m) => m.startsWith("interface ")),
+    );
+  }
+
+  /** Which neighbours are hubs is not known here; at least one of them has to be kept from hearing offers. */
+  towardsHub(own: readonly (string | undefined)[]): void {
+    const others = [...this.bgp.neighbors.values()].filter(
+      (n) => !own.includes(n.name) && !own.includes(n.group),
+    );
+    // an external neighbour is sent its own routes back, and an offer is no other route to it
+    if (others.length === 0 || (this.offersAs ?? this.expect.localAs) !== this.expect.localAs) return;
+    const kept = others.some((n) =>
+      ([4, 6] as const).some((family) =>
+        this.refuses(n.families[family]?.routeMapOut, /^ip(?:v6)? next-hop prefix-list (\S+)/),
+      ),
+    );
+    if (!kept)
+      this.find(
+        "no neighbour's outgoing route-map keeps offers back: the hub would hear the offer that replaced its own route",
+        `your own configuration, towards each hub: \`neighbor HUB route-map SHORTCUT-NOT-TO-HUB out\``,
+        "warning",
+      );
+  }
+}

@@ -1,0 +1,262 @@
+/**
+ * Do no harm: what the daemon's neighbours are sent of an offered prefix, before the offer stands and after the daemon selected it. Who was sent
+ * the prefix and is sent it no longer loses a route, by a filter of the operator's that takes the offer for something else; who
+ * is sent it now, or sent it with other attributes, sees the offer. Either way the offer goes, and is not made again until the daemon's
+ * configuration or the route underneath has changed, or an hour has passed.
+ *
+ * Questions are collected: one at a time, and after each as long a pause as it took.
+ */
+import type { Address, Prefix } from "../../net/address.js";
+import type { Audience, Clock, DaemonPort, Neighbour, Sent } from "../ports.js";
+import { asPortError } from "../runtime/task-queue.js";
+
+/** An operator's filter may work late (OSPF), and a session may be about to send. */
+const LATER = 1_000;
+/** Questions that come within so many milliseconds are one. */
+const GATHER = 5;
+/** A loss is believed when it is still there. */
+const CONFIRM = 150;
+/** How often it is asked whether the daemon's configuration has changed, while an offer is held back. */
+const CONFIGURATION_POLL = 5_000;
+const FORGET = 3_600_000;
+/** After a change of configuration. */
+const SESSIONS_RESTART = 60_000;
+
+export interface HarmRules {
+  readonly acceptVisible: boolean;
+  /** Their loss of the prefix is none: they told it. */
+  readonly hubs: readonly Address[];
+}
+
+const named = (n: Neighbour | undefined, key: string): string => n?.name ?? key;
+const by = (n: Neighbour | undefined): string =>
+  n === undefined || n.filter === "" ? "" : `: its ${n.filter}`;
+
+/** Why an offer would be seen wherever the prefix is sent; undefined when it would not, or the operator accepts it. */
+export function foreseen(prefix: Prefix, before: Audience, rules: HarmRules): string | undefined {
+  if (rules.acceptVisible) return undefined;
+  for (const [key, { sees }] of before.sent.get(prefix) ?? [])
+    if (sees !== "")
+      return `${named(before.neighbours.get(key), key)} would see an offer for ${prefix}: ${sees} (bgp.accept-visible)`;
+  return undefined;
+}
+
+/** What has become of those who were sent the prefix, and who is sent it now; undefined when nobody notices anything. */
+export function harmOf(
+  prefix: Prefix,
+  before: Audience,
+  now: Audience,
+  rules: HarmRules,
+): string | undefined {
+  const was: ReadonlyMap<string, Sent> = before.sent.get(prefix) ?? new Map();
+  const is: ReadonlyMap<string, Sent> = now.sent.get(prefix) ?? new Map();
+  for (const [key, { attributes, told }] of was) {
+    if (told || attributes === undefined || is.get(key)?.attributes !== undefined) continue;
+    // a session that is down hears nothing, offer or not
+    const n = now.neighbours.get(key);
+    if (n === undefined || (n.address !== undefined && rules.hubs.includes(n.address))) continue;
+    return `${n.name} is no longer sent ${prefix}${by(n)}`;
+  }
+  if (rules.acceptVisible) return undefined;
+  for (const [key, { attributes: sent }] of is) {
+    if (sent === undefined) continue;
+    const n = now.neighbours.get(key);
+    const had = was.get(key)?.attributes;
+    if (had === undefined) {
+      // one that came up meanwhile is sent what there is
+      if (before.neighbours.has(key))
+        return `${named(n, key)} is sent ${prefix}, which it was not before${by(n)} (bgp.accept-visible)`;
+    } else if (had !== sent)
+      return `${named(n, key)} is sent ${prefix} with other attributes: ${sent} instead of ${had} (bgp.accept-visible)`;
+  }
+  return undefined;
+}
+
+interface Watched {
+  readonly before: Audience;
+  /** Under which it was looked at last. */
+  configuration: string;
+  /** Sessions may come up anew with what was changed. */
+  suspectUntil: number;
+  selected: boolean;
+}
+
+interface Held {
+  readonly reason: string;
+  readonly configuration: string;
+  readonly underneath: string;
+  readonly since: number;
+}
+
+export interface HarmEvents {
+  onHarm(prefix: Prefix, reason: string): void;
+  onOver(prefixes: readonly Prefix[]): void;
+  onProblem(text: string): void;
+}
+
+export class Harm {
+  private readonly watched = new Map<Prefix, Watched>();
+  private readonly held = new Map<Prefix, Held>();
+  private waiting: { readonly prefixes: Set<Prefix>; readonly answer: Promise<Audience> } | undefined;
+  private free: Promise<void> = Promise.resolve();
+  private ended = false;
+  private polling = false;
+
+  constructor(
+    private readonly daemon: Pick<DaemonPort, "audience">,
+    private readonly clock: Clock,
+    private readonly rules: HarmRules,
+    private readonly on: HarmEvents,
+    /** What lies underneath, as far as its change gives a refused offer another chance. */
+    private readonly underneath: (prefix: Prefix) => string,
+  ) {}
+
+  /** Whether the offer may be announced. Without an answer of the daemon it may: then nothing is compared. */
+  async permits(prefix: Prefix): Promise<boolean> {
+    this.watched.delete(prefix);
+    let before: Audience;
+    try {
+      before = await this.ask(prefix);
+    } catch (e) {
+      this.on.onProblem(
+        `what neighbours are sent of ${prefix} is unknown: ${asPortError("audience", e).message}`,
+      );
+      return true;
+    }
+    if (this.ended) return false;
+    const held = this.held.get(prefix);
+    if (held !== undefined && this.stillHeld(prefix, held, before.configuration)) {
+      this.on.onHarm(prefix, held.reason);
+      return false;
+    }
+    const reason = foreseen(prefix, before, this.rules);
+    if (reason !== undefined) {
+      this.refuse(prefix, reason, before);
+      return false;
+    }
+    this.watched.set(prefix, {
+      before,
+      configuration: before.configuration,
+      suspectUntil: 0,
+      selected: false,
+    });
+    return true;
+  }
+
+  /** The daemon selects the offer, or does not. */
+  observe(prefix: Prefix, selected: boolean): void {
+    const w = this.watched.get(prefix);
+    if (w === undefined || w.selected === selected) return;
+    w.selected = selected;
+    if (!selected) return;
+    void this.check(prefix, w, true);
+    this.clock.after(LATER, () => void this.check(prefix, w, true));
+    this.poll();
+  }
+
+  withdraw(prefix: Prefix): void {
+    this.watched.delete(prefix);
+  }
+
+  /** Underneath an offer that was held back something has changed. */
+  underneathChanged(): void {
+    const changed = [...this.held].filter(([p, h]) => this.underneath(p) !== h.underneath).map(([p]) => p);
+    this.release(changed);
+  }
+
+  end(): void {
+    this.ended = true;
+    this.watched.clear();
+  }
+
+  private async check(prefix: Prefix, w: Watched, again: boolean): Promise<void> {
+    const stands = (): boolean => !this.ended && w.selected && this.watched.get(prefix) === w;
+    if (!stands()) return;
+    try {
+      const now = await this.ask(prefix);
+      if (!stands()) return;
+      const reason = harmOf(prefix, w.before, now, this.rules);
+      if (reason === undefined) return;
+      if (again) this.clock.after(CONFIRM, () => void this.check(prefix, w, false));
+      else this.refuse(prefix, reason, now, w.before.configuration);
+    } catch (e) {
+      this.on.onProblem(
+        `what neighbours are sent of ${prefix} is unknown: ${asPortError("audience", e).message}`,
+      );
+    }
+  }
+
+  private refuse(prefix: Prefix, reason: string, { configuration }: Audience, before = configuration): void {
+    this.watched.delete(prefix);
+    const underneath = this.underneath(prefix);
+    this.on.onHarm(prefix, reason);
+    if (configuration === before) {
+      this.held.set(prefix, { reason, configuration, underneath, since: this.clock.now() });
+      this.poll();
+    } else this.on.onOver([prefix]); // the operator may have meant it: the next offer compares anew
+  }
+
+  private stillHeld(prefix: Prefix, h: Held, configuration: string): boolean {
+    return (
+      h.configuration === configuration &&
+      h.underneath === this.underneath(prefix) &&
+      this.clock.now() < h.since + FORGET
+    );
+  }
+
+  private release(prefixes: readonly Prefix[]): void {
+    for (const p of prefixes) this.held.delete(p);
+    if (prefixes.length > 0 && !this.ended) this.on.onOver(prefixes);
+  }
+
+  /** While anything depends on it: has the daemon's configuration changed? */
+  private poll(): void {
+    if (this.polling || this.ended) return;
+    const selected = [...this.watched].filter(([, w]) => w.selected);
+    if (this.held.size + selected.length === 0) return;
+    this.polling = true;
+    this.clock.after(CONFIGURATION_POLL, () => void this.readConfiguration());
+  }
+
+  private async readConfiguration(): Promise<void> {
+    try {
+      if (this.ended) return;
+      const { configuration } = await this.daemon.audience([]);
+      for (const [prefix, w] of [...this.watched]) {
+        if (w.configuration !== configuration) w.suspectUntil = this.clock.now() + SESSIONS_RESTART;
+        w.configuration = configuration;
+        if (w.selected && this.clock.now() < w.suspectUntil) void this.check(prefix, w, true);
+      }
+      this.release([...this.held].flatMap(([p, h]) => (this.stillHeld(p, h, configuration) ? [] : [p])));
+    } catch {
+      // the sessions with the daemon tell whether it is there
+    } finally {
+      this.polling = false;
+      this.poll();
+    }
+  }
+
+  private ask(prefix: Prefix): Promise<Audience> {
+    if (this.waiting === undefined) {
+      const prefixes = new Set<Prefix>();
+      const answer = this.free.then(async () => {
+        await this.pause(GATHER);
+        this.waiting = undefined;
+        const since = this.clock.now();
+        const a = this.daemon.audience([...prefixes]);
+        this.free = a.then(
+          () => this.pause(this.clock.now() - since),
+          () => this.pause(this.clock.now() - since),
+        );
+        return a;
+      });
+      this.waiting = { prefixes, answer };
+    }
+    this.waiting.prefixes.add(prefix);
+    return this.waiting.answer;
+  }
+
+  private pause(ms: number): Promise<void> {
+    return ms <= 0 ? Promise.resolve() : new Promise((resolve) => void this.clock.after(ms, resolve));
+  }
+}

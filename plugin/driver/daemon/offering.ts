@@ -1,0 +1,257 @@
+/**
+ * What stands offered to the local daemon, and what the daemon makes of it: the two sessions, the routes that it has underneath, what it has
+ * selected, and what its neighbours notice of it. The order is what matters here: a route that the daemon is about to replace is
+ * held in the kernel before the daemon hears of the change, and an offer is watched before it is announced.
+ */
+
+import type { Config, DaemonConfig } from "../../config/config.js";
+import type { Address, Prefix } from "../../net/address.js";
+import { unreachable } from "../../net/result.js";
+import type { Input, Output } from "../../shortcut/events.js";
+import type { FibView } from "../kernel/fib-view.js";
+import type { OwnRoutes } from "../kernel/own-routes.js";
+import type { BgpPort, Clock, DaemonPort, LogPort } from "../ports.js";
+import type { Journal } from "../runtime/journal.js";
+import type { Schedule } from "../runtime/schedule.js";
+import type { TaskQueue } from "../runtime/task-queue.js";
+import { IgpRoutes } from "./igp-routes.js";
+import { Harm } from "./neighbour-guard.js";
+import { birdRule, frrRule, SelectionWatcher } from "./selection.js";
+import { DaemonSessions } from "./sessions.js";
+import { Routing } from "./underneath.js";
+
+export interface OfferingHost {
+  readonly self: Address;
+  /** All addresses of the overlay interface. */
+  readonly overlayAddresses: readonly Address[];
+  readonly bgp: BgpPort;
+  readonly daemon: DaemonPort | undefined;
+  readonly clock: Clock;
+  readonly log: LogPort;
+  readonly journal: Journal;
+  readonly schedule: Schedule;
+  /** Changes of routes, in order. */
+  readonly tasks: TaskQueue;
+  readonly fib: FibView;
+  readonly routes: OwnRoutes;
+  input(input: Input): void;
+  /** The daemon is back: the kernel's tables are read afresh. */
+  resync(): void;
+  /** The sessions with the daemon have changed: everything that depends on them is looked at again. */
+  sessionsChanged(): void;
+  /** {@link Offering.pollTimeout} may have changed. */
+  arm(): void;
+}
+
+/** What the engine wants of the daemon. */
+export type OfferOutput = Extract<Output, { kind: "alias" | "offer" | "remark" | "withdraw" | "explain" }>;
+
+/** A route of an IGP that goes while an offer hides it is noticed within this. */
+const IGP_POLL = 1_000;
+
+export class Offering {
+  readonly routing: Routing;
+  private readonly sessions: DaemonSessions;
+  private readonly igp: IgpRoutes | undefined;
+  private readonly harm: Harm | undefined;
+  private readonly selection: SelectionWatcher;
+  /** What the engine was last told of the sessions. */
+  private told: string | undefined;
+
+  constructor(
+    config: Config,
+    d: DaemonConfig,
+    private readonly host: OfferingHost,
+  ) {
+    const { fib } = host;
+    this.sessions = new DaemonSessions(
+      d,
+      host.self,
+      host.bgp,
+      host.tasks,
+      {
+        onChange: () => this.sessionChanged(),
+        onUnderneath: (prefixes) => {
+          host.input({ kind: "underneath-changed", prefixes });
+          this.harm?.underneathChanged();
+        },
+        onProblem: (place, text) => host.journal.problem(place, text),
+      },
+      (prefix, alias, marks) => this.routing.attributes(prefix, alias, marks),
+    );
+    this.igp = d.kind === "frr" ? new IgpRoutes(fib, config.aliases) : undefined;
+    this.routing = new Routing({
+      fib,
+      feed: this.sessions.feed,
+      igp: this.igp,
+      pools: config.aliases,
+      session: { localAs: d.offersAs, remoteAs: d.as },
+      anyType: d.kind === "bird",
+      addresses: host.overlayAddresses,
+      as: d.as,
+    });
+    if (host.daemon !== undefined)
+      this.harm = new Harm(
+        host.daemon,
+        host.clock,
+        { acceptVisible: d.acceptVisible, hubs: config.hubs },
+        {
+          onHarm: (prefix, reason) => host.input({ kind: "harm", prefix, reason }),
+          onOver: (prefixes) => host.input({ kind: "harm-over", prefixes }),
+          onProblem: (text) => host.journal.problem("daemon's neighbours", text),
+        },
+        (prefix) => {
+          const under = this.routing.underneath(prefix);
+          return "refusal" in under ? "" : `${under.prefix} ${under.nextHop}`;
+        },
+      );
+    this.selection = new SelectionWatcher(d.kind === "bird" ? birdRule(d.table) : frrRule, fib);
+  }
+
+  // ------------------------------------------------------------------------------------------ the sessions
+
+  start(): void {
+    this.sessions.start();
+  }
+
+  /** Begins to ask, again and again, for what the daemon does not tell by itself. */
+  poll(): void {
+    const { igp } = this;
+    if (igp !== undefined) this.host.schedule.every("read IGP routes", IGP_POLL, () => this.readIgp(igp));
+  }
+
+  /** Nothing is compared any more. */
+  end(): void {
+    this.harm?.end();
+  }
+
+  stopOffers(): Promise<void> {
+    return this.sessions.stopOffers();
+  }
+
+  stopFeed(): Promise<void> {
+    return this.sessions.stopFeed();
+  }
+
+  get established(): boolean {
+    return this.sessions.established;
+  }
+
+  /** The state of the sessions with the daemon, in words. */
+  get sessionText(): string {
+    return this.sessions.obstacle || "sessions established";
+  }
+
+  private sessionChanged(): void {
+    const { sessions, host } = this;
+    const { established, obstacle: reason } = sessions;
+    this.selection.setSession(sessions.up.offers, sessions.up.reason);
+    const told = `${established} ${reason}`;
+    if (told !== this.told) {
+      this.told = told;
+      host.log.info(established ? "sessions with the daemon are up" : "no session with the daemon", {
+        reason,
+      });
+      if (!established) for (const prefix of sessions.offered()) host.routes.holdNetOfDead(prefix);
+      host.input({ kind: "offers-session", established, reason });
+      if (established) host.resync();
+    }
+    host.sessionsChanged();
+  }
+
+  // ------------------------------------------------------------------------------------------ what the engine wants
+
+  perform(o: OfferOutput): void {
+    const { routes, tasks } = this.host;
+    switch (o.kind) {
+      case "alias":
+        this.setAlias(o.alias, o.to);
+        return;
+      case "offer":
+        routes.holdNet(o.prefix, routes.pointsDirect(o.alias));
+        this.selection.stand({ prefix: o.prefix, alias: o.alias });
+        this.sessions.offer(o.prefix, o.alias, o.marks, this.harm?.permits(o.prefix));
+        tasks.add("selection", async () => this.examine([o.prefix]));
+        return;
+      case "remark":
+        // the daemon may replace its route
+        routes.holdNet(o.prefix, routes.pointsDirect(o.alias));
+        this.sessions.remark(o.prefix, o.marks);
+        return;
+      case "withdraw":
+        routes.holdNet(o.prefix, false);
+        this.selection.withdraw(o.prefix);
+        this.harm?.withdraw(o.prefix);
+        this.sessions.withdraw(o.prefix);
+        return;
+      case "explain":
+        this.explain(o.prefix, o.alias);
+        return;
+      default:
+        unreachable(o);
+    }
+  }
+
+  private setAlias(alias: Address, to: "overlay" | "direct" | "absent"): void {
+    const { routes } = this.host;
+    if (to === "absent") this.selection.release(alias, (prefix) => routes.holdsOverride(prefix));
+    // the daemon resolves anew what stands by it
+    else if (routes.hasAlias(alias))
+      for (const prefix of this.sessions.offered(alias)) routes.holdNet(prefix, to === "direct");
+    routes.setAlias(alias, to);
+  }
+
+  private explain(prefix: Prefix, alias: Address): void {
+    const { daemon, schedule } = this.host;
+    if (daemon === undefined) return;
+    void schedule.attempt("explain", async () => {
+      const e = await daemon.explain(prefix, alias);
+      if (!e.selected) this.host.input({ kind: "explained", prefix, reason: e.reason });
+    });
+  }
+
+  /** Asks the daemon for its session with the hubs. */
+  inspectHubs(hubs: readonly Address[]): void {
+    const { daemon, schedule } = this.host;
+    if (daemon !== undefined)
+      void schedule.attempt("the daemon's session with the hub", async () =>
+        this.host.input({ kind: "hub-session", session: await daemon.hubSession(hubs) }),
+      );
+  }
+
+  // ------------------------------------------------------------------------------------------ what became of it
+
+  /** Looks at the FIB for what was offered: whatever has changed, the engine is told. */
+  examine(prefixes: readonly Prefix[] | "all"): void {
+    for (const state of this.selection.examine(this.host.clock.now(), prefixes)) {
+      this.harm?.observe(state.prefix, state.selected);
+      this.host.input({ kind: "route-state", state });
+    }
+    this.host.arm();
+  }
+
+  /** Routes of an IGP on which what is offered rests have changed in the FIB. */
+  igpTouched(touched: readonly Prefix[]): void {
+    const prefixes = touched.flatMap((p) => this.igp?.restingOn(p) ?? []);
+    if (prefixes.length > 0) this.host.input({ kind: "underneath-changed", prefixes });
+  }
+
+  /** Asks the daemon for what its FIB does not show while an offer is selected. */
+  private async readIgp(igp: IgpRoutes): Promise<void> {
+    const { igpNextHops } = this.host.daemon ?? {};
+    if (igpNextHops === undefined) return;
+    const prefixes: Prefix[] = [];
+    for (const [prefix, asked] of igp.hidden(this.sessions.offered()))
+      if (igp.learn(prefix, asked, await igpNextHops(asked.prefix))) prefixes.push(prefix);
+    if (prefixes.length > 0) this.host.input({ kind: "underneath-changed", prefixes });
+  }
+
+  /** When what is in doubt is due to be looked at again. */
+  pollTimeout(): number | undefined {
+    return this.selection.pollTimeout();
+  }
+
+  examineDoubtful(): void {
+    this.examine(this.selection.inDoubt());
+  }
+}

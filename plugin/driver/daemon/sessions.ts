@@ -1,0 +1,174 @@
+/**
+ * The two BGP sessions with the local daemon: by the feed it tells what it routes itself, by the offers session it is offered shortcuts.
+ * What stands offered is kept here, since its attributes follow the route underneath and are announced again with every
+ * change of it. The daemon counts as present only when both are up and the feed has sent everything once.
+ */
+import type { AdjRibIn } from "../../bgp/rib.js";
+import type { DaemonConfig } from "../../config/config.js";
+import { type Address, familyOf, type Prefix } from "../../net/address.js";
+import type { Result } from "../../net/result.js";
+import type { Marks } from "../../shortcut/offer/offer-classes.js";
+import type { PathAttributes } from "../../wire/bgp/attributes.js";
+import type { BgpPort, SpeakerPort } from "../ports.js";
+import type { TaskQueue } from "../runtime/task-queue.js";
+
+export interface DaemonSessionsEvents {
+  /** A session came up or went down, or the feed is complete. */
+  onChange(): void;
+  onUnderneath(prefixes: readonly Prefix[] | "all"): void;
+  onProblem(place: string, text: string): void;
+}
+
+interface Standing {
+  readonly alias: Address;
+  marks: Marks;
+  /** Not announced yet. */
+  held: boolean;
+}
+
+export class DaemonSessions {
+  /** What the daemon sent. */
+  readonly feed: AdjRibIn;
+  private readonly offersSpeaker: SpeakerPort;
+  private readonly feedSpeaker: SpeakerPort;
+  private readonly standing = new Map<Prefix, Standing>();
+  private state = { offers: false, feed: false, reason: "not yet connected to the daemon" };
+
+  constructor(
+    private readonly daemon: DaemonConfig,
+    /** This router's overlay address: its family is the one that the feed must have sent whole. */
+    private readonly self: Address,
+    bgp: BgpPort,
+    private readonly tasks: TaskQueue,
+    private readonly on: DaemonSessionsEvents,
+    /** The attributes of an offer, after what lies underneath now. */
+    private readonly attributes: (
+      prefix: Prefix,
+      alias: Address,
+      marks: Marks,
+    ) => Result<PathAttributes, string>,
+  ) {
+    this.offersSpeaker = bgp.open(this.spec("offers"), {
+      onState: ({ established, reason }) => {
+        this.change({ offers: established, reason: established ? "" : `offers session: ${reason}` });
+      },
+      onRoutes: () => {},
+      onEndOfRib: () => {},
+      onProblem: (text) => on.onProblem("offers session", text),
+    }).speaker;
+    const { speaker, rib } = bgp.open(this.spec("feed"), {
+      onState: ({ established, reason }) => {
+        this.change(established ? {} : { feed: false, reason: `feed session: ${reason}` });
+        if (!established) on.onUnderneath("all");
+      },
+      onRoutes: (prefixes) => this.underneathChanged(prefixes),
+      onEndOfRib: (family) => {
+        if (family !== familyOf(self)) return;
+        this.change({ feed: true });
+        on.onUnderneath("all");
+      },
+      onProblem: (text) => on.onProblem("feed session", text),
+    });
+    this.feedSpeaker = speaker;
+    this.feed = rib;
+  }
+
+  private spec(name: "offers" | "feed"): Parameters<BgpPort["open"]>[0] {
+    const d = this.daemon;
+    return {
+      name,
+      localAddress: name === "offers" ? d.offers : d.feed,
+      remoteAddress: d.peer ?? this.self,
+      vrf: d.vrf,
+      port: d.port,
+      localAs: name === "offers" ? d.offersAs : d.as,
+      remoteAs: d.as,
+      routerId: name === "offers" ? d.routerId : d.feed,
+      holdTime: d.holdTime,
+      receives: name === "feed",
+    };
+  }
+
+  private change(to: Partial<typeof this.state>): void {
+    this.state = { ...this.state, ...to };
+    this.on.onChange();
+  }
+
+  private underneathChanged(prefixes: readonly Prefix[]): void {
+    if (!this.state.feed) return;
+    // attributes may have changed while the route stays: the offer follows
+    for (const prefix of this.standing.keys()) this.announce(prefix);
+    this.on.onUnderneath(prefixes);
+  }
+
+  start(): void {
+    this.offersSpeaker.start();
+    this.feedSpeaker.start();
+  }
+
+  stopOffers(): Promise<void> {
+    return this.offersSpeaker.stop();
+  }
+
+  stopFeed(): Promise<void> {
+    return this.feedSpeaker.stop();
+  }
+
+  get up(): { readonly offers: boolean; readonly feed: boolean; readonly reason: string } {
+    return this.state;
+  }
+
+  /** Whether both are up and the feed is complete. */
+  get established(): boolean {
+    return this.state.offers && this.state.feed;
+  }
+
+  /** Why not, in words. */
+  get obstacle(): string {
+    return this.established ? "" : this.state.reason || "waiting for the daemon to send its routes";
+  }
+
+  // ------------------------------------------------------------------------------------------ offers
+
+  /** The prefixes that stand offered, all or by one alias. */
+  offered(alias?: Address): Prefix[] {
+    return [...this.standing].flatMap(([prefix, o]) =>
+      alias === undefined || o.alias === alias ? [prefix] : [],
+    );
+  }
+
+  /** Announces it when `allowed` says so and everything that was asked of the kernel before is done. */
+  offer(prefix: Prefix, alias: Address, marks: Marks, allowed: Promise<boolean> | undefined): void {
+    const offer: Standing = { alias, marks, held: allowed !== undefined };
+    this.standing.set(prefix, offer);
+    if (allowed === undefined) {
+      this.tasks.add("offers", async () => this.announce(prefix));
+      return;
+    }
+    void allowed.then((yes) => {
+      if (!yes || this.standing.get(prefix) !== offer) return;
+      offer.held = false;
+      this.tasks.add("offers", async () => this.announce(prefix));
+    });
+  }
+
+  /** Announces it anew with other marks, unless it is not announced yet. */
+  remark(prefix: Prefix, marks: Marks): void {
+    const offer = this.standing.get(prefix);
+    if (offer === undefined) return;
+    offer.marks = marks;
+    this.tasks.add("offers", async () => this.announce(prefix));
+  }
+
+  withdraw(prefix: Prefix): void {
+    this.standing.delete(prefix);
+    this.tasks.add("offers", async () => this.offersSpeaker.withdraw([prefix]));
+  }
+
+  private announce(prefix: Prefix): void {
+    const offer = this.standing.get(prefix);
+    if (offer === undefined || offer.held) return;
+    const attributes = this.attributes(prefix, offer.alias, offer.marks);
+    if (attributes.ok) this.offersSpeaker.announce([{ prefix, attributes: attributes.value }]);
+  }
+}

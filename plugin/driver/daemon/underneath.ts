@@ -1,0 +1,143 @@
+/**
+ * What the daemon itself routes: the feed's Adj-RIB-In beside the FIB. Answers what lies underneath an offer, and writes
+ * the offer's attributes after it.
+ */
+import { type OfferSpec, offerAttributes } from "../../bgp/offer.js";
+import type { AdjRibIn, Path as BgpPath } from "../../bgp/rib.js";
+import {
+  type Address,
+  contains,
+  familyOf,
+  hostPrefix,
+  type Prefix,
+  prefixAddress,
+  prefixLength,
+  prefixOf,
+} from "../../net/address.js";
+import { err, ok, type Result } from "../../net/result.js";
+import type { NothingUnderneath, Path, RoutingView, Underneath } from "../../shortcut/events.js";
+import type { Marks } from "../../shortcut/offer/offer-classes.js";
+import type { PathAttributes } from "../../wire/bgp/attributes.js";
+import { type FibView, RTPROT_SHORTCUTD } from "../kernel/fib-view.js";
+import { communitiesOf } from "./communities.js";
+import type { IgpRoutes } from "./igp-routes.js";
+
+export interface RoutingOptions {
+  readonly fib: FibView;
+  readonly feed: AdjRibIn;
+  /** Routes that the feed does not tell of; undefined where it tells of all. */
+  readonly igp: IgpRoutes | undefined;
+  readonly pools: { readonly 4: Prefix; readonly 6: Prefix | undefined };
+  readonly session: { readonly localAs: number; readonly remoteAs: number };
+  /** BIRD shows offers to nobody, so their session's type does not matter. */
+  readonly anyType: boolean;
+  /** This router's own on the overlay, also when that is down. */
+  readonly addresses: readonly Address[];
+  /** The daemon's AS: of shortcutd's own large communities. */
+  readonly as: number;
+}
+
+/** RFC 4271 §9.1.2.2 as far as a feed shows it: which of several paths the daemon most likely uses. */
+function preferred(paths: readonly BgpPath[]): BgpPath | undefined {
+  const length = (p: BgpPath) =>
+    p.attributes.asPath.reduce((n, s) => n + (s.type === "set" ? 1 : s.ases.length), 0);
+  return [...paths].sort(
+    (a, b) =>
+      (b.attributes.localPref ?? 100) - (a.attributes.localPref ?? 100) ||
+      length(a) - length(b) ||
+      (a.attributes.med ?? 0) - (b.attributes.med ?? 0) ||
+      a.pathId - b.pathId,
+  )[0];
+}
+
+/** What lies underneath; without attributes where it is none of BGP's. */
+interface Route {
+  readonly prefix: Prefix;
+  readonly nextHop: Address;
+  readonly attributes: PathAttributes | undefined;
+}
+
+export class Routing implements RoutingView {
+  /** Set when the feed has sent everything once. */
+  feedComplete = false;
+
+  constructor(private readonly options: RoutingOptions) {}
+
+  private isAlias(a: Address): boolean {
+    const pool = this.options.pools[familyOf(a)];
+    return pool !== undefined && contains(pool, a);
+  }
+
+  private underneathOf(prefix: Prefix): Route | undefined {
+    const fed = this.pathUnderneath(prefix);
+    const other = this.options.igp?.underneath(prefix);
+    if (other !== undefined && (fed === undefined || prefixLength(other.prefix) > prefixLength(fed.prefix)))
+      return { ...other, attributes: undefined };
+    if (fed === undefined) return undefined;
+    const { attributes } = fed.path;
+    return { prefix: fed.prefix, nextHop: attributes.nextHop, attributes };
+  }
+
+  private pathUnderneath(prefix: Prefix): { readonly prefix: Prefix; readonly path: BgpPath } | undefined {
+    // an add-path feed brings our own offers back: what they hide may be a shorter prefix
+    for (let of: Prefix | undefined = prefix; of !== undefined; ) {
+      const match = this.options.feed.longestMatch(of);
+      if (match === undefined) return undefined;
+      const path = preferred(match.paths.filter((p) => !this.isAlias(p.attributes.nextHop)));
+      if (path !== undefined) return { prefix: match.prefix, path };
+      const length = prefixLength(match.prefix);
+      of = length === 0 ? undefined : prefixOf(prefixAddress(match.prefix), length - 1);
+    }
+    return undefined;
+  }
+
+  wayTo(a: Address): Path {
+    return this.options.fib.pathOf(this.options.fib.lookup(a));
+  }
+
+  underneath(prefix: Prefix): Underneath | NothingUnderneath {
+    const { fib } = this.options;
+    const under = this.underneathOf(prefix);
+    if (under === undefined)
+      return { refusal: `no route underneath: the feed has none for ${prefix}`, gone: true };
+    const { nextHop } = under;
+    const byNextHop = fib.pathOf(fib.lookup(nextHop));
+    if (byNextHop !== "overlay")
+      return {
+        refusal: `the route underneath ${prefix} has next hop ${nextHop}, which does not leave by ${fib.overlay}`,
+        gone: true,
+      };
+    if (fib.pathOf(fib.daemonBest(prefix)) === "other")
+      return { refusal: `the daemon routes ${prefix} by another interface than ${fib.overlay}`, gone: false };
+    const attributes = this.attributes(prefix, nextHop, undefined);
+    if (!attributes.ok) return { refusal: attributes.error, gone: false };
+    return { prefix: under.prefix, nextHop };
+  }
+
+  routesItself(prefix: Prefix): boolean {
+    const { fib, addresses } = this.options;
+    if (addresses.some((a) => hostPrefix(a) === prefix)) return true;
+    const route = fib.lookup(prefix);
+    if (route === undefined || route.protocol === RTPROT_SHORTCUTD || prefixLength(route.prefix) === 0)
+      return false;
+    // an aggregate is an unreachable or a blackhole route: the site's all the same
+    return route.type !== "unicast" || fib.pathOf(route) === "other";
+  }
+
+  /** The attributes of an offer for `prefix` with this alias, copied from what lies underneath now. */
+  attributes(prefix: Prefix, alias: Address, marks: Marks | undefined): Result<PathAttributes, string> {
+    const under = this.underneathOf(prefix);
+    if (under === undefined) return err(`no route underneath ${prefix}`);
+    const spec: OfferSpec = {
+      underneath: under.attributes,
+      session: this.options.session,
+      alias,
+      largeCommunities: marks === undefined ? [] : communitiesOf(this.options.as, marks),
+      // to BGP a prefix that only an IGP has is new as well
+      noAdvertise: under.attributes === undefined || under.prefix !== prefix,
+      anyType: this.options.anyType,
+    };
+    const made = offerAttributes(spec);
+    return made.ok ? ok(made.value) : err(made.error.reason);
+  }
+}

@@ -1,0 +1,137 @@
+/**
+ * What the kernel routes by, kept current from RouteEvents: the main table (and the blackboard), with the questions that the driver asks of it. The
+ * path of a prefix is by which interface its best route leaves; routes of our own protocol number are overrides and aliases.
+ */
+import type { Address, Prefix } from "../../net/address.js";
+import { PrefixMap } from "../../net/lpm.js";
+import type { Path } from "../../shortcut/events.js";
+import type { KernelRoute, RouteEvent } from "../../wire/netlink/fib.js";
+
+/** Our number in RTA_PROTOCOL (openr's in rtnetlink.h; no daemon of this product's names it). */
+export const RTPROT_SHORTCUTD = 99;
+/** linux/rtnetlink.h */
+export const RTPROT_BIRD = 12;
+const RTPROT_KERNEL = 2;
+/** A VRF's table also has what is in the local table otherwise: the router's own addresses. */
+const NO_DESTINATIONS: ReadonlySet<KernelRoute["type"]> = new Set(["local", "broadcast", "other"]);
+
+const sameSlot = (a: KernelRoute, b: KernelRoute): boolean =>
+  a.metric === b.metric && a.protocol === b.protocol;
+
+export class FibView {
+  private readonly tables = new Map<number, PrefixMap<readonly KernelRoute[]>>();
+
+  constructor(
+    readonly overlay: string,
+    readonly direct: string,
+    /** The table by which packets are routed: the main one, or a VRF's. */
+    readonly main: number,
+  ) {}
+
+  private table(id: number): PrefixMap<readonly KernelRoute[]> {
+    let t = this.tables.get(id);
+    if (t === undefined) {
+      t = new PrefixMap();
+      this.tables.set(id, t);
+    }
+    return t;
+  }
+
+  /** Applies an event and returns the prefixes that it touched, or "all". */
+  apply(event: RouteEvent): readonly Prefix[] | "all" {
+    switch (event.kind) {
+      case "snapshot":
+        this.tables.clear();
+        for (const r of event.routes) this.put(r);
+        return "all";
+      case "set":
+        this.put(event.route);
+        return [event.route.prefix];
+      case "gone":
+        this.remove(event.route);
+        return [event.route.prefix];
+      case "link":
+        return event.link.name === this.overlay || event.link.name === this.direct ? "all" : [];
+    }
+  }
+
+  private put(route: KernelRoute): void {
+    if (NO_DESTINATIONS.has(route.type)) return;
+    const t = this.table(route.table);
+    const others = (t.get(route.prefix) ?? []).filter((r) => r.metric !== route.metric);
+    t.set(
+      route.prefix,
+      [...others, route].sort((a, b) => a.metric - b.metric),
+    );
+  }
+
+  private remove(route: KernelRoute): void {
+    const t = this.table(route.table);
+    const rest = (t.get(route.prefix) ?? []).filter((r) => !sameSlot(r, route));
+    if (rest.length === 0) t.delete(route.prefix);
+    else t.set(route.prefix, rest);
+  }
+
+  routes(table: number, prefix: Prefix): readonly KernelRoute[] {
+    return this.table(table).get(prefix) ?? [];
+  }
+
+  *all(table: number): IterableIterator<KernelRoute> {
+    for (const [, routes] of this.table(table)) yield* routes;
+  }
+
+  /** The route of exactly this prefix that the kernel uses. */
+  best(prefix: Prefix): KernelRoute | undefined {
+    return this.routes(this.main, prefix)[0];
+  }
+
+  /** The same without routes of our own. */
+  daemonBest(prefix: Prefix): KernelRoute | undefined {
+    return this.routes(this.main, prefix).find((r) => r.protocol !== RTPROT_SHORTCUTD);
+  }
+
+  /** That table's longest match. Rules and other tables are not considered. */
+  lookup(of: Address | Prefix): KernelRoute | undefined {
+    return this.table(this.main).longestMatch(of)?.value[0];
+  }
+
+  pathOf(route: KernelRoute | undefined): Path {
+    if (route === undefined) return "none";
+    const devs = new Set(route.nextHops.filter((n) => !n.dead).map((n) => n.dev));
+    if (route.type !== "unicast" || devs.size === 0) return "none";
+    // a route that uses the direct interface for any of its flows points at it
+    if (devs.has(this.direct)) return "direct";
+    return devs.size === 1 && devs.has(this.overlay) ? "overlay" : "other";
+  }
+
+  /** Routes of the main table that are in use and leave by the direct interface. */
+  pointingDirect(): KernelRoute[] {
+    return this.byDirect((routes) => routes[0]);
+  }
+
+  /** The same, also where a route of our own hides them. */
+  daemonPointingDirect(): KernelRoute[] {
+    return this.byDirect((routes) => routes.find((r) => r.protocol !== RTPROT_SHORTCUTD));
+  }
+
+  private byDirect(choose: (routes: readonly KernelRoute[]) => KernelRoute | undefined): KernelRoute[] {
+    const out: KernelRoute[] = [];
+    for (const [prefix, routes] of this.table(this.main)) {
+      const r = choose(routes);
+      if (r === undefined || prefix.startsWith("fe80:") || r.protocol === RTPROT_KERNEL) continue;
+      if (this.pathOf(r) === "direct") out.push(r);
+    }
+    return out;
+  }
+
+  /** For the hub's attestation: every unicast prefix of the main table and whether it leaves by the overlay. */
+  attestable(): (readonly [Prefix, { readonly overlay: boolean }])[] {
+    const out: (readonly [Prefix, { readonly overlay: boolean }])[] = [];
+    for (const [prefix, routes] of this.table(this.main)) {
+      const best = routes[0];
+      if (best === undefined || prefix.startsWith("fe80:") || prefix.startsWith("ff")) continue;
+      out.push([prefix, { overlay: this.pathOf(best) === "overlay" }]);
+    }
+    return out;
+  }
+}

@@ -1,0 +1,294 @@
+/**
+ * The routes that are ours in the kernel, as a declared state that is compared with the kernel again and again:
+ *
+ *   aliases    host routes of alias next hops, in the table where the daemon resolves them; they say overlay or direct
+ *   overrides  a prefix held on the overlay, better than the daemon's route, because the FIB did not follow
+ *   nets       the same under the daemon's route, worse than any: while it points at the direct interface, which may vanish, while it changes,
+ *              and while its daemon is dead
+ *
+ * All have our protocol number, so that what a crash left is found and nothing else is touched.
+ */
+import { type Address, hostPrefix, type Prefix } from "../../net/address.js";
+import type { Clock, KernelRoute, RoutePort } from "../ports.js";
+import type { Schedule } from "../runtime/schedule.js";
+import { asPortError, type TaskQueue } from "../runtime/task-queue.js";
+import { FibView, RTPROT_SHORTCUTD } from "./fib-view.js";
+import { reconcileRoutes, type WantedRoute } from "./reconcile.js";
+
+/** Metric of alias routes; of overrides, lower than BIRD's 32 and FRR's 20. */
+const ALIAS_METRIC = 99;
+const OVERRIDE_METRIC = 1;
+/**
+ * Metric of the net that is held under a prefix while its route changes: FRR replaces an IPv6 route by delete and add, and in between
+ * the packet would follow a default route into the underlay, in the clear. The highest byte is what zebra takes for
+ * a kernel route's distance (zebra/zebra_rib.c): 255 is never used.
+ */
+const NET_METRIC = 0xff000000;
+/** How long a change may take. Milliseconds. */
+const NET_HOLD = 1_500;
+/**
+ * How long the net stays when the daemon itself went: zebra takes a dead bgpd's routes out of the FIB at once, BIRD does when it starts
+ * again, and until the hub's routes are learnt anew there would be none. Milliseconds.
+ */
+const NET_HOLD_DEAD = 30_000;
+/** How often, and how many times, a FIB that a crash left on the direct interface is looked at before it is overridden. */
+const LEFTOVER_POLL = 50;
+const LEFTOVER_POLLS = 20;
+
+export interface OwnRoutesHost {
+  readonly routes: RoutePort;
+  readonly clock: Clock;
+  readonly schedule: Schedule;
+  /** Changes of routes, in order. */
+  readonly tasks: TaskQueue;
+  readonly fib: FibView;
+  /** Where the aliases stand. */
+  readonly aliasTable: number;
+  /** Whether the daemon itself has a route underneath the prefix. */
+  hasUnderneath(prefix: Prefix): boolean;
+  /** Whether the sessions with the daemon are up, and it has told what it routes. */
+  daemonUp(): boolean;
+}
+
+export class OwnRoutes {
+  private readonly aliases = new Map<Address, WantedRoute>();
+  private readonly overrides = new Map<Prefix, WantedRoute>();
+  /** Overrides that a machine wants; the others were found at start. */
+  private readonly wantedOverrides = new Set<Prefix>();
+  private readonly nets = new Map<Prefix, { readonly route: WantedRoute; until: number }>();
+  /** Prefixes that go direct: their nets stay. */
+  private readonly standing = new Set<Prefix>();
+
+  constructor(private readonly host: OwnRoutesHost) {}
+
+  private get main(): number {
+    return this.host.fib.main;
+  }
+
+  private put(r: WantedRoute): Promise<void> {
+    return this.host.routes.replace({ ...r, protocol: RTPROT_SHORTCUTD });
+  }
+
+  private take(r: WantedRoute): Promise<void> {
+    return this.host.routes.remove({ ...r, protocol: RTPROT_SHORTCUTD });
+  }
+
+  private async dump(tables: Iterable<number>): Promise<KernelRoute[]> {
+    return (await Promise.all([...new Set(tables)].map((t) => this.host.routes.dump(t)))).flat();
+  }
+
+  /** The main table read afresh: what is watched may be behind, or not yet begun. */
+  private async readFib(tables: Iterable<number> = [this.main]): Promise<FibView> {
+    const view = new FibView(this.host.fib.overlay, this.host.fib.direct, this.main);
+    view.apply({ kind: "snapshot", routes: await this.dump(tables), links: [] });
+    return view;
+  }
+
+  // ------------------------------------------------------------------------------------------ aliases
+
+  hasAlias(alias: Address): boolean {
+    return this.aliases.has(alias);
+  }
+
+  /** Whether it points at the direct interface. */
+  pointsDirect(alias: Address): boolean {
+    return this.aliases.get(alias)?.dev === this.host.fib.direct;
+  }
+
+  setAlias(alias: Address, to: "overlay" | "direct" | "absent"): void {
+    const { aliasTable: table, fib, tasks } = this.host;
+    const dev = to === "direct" ? fib.direct : fib.overlay;
+    const route: WantedRoute = { table, prefix: hostPrefix(alias), dev, metric: ALIAS_METRIC };
+    if (to === "absent") {
+      this.aliases.delete(alias);
+      tasks.add("alias", () => this.take(route));
+    } else {
+      this.aliases.set(alias, route);
+      tasks.add("alias", () => this.put(route));
+    }
+  }
+
+  // ------------------------------------------------------------------------------------------ overrides
+
+  holdsOverride(prefix: Prefix): boolean {
+    return this.overrides.has(prefix);
+  }
+
+  private overrideOf(prefix: Prefix): WantedRoute {
+    return { table: this.main, prefix, dev: this.host.fib.overlay, metric: OVERRIDE_METRIC };
+  }
+
+  /** What a machine wants. */
+  setOverride(prefix: Prefix, want: boolean): void {
+    if (want) {
+      const route = this.overrideOf(prefix);
+      this.wantedOverrides.add(prefix);
+      this.overrides.set(prefix, route);
+      this.host.tasks.add("override", () => this.put(route));
+    } else {
+      this.wantedOverrides.delete(prefix);
+      // BIRD and zebra, when they have just come back, clear the FIB before they have learnt the hub's routes
+      if (this.host.fib.daemonBest(prefix) === undefined) this.holdNetOfDead(prefix);
+      this.dropOverride(prefix);
+    }
+  }
+
+  private dropOverride(prefix: Prefix): void {
+    this.overrides.delete(prefix);
+    this.host.tasks.add("override", () => this.take(this.overrideOf(prefix)));
+  }
+
+  /** Overrides that no machine knows (found at start) go when the daemon's own route is right. */
+  dropFound(known: (prefix: Prefix) => boolean): void {
+    for (const prefix of [...this.overrides.keys()])
+      if (!this.wantedOverrides.has(prefix) && !known(prefix) && !this.overrideNeeded(this.host.fib, prefix))
+        this.dropOverride(prefix);
+  }
+
+  /**
+   * Without the override the prefix would go by the direct interface, or nowhere but the underlay's default route: a daemon that is dead lost its
+   * route with the interface. One that is alive and has no route wants none.
+   */
+  private overrideNeeded(view: FibView, prefix: Prefix): boolean {
+    const path = view.pathOf(view.daemonBest(prefix));
+    return path === "direct" || (path === "none" && !this.host.daemonUp());
+  }
+
+  // ------------------------------------------------------------------------------------------ nets
+
+  /** Holds a prefix on the overlay while the daemon changes its route, or as long as it goes direct (`standing`); not when there is no route underneath. */
+  holdNet(prefix: Prefix, standing: boolean): void {
+    if (standing) this.standing.add(prefix);
+    else if (this.standing.delete(prefix)) this.limitNet(prefix);
+    if (this.host.hasUnderneath(prefix)) this.spreadNet(prefix, NET_HOLD);
+    else {
+      const held = this.nets.get(prefix);
+      // a daemon that went may have come back without the route as yet
+      if (held !== undefined && !standing && held.until - this.host.clock.now() <= NET_HOLD)
+        this.dropNet(prefix);
+    }
+  }
+
+  /** A net that stood ends soon, unless something else holds it for longer. */
+  private limitNet(prefix: Prefix): void {
+    const held = this.nets.get(prefix);
+    if (held === undefined) return;
+    held.until = Math.max(held.until, this.host.clock.now() + NET_HOLD);
+    this.host.schedule.later(NET_HOLD, () => this.releaseNet(prefix));
+  }
+
+  /** Holds it until a daemon that is dead has had time to come back. */
+  holdNetOfDead(prefix: Prefix): void {
+    this.spreadNet(prefix, NET_HOLD_DEAD);
+  }
+
+  private spreadNet(prefix: Prefix, ms: number): void {
+    const held = this.nets.get(prefix);
+    const until = this.host.clock.now() + ms;
+    if (held !== undefined) {
+      held.until = Math.max(held.until, until);
+      return;
+    }
+    const { fib, tasks, schedule } = this.host;
+    const route: WantedRoute = { table: this.main, prefix, dev: fib.overlay, metric: NET_METRIC };
+    this.nets.set(prefix, { route, until });
+    tasks.add("net", () => this.put(route));
+    schedule.later(ms, () => this.releaseNet(prefix));
+  }
+
+  private releaseNet(prefix: Prefix): void {
+    const held = this.nets.get(prefix);
+    if (held === undefined || this.standing.has(prefix)) return;
+    const wait = held.until - this.host.clock.now();
+    if (wait > 0) this.host.schedule.later(wait, () => this.releaseNet(prefix));
+    else this.dropNet(prefix);
+  }
+
+  private dropNet(prefix: Prefix): void {
+    const held = this.nets.get(prefix);
+    if (held === undefined) return;
+    this.nets.delete(prefix);
+    this.host.tasks.add("net", () => this.take(held.route));
+  }
+
+  // ------------------------------------------------------------------------------------------ all of them
+
+  private netRoutes(): WantedRoute[] {
+    return [...this.nets.values()].map((n) => n.route);
+  }
+
+  /** Declared against actual: what somebody removed comes back, what nobody wants goes. */
+  async reconcile(report: (text: string) => void): Promise<void> {
+    const inMain = this.overrides.size + this.nets.size > 0 ? [this.main] : [];
+    const found = await this.dump([this.host.aliasTable, ...inMain]);
+    const wanted = [...this.aliases.values(), ...this.overrides.values(), ...this.netRoutes()];
+    for (const s of reconcileRoutes(wanted, found)) {
+      report(`route ${s.prefix} in table ${s.table}: ${s.kind}`);
+      // one that the kernel refuses, because its interface is down, must not keep the others from it
+      await (s.kind === "set" ? this.put(s) : this.take(s)).catch((e: unknown) =>
+        report(asPortError("netlink", e).message),
+      );
+    }
+  }
+
+  /**
+   * After a crash: aliases go back to the overlay first, and where the FIB still `points` at peers it is waited for; then they go, and
+   * the overrides, unless still needed. The daemon withdrew the offers when the session died, so nothing points at the
+   * aliases for long. Returns how many routes were found.
+   */
+  async clearLeftovers(points: boolean): Promise<number> {
+    const { aliasTable, fib } = this.host;
+    const tables = [this.main, aliasTable];
+    const leftovers = reconcileRoutes([], await this.dump(tables));
+    for (const s of leftovers)
+      if (s.dev === fib.direct && s.metric === ALIAS_METRIC) await this.put({ ...s, dev: fib.overlay });
+    if (points) await this.awaitFibFree(tables);
+    const view = await this.readFib();
+    for (const s of leftovers) {
+      if (s.table === this.main && s.metric === OVERRIDE_METRIC && this.overrideNeeded(view, s.prefix))
+        this.overrides.set(s.prefix, this.overrideOf(s.prefix));
+      else await this.take(s);
+    }
+    return leftovers.length;
+  }
+
+  /** Waits until no FIB route points at the direct interface; after a second overrides those that do. */
+  private async awaitFibFree(tables: readonly number[]): Promise<void> {
+    for (let i = 0; ; i++) {
+      const view = await this.readFib(tables);
+      const pointing = view.pointingDirect().filter((r) => r.protocol !== RTPROT_SHORTCUTD);
+      if (pointing.length === 0) return;
+      if (i >= LEFTOVER_POLLS) {
+        for (const { prefix } of pointing) {
+          const route = this.overrideOf(prefix);
+          this.overrides.set(prefix, route);
+          await this.put(route);
+        }
+        return;
+      }
+      await new Promise<void>((resolve) => this.host.clock.after(LEFTOVER_POLL, resolve));
+    }
+  }
+
+  /** At the end. */
+  async removeAliasesAndNets(): Promise<void> {
+    for (const r of [...this.aliases.values(), ...this.netRoutes()]) await this.take(r);
+  }
+
+  /** What the daemon itself still routes by the direct interface, also where an override hides it. */
+  async daemonPointingDirect(): Promise<readonly Prefix[]> {
+    return (await this.readFib()).daemonPointingDirect().map((r) => r.prefix);
+  }
+
+  /**
+   * At the end, before the direct interface goes: deleting it would send what the daemon still routes by it (`pointing`) to the underlay's
+   * default route, in the clear. That is overridden; all other overrides go.
+   */
+  async removeOverrides(pointing: readonly Prefix[]): Promise<void> {
+    for (const p of pointing) {
+      this.overrides.delete(p);
+      await this.put(this.overrideOf(p));
+    }
+    for (const r of this.overrides.values()) await this.take(r);
+  }
+}

@@ -1,0 +1,74 @@
+/**
+ * What should be against what the kernel says: pure comparison, as steps to take. At start everything of ours that the kernel still has is left over from a crash, since
+ * nothing is wanted yet; later a difference is what somebody else took away or put there.
+ */
+import { type Address, contains, hostPrefix, type Prefix, prefixAddress } from "../../net/address.js";
+import type { PublicKey } from "../../net/key.js";
+import type { PeerWant } from "../../shortcut/events.js";
+import type { KernelRoute } from "../../wire/netlink/fib.js";
+import type { WireGuardPeer } from "../ports.js";
+import { RTPROT_SHORTCUTD } from "./fib-view.js";
+
+export interface RouteStep {
+  readonly kind: "set" | "remove";
+  readonly table: number;
+  readonly prefix: Prefix;
+  readonly dev: string;
+  readonly metric: number;
+}
+
+export interface WantedRoute {
+  readonly table: number;
+  readonly prefix: Prefix;
+  readonly dev: string;
+  readonly metric: number;
+}
+
+const slot = (r: { readonly table: number; readonly prefix: Prefix; readonly metric: number }): string =>
+  `${r.table} ${r.prefix} ${r.metric}`;
+
+/** Routes of our protocol number: sets what is missing or points elsewhere, removes what is not wanted. */
+export function reconcileRoutes(wanted: readonly WantedRoute[], actual: readonly KernelRoute[]): RouteStep[] {
+  const ours = new Map(actual.filter((r) => r.protocol === RTPROT_SHORTCUTD).map((r) => [slot(r), r]));
+  const steps: RouteStep[] = [];
+  for (const w of wanted) {
+    const have = ours.get(slot(w));
+    ours.delete(slot(w));
+    if (have === undefined || have.nextHops.length !== 1 || have.nextHops[0]?.dev !== w.dev)
+      steps.push({ kind: "set", ...w });
+  }
+  for (const r of ours.values()) {
+    const { table, prefix, metric } = r;
+    steps.push({ kind: "remove", table, prefix, metric, dev: r.nextHops[0]?.dev ?? "" });
+  }
+  return steps;
+}
+
+export interface PeerSteps {
+  readonly set: readonly PeerWant[];
+  readonly remove: readonly PublicKey[];
+}
+
+const sameSet = (a: readonly Prefix[], b: readonly Prefix[]): boolean =>
+  a.length === b.length && [...a].sort().join() === [...b].sort().join();
+
+/** Peers of the direct interface. An endpoint that roamed is no difference. */
+export function reconcilePeers(wanted: Iterable<PeerWant>, actual: readonly WireGuardPeer[]): PeerSteps {
+  const have = new Map(actual.map((p) => [p.publicKey, p]));
+  const set: PeerWant[] = [];
+  for (const w of wanted) {
+    const p = have.get(w.publicKey);
+    have.delete(w.publicKey);
+    if (p === undefined || !sameSet(p.allowedIps, w.allowedIps) || p.keepalive !== w.keepalive) set.push(w);
+  }
+  return { set, remove: [...have.keys()] };
+}
+
+/** Alias routes among our routes: those whose host address is in a pool. Everything else of ours is an override. */
+export const isAliasRoute = (
+  r: KernelRoute,
+  pools: { readonly 4: Prefix; readonly 6: Prefix | undefined },
+): boolean => {
+  const a: Address = prefixAddress(r.prefix);
+  return r.prefix === hostPrefix(a) && [pools[4], pools[6]].some((p) => p !== undefined && contains(p, a));
+};

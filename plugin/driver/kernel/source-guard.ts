@@ -1,0 +1,76 @@
+/**
+ * Only sources that the hub attests for this router pass the other end's AllowedIPs. A site may have others: a new LAN, transit from another site, a
+ * loopback that nobody announces. The guard keeps them on the overlay and names them, so that an operator can announce them.
+ */
+import { type Address, type Prefix, prefix } from "../../net/address.js";
+import type { SourceGuardPort, Stranger } from "../ports.js";
+import { TaskQueue } from "../runtime/task-queue.js";
+
+/** Probes are link-local, and WireGuard carries no other link-local traffic. */
+const LINK_LOCAL = prefix("fe80::/10");
+/** Only so many are named in the log; `status` has them all. */
+const LOGGED = 16;
+
+export class SourceGuard {
+  private readonly tasks = new TaskQueue((e) => this.problem(e.place, e.message));
+  private own: readonly Prefix[] | undefined;
+  private begun = false;
+  private readonly indexes = new Map<string, number>();
+  private readonly logged = new Set<Address>();
+  /** Sources that were sent by the overlay although their destination goes direct. */
+  strangers: readonly Stranger[] = [];
+
+  constructor(
+    private readonly port: SourceGuardPort,
+    private readonly interfaces: { readonly direct: string; readonly overlay: string },
+    /** Host prefixes of this router on the overlay. */
+    private readonly addresses: readonly Prefix[],
+    private readonly problem: (place: string, text: string) => void,
+  ) {}
+
+  /** What the hub attests for this router. */
+  attested(own: readonly Prefix[]): void {
+    this.own = own;
+    this.apply();
+  }
+
+  /** A rule names an interface by its index, which is another when the interface was made anew. */
+  linkSeen(name: string, index: number): void {
+    const known = this.indexes.get(name);
+    this.indexes.set(name, index);
+    if (known !== undefined && known !== index) this.apply();
+  }
+
+  private apply(): void {
+    const { own } = this;
+    if (own === undefined) return;
+    const sources = [...new Set([...own, ...this.addresses, LINK_LOCAL])];
+    this.tasks.add("source guard", () => this.port.set({ ...this.interfaces, sources }));
+  }
+
+  async read(): Promise<void> {
+    this.strangers = await this.port.strangers();
+    for (const { source } of this.strangers) {
+      if (this.logged.has(source) || this.logged.size >= LOGGED) continue;
+      this.logged.add(source);
+      this.problem(
+        "source guard",
+        `${source} is no source that the hub attests for this router: its packets go by ${this.interfaces.overlay}; announce its prefix to the hub and allow it there`,
+      );
+    }
+  }
+
+  /** Removes what a former run left. */
+  async begin(): Promise<void> {
+    await this.port.remove();
+    this.begun = true;
+  }
+
+  /** Removes what this run made: not another's, when this one could not even begin. */
+  async remove(): Promise<void> {
+    if (!this.begun) return;
+    this.own = undefined;
+    await this.tasks.drained();
+    await this.port.remove();
+  }
+}

@@ -1,0 +1,297 @@
+/**
+ * The reliable half of the control protocol: requests with retransmission, cookies for those who have not shown yet that they receive at
+ * their address, and the pairwise MAC. A request travels without cookie at first; the answerer returns a Challenge without keeping
+ * anything (cookie = HMAC of source and key under a secret that changes every two minutes, as in RFC 9147 §5.1 and WireGuard's own
+ * mac2), and only a request that brings it back costs a Diffie-Hellman and reaches a handler. Sans-I/O: bytes and time in, bytes out.
+ */
+import { type Address, addressBytes, type Endpoint } from "../../net/address.js";
+import { keyBytes, type PublicKey } from "../../net/key.js";
+import {
+  decodeBody,
+  decodeEnvelope,
+  encodeBody,
+  encodeEnvelope,
+  id64FromBytes,
+  macInput,
+} from "../../wire/control/codec.js";
+import {
+  COOKIE_BYTES,
+  type ControlBody,
+  type Envelope,
+  type Id64,
+  type ReplyBody,
+  type RequestBody,
+} from "../../wire/control/message.js";
+import type { Parameters } from "../parameters.js";
+import { type Crypto, type PairKeys, sameBytes } from "./pair-secrets.js";
+
+export type { Crypto };
+
+export interface Identity {
+  readonly address: Address;
+  readonly publicKey: PublicKey;
+  readonly bootId: Id64;
+}
+
+/** Who sent a datagram whose cookie and MAC were right. */
+export interface Correspondent {
+  readonly address: Address;
+  readonly publicKey: PublicKey;
+  readonly bootId: Id64;
+}
+
+export type Outcome =
+  | { readonly kind: "reply"; readonly from: Correspondent; readonly body: ReplyBody }
+  | { readonly kind: "timeout" };
+
+/** Something an operator may want to know about a datagram that was dropped. */
+export interface ControlProblem {
+  readonly from: Endpoint;
+  readonly problem: string;
+}
+
+interface Pending {
+  readonly id: Id64;
+  readonly to: Address;
+  readonly body: Uint8Array;
+  readonly done: (now: number, outcome: Outcome) => void;
+  attempts: number;
+  challenges: number;
+  nextAt: number;
+}
+
+interface Known {
+  readonly cookie: Uint8Array;
+  readonly publicKey: PublicKey;
+  readonly bootId: Id64;
+}
+
+const SECRET_LIFETIME = 120_000;
+const EMPTY = new Uint8Array(0);
+
+export class ControlLink {
+  private readonly pending = new Map<Id64, Pending>();
+  private readonly known = new Map<Address, Known>();
+  private cookieSecret: { current: Uint8Array; previous: Uint8Array; since: number };
+  private readonly out: { readonly to: Endpoint; readonly payload: Uint8Array }[] = [];
+  readonly problems: ControlProblem[] = [];
+
+  constructor(
+    private readonly self: Identity,
+    private readonly port: number,
+    private readonly keys: PairKeys,
+    private readonly randomBytes: (n: number) => Uint8Array,
+    private readonly parameters: Pick<Parameters, "retransmit" | "attempts">,
+    /**
+     * Answers a believed request; it must be idempotent, since a lost reply brings the request again. Undefined is no answer yet: the
+     * request overtook something and will come again.
+     */
+    private readonly answer: (now: number, from: Correspondent, body: RequestBody) => ReplyBody | undefined,
+  ) {
+    this.cookieSecret = { current: randomBytes(32), previous: randomBytes(32), since: 0 };
+  }
+
+  /** Sends a request until it is answered or given up. `done` is called exactly once, unless {@link cancel}led. */
+  request(now: number, to: Address, body: RequestBody, done: (now: number, outcome: Outcome) => void): Id64 {
+    const id = id64FromBytes(this.randomBytes(8));
+    const p: Pending = { id, to, body: encodeBody(body), done, attempts: 0, challenges: 0, nextAt: now };
+    this.pending.set(id, p);
+    this.transmit(now, p);
+    return id;
+  }
+
+  cancel(id: Id64): void {
+    this.pending.delete(id);
+  }
+
+  pollOutput(): { readonly to: Endpoint; readonly payload: Uint8Array } | undefined {
+    return this.out.shift();
+  }
+
+  pollTimeout(): number | undefined {
+    let earliest: number | undefined;
+    for (const p of this.pending.values())
+      if (earliest === undefined || p.nextAt < earliest) earliest = p.nextAt;
+    return earliest;
+  }
+
+  handleTimeout(now: number): void {
+    for (const p of [...this.pending.values()]) {
+      if (p.nextAt > now || !this.pending.has(p.id)) continue;
+      if (p.attempts >= this.parameters.attempts) {
+        this.pending.delete(p.id);
+        // the peer may have a new key, or the cookie may be the reason: start from nothing next time
+        this.known.delete(p.to);
+        p.done(now, { kind: "timeout" });
+      } else this.transmit(now, p);
+    }
+  }
+
+  handleDatagram(now: number, from: Endpoint, bytes: Uint8Array): void {
+    const decoded = decodeEnvelope(bytes);
+    if (!decoded.ok) {
+      this.problem(from, `${decoded.error.field}: ${decoded.error.problem}`);
+      return;
+    }
+    const envelope = decoded.value;
+    if (envelope.reply) this.handleReply(now, from, envelope);
+    else this.handleRequest(now, from, envelope, bytes.length);
+  }
+
+  private transmit(now: number, p: Pending): void {
+    const jitter = 0.75 + ((this.randomBytes(1)[0] ?? 0) / 255) * 0.5;
+    p.nextAt = now + this.parameters.retransmit * 2 ** p.attempts * jitter;
+    p.attempts++;
+    const known = this.known.get(p.to);
+    const envelope: Omit<Envelope, "mac"> = {
+      requestId: p.id,
+      reply: false,
+      cookie: known?.cookie ?? EMPTY,
+      publicKey: this.self.publicKey,
+      bootId: this.self.bootId,
+      body: p.body,
+    };
+    const mac = known === undefined ? EMPTY : this.mac(envelope, known.publicKey, this.self.address, p.to);
+    if (mac === undefined) return;
+    this.out.push({ to: { address: p.to, port: this.port }, payload: encodeEnvelope({ ...envelope, mac }) });
+  }
+
+  private handleRequest(now: number, from: Endpoint, e: Envelope, size: number): void {
+    if (!this.cookieIsRight(now, from, e)) {
+      const challenge: ControlBody = { kind: "challenge", cookie: this.cookieFor(now, from, e.publicKey) };
+      const payload = encodeEnvelope({
+        requestId: e.requestId,
+        reply: true,
+        cookie: EMPTY,
+        publicKey: this.self.publicKey,
+        bootId: this.self.bootId,
+        body: encodeBody(challenge),
+        mac: EMPTY,
+      });
+      if (payload.length <= size) this.out.push({ to: from, payload });
+      return;
+    }
+    if (!this.macIsRight(e, from.address, this.self.address)) {
+      this.problem(from, "MAC is wrong: the sender does not hold the private key that it names");
+      return;
+    }
+    const body = decodeBody(e.body);
+    if (!body.ok) {
+      this.problem(from, `${body.error.field}: ${body.error.problem}`);
+      return;
+    }
+    if (!isRequest(body.value)) {
+      this.problem(from, `${body.value.kind} is no request`);
+      return;
+    }
+    const correspondent = { address: from.address, publicKey: e.publicKey, bootId: e.bootId };
+    const reply = this.answer(now, correspondent, body.value);
+    if (reply === undefined) return;
+    const out = {
+      requestId: e.requestId,
+      reply: true,
+      cookie: EMPTY,
+      publicKey: this.self.publicKey,
+      bootId: this.self.bootId,
+      body: encodeBody(reply),
+    };
+    const mac = this.mac(out, e.publicKey, this.self.address, from.address);
+    if (mac !== undefined) this.out.push({ to: from, payload: encodeEnvelope({ ...out, mac }) });
+  }
+
+  private handleReply(now: number, from: Endpoint, e: Envelope): void {
+    const p = this.pending.get(e.requestId);
+    if (p === undefined || p.to !== from.address) return; // late, or not ours
+    const body = decodeBody(e.body);
+    if (!body.ok) {
+      this.problem(from, `${body.error.field}: ${body.error.problem}`);
+      return;
+    }
+    if (body.value.kind === "challenge") {
+      if (++p.challenges > 3) return;
+      this.known.set(from.address, { cookie: body.value.cookie, publicKey: e.publicKey, bootId: e.bootId });
+      p.attempts = Math.max(0, p.attempts - 1);
+      this.transmit(now, p);
+      return;
+    }
+    const known = this.known.get(from.address);
+    if (known === undefined || known.publicKey !== e.publicKey) return;
+    if (!this.macIsRight(e, from.address, this.self.address)) {
+      this.problem(from, "reply with a wrong MAC");
+      return;
+    }
+    if (isRequest(body.value)) {
+      this.problem(from, `${body.value.kind} is no reply`);
+      return;
+    }
+    this.pending.delete(p.id);
+    const correspondent = { address: from.address, publicKey: e.publicKey, bootId: e.bootId };
+    p.done(now, { kind: "reply", from: correspondent, body: body.value });
+  }
+
+  private mac(
+    e: Omit<Envelope, "mac">,
+    theirs: PublicKey,
+    source: Address,
+    destination: Address,
+  ): Uint8Array | undefined {
+    return this.keys.mac(theirs, macInput(e, source, destination));
+  }
+
+  private macIsRight(e: Envelope, source: Address, destination: Address): boolean {
+    const expected = this.mac(e, e.publicKey, source, destination);
+    return expected !== undefined && sameBytes(expected, e.mac);
+  }
+
+  private rotate(now: number): void {
+    const s = this.cookieSecret;
+    const age = now - s.since;
+    if (age < SECRET_LIFETIME) return;
+    // after a silence the current secret is too old to serve as the previous one
+    const previous = age < 2 * SECRET_LIFETIME ? s.current : this.randomBytes(32);
+    this.cookieSecret = { current: this.randomBytes(32), previous, since: now };
+  }
+
+  private cookieFor(now: number, from: Endpoint, key: PublicKey, previous = false): Uint8Array {
+    this.rotate(now);
+    const secret = previous ? this.cookieSecret.previous : this.cookieSecret.current;
+    const source = addressBytes(from.address);
+    const data = new Uint8Array(source.length + 2 + 32);
+    data.set(source);
+    data.set([from.port >> 8, from.port & 0xff], source.length);
+    data.set(keyBytes(key), source.length + 2);
+    return this.keys.hmac(secret, data).subarray(0, COOKIE_BYTES);
+  }
+
+  private cookieIsRight(now: number, from: Endpoint, e: Envelope): boolean {
+    if (e.cookie.length !== COOKIE_BYTES) return false;
+    return (
+      sameBytes(e.cookie, this.cookieFor(now, from, e.publicKey)) ||
+      sameBytes(e.cookie, this.cookieFor(now, from, e.publicKey, true))
+    );
+  }
+
+  private problem(from: Endpoint, problem: string): void {
+    if (this.problems.length < 64) this.problems.push({ from, problem });
+  }
+}
+
+function isRequest(b: ControlBody): b is RequestBody {
+  switch (b.kind) {
+    case "register":
+    case "resolve":
+    case "resolve-owner":
+    case "exchange":
+    case "selected":
+    case "ready":
+    case "update":
+    case "withdraw":
+    case "flipped":
+    case "purge":
+    case "keepalive":
+    case "ping":
+      return true;
+    default:
+      return false;
+  }
+}

@@ -1,0 +1,50 @@
+/** The secrets that this router shares with others: X25519 of the direct keys, kept, and the MACs under them. */
+import type { PublicKey } from "../../net/key.js";
+import { MAC_BYTES } from "../../wire/control/message.js";
+
+/** The two primitives, brought in from outside. */
+export interface Crypto {
+  /** X25519 of the own direct private key; undefined for a low-order point. */
+  shared(theirs: PublicKey): Uint8Array | undefined;
+  /** HMAC-SHA256. */
+  hmac(key: Uint8Array, data: Uint8Array): Uint8Array;
+}
+
+/** Secrets kept: an X25519 costs some 50 µs, and an engine talks to few peers at a time. */
+const CACHE = 1024;
+
+export const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => {
+  if (a.length !== b.length) return false;
+  let diff = 0;
+  for (let i = 0; i < a.length; i++) diff |= (a[i] ?? 0) ^ (b[i] ?? 0);
+  return diff === 0;
+};
+
+export class PairKeys {
+  private readonly secrets = new Map<PublicKey, Uint8Array>();
+
+  constructor(private readonly crypto: Crypto) {}
+
+  private secretWith(theirs: PublicKey): Uint8Array | undefined {
+    const cached = this.secrets.get(theirs);
+    if (cached !== undefined) return cached;
+    const secret = this.crypto.shared(theirs);
+    if (secret === undefined) return undefined;
+    if (this.secrets.size >= CACHE) {
+      const [oldest] = this.secrets.keys();
+      if (oldest !== undefined) this.secrets.delete(oldest);
+    }
+    this.secrets.set(theirs, secret);
+    return secret;
+  }
+
+  /** 16 bytes; undefined for a public key that is none. */
+  mac(theirs: PublicKey, data: Uint8Array): Uint8Array | undefined {
+    const secret = this.secretWith(theirs);
+    return secret && this.crypto.hmac(secret, data).subarray(0, MAC_BYTES);
+  }
+
+  hmac(key: Uint8Array, data: Uint8Array): Uint8Array {
+    return this.crypto.hmac(key, data);
+  }
+}

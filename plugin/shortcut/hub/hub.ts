@@ -1,0 +1,255 @@
+/**
+ * The hub's part: it registers spokes (NHRP's registration, RFC 2332 §5.2.3), answers who owns a destination from its own FIB and AllowedIPs
+ * (attestation.ts), and tells every spoke the endpoint from which the spoke's direct interface reaches the hub's. It keeps a rendezvous peer without
+ * AllowedIPs for each registered spoke, and purges what it has said when its own routing changes.
+ */
+import {
+  type Address,
+  compareAddresses,
+  type Endpoint,
+  familyOf,
+  hostPrefix,
+  type Prefix,
+} from "../../net/address.js";
+import type { PublicKey } from "../../net/key.js";
+import { type Id64, MAX_PREFIXES, type ReplyBody, type RequestBody } from "../../wire/control/message.js";
+import type { Ping } from "../../wire/ping.js";
+import type { Correspondent, Outcome } from "../control/link.js";
+import type { Output, PeerStatus } from "../events.js";
+import type { PingTarget } from "../nat/pings.js";
+import type { Parameters } from "../parameters.js";
+import { linkLocalOf } from "../probe/link-local.js";
+import { Attestation } from "./attestation.js";
+
+export interface HubHost {
+  readonly parameters: Parameters;
+  readonly listenPort: () => number;
+  /** Answers pings beside the direct interface's port. */
+  readonly observePort: number;
+  readonly pingsUsable: boolean;
+  sendPing(theirs: PublicKey, ping: Omit<Ping, "bootId">, target: PingTarget): void;
+  readonly maxSpokes: number;
+  emit(output: Output): void;
+  request(now: number, to: Address, body: RequestBody, done: (now: number, outcome: Outcome) => void): Id64;
+}
+
+interface Registration {
+  readonly address: Address;
+  readonly publicKey: PublicKey;
+  readonly bootId: Id64;
+  seen: number;
+  /** The rendezvous peer exists: an initiation that came earlier would be dropped, and repeated only after five seconds. */
+  applied: boolean;
+  /** Owners that this spoke resolved: it is told when their prefixes change. */
+  readonly resolved: Map<Address, Id64>;
+}
+
+export interface RegistrationStatus {
+  readonly address: Address;
+  readonly publicKey: PublicKey;
+  readonly since: number;
+  readonly endpoint: Endpoint | undefined;
+  readonly prefixes: readonly Prefix[];
+}
+
+export class Hub {
+  private readonly spokes = new Map<Address, Registration>();
+  private attestation = new Attestation({ fib: [], allowedIps: [] });
+  private fib: readonly (readonly [Prefix, { readonly overlay: boolean }])[] = [];
+  private allowedIps: readonly { readonly prefix: Prefix; readonly peer: string }[] = [];
+  private direct = new Map<PublicKey, PeerStatus>();
+  private directReadAt = 0;
+  private ready = false;
+
+  constructor(private readonly host: HubHost) {}
+
+  updateFib(now: number, routes: readonly (readonly [Prefix, { readonly overlay: boolean }])[]): void {
+    this.fib = routes;
+    this.rebuild(now);
+  }
+
+  updateAllowedIps(
+    now: number,
+    allowedIps: readonly { readonly prefix: Prefix; readonly peer: string }[],
+  ): void {
+    const text = (l: typeof allowedIps) => l.map((a) => `${a.prefix} ${a.peer}`).join();
+    if (text(allowedIps) === text(this.allowedIps)) return;
+    this.allowedIps = allowedIps;
+    this.rebuild(now);
+  }
+
+  updateDirect(readAt: number, peers: readonly PeerStatus[]): void {
+    this.direct = new Map(peers.map((p) => [p.publicKey, p]));
+    this.directReadAt = readAt;
+  }
+
+  private rebuild(now: number): void {
+    this.attestation = new Attestation({ fib: this.fib, allowedIps: this.allowedIps });
+    this.ready = this.fib.length > 0 && this.allowedIps.length > 0;
+    for (const spoke of this.spokes.values()) {
+      for (const [owner, generation] of [...spoke.resolved]) {
+        if (this.attestation.generationOf(owner) === generation) continue;
+        spoke.resolved.delete(owner);
+        this.purge(now, spoke, owner);
+      }
+    }
+  }
+
+  /** Until the spoke has heard it, has asked anew, or is gone: it would go on with what is no longer so. */
+  private purge(now: number, spoke: Registration, owner: Address): void {
+    this.host.request(now, spoke.address, { kind: "purge", owner }, (t, o) => {
+      const still = this.spokes.get(spoke.address) === spoke && !spoke.resolved.has(owner);
+      if (o.kind === "timeout" && still) this.purge(t, spoke, owner);
+    });
+  }
+
+  handle(now: number, from: Correspondent, body: RequestBody): ReplyBody | undefined {
+    if (body.kind === "register") return this.register(now, from);
+    const spoke = this.spokes.get(from.address);
+    if (spoke === undefined || spoke.publicKey !== from.publicKey || spoke.bootId !== from.bootId)
+      return {
+        kind: "refused",
+        code: "not-registered",
+        reason: `${from.address} is not registered with this key`,
+      };
+    spoke.seen = now;
+    switch (body.kind) {
+      case "keepalive": {
+        const peer = this.direct.get(spoke.publicKey);
+        const heard = peer !== undefined && peer.lastHandshake > 0 && peer.rxBytes > 0;
+        return {
+          kind: "kept",
+          reflexive: heard ? peer.endpoint : undefined,
+          age: Math.max(0, Math.round((now - this.directReadAt) / 1000)),
+          generation: this.attestation.generationOf(from.address),
+        };
+      }
+      case "resolve": {
+        if (!this.ready) return { kind: "refused", code: "busy", reason: "the hub has not read its FIB yet" };
+        const a = this.attestation.resolve(body.destination, this.addresses());
+        switch (a.kind) {
+          case "none":
+            return { kind: "refused", code: "not-found", reason: a.reason };
+          case "ambiguous":
+            return { kind: "refused", code: "ambiguous", reason: a.reason };
+          case "owner":
+            return this.resolved(spoke, a.owner, body.page);
+        }
+        break;
+      }
+      case "resolve-owner":
+        if (!this.spokes.has(body.owner))
+          return { kind: "refused", code: "not-found", reason: `${body.owner} is not registered at the hub` };
+        return this.resolved(spoke, body.owner, body.page);
+      default:
+    }
+    return { kind: "refused", code: "not-permitted", reason: `a hub does not answer ${body.kind}` };
+  }
+
+  private resolved(spoke: Registration, owner: Address, page: number): ReplyBody {
+    const prefixes = this.attestation.prefixesOf(owner);
+    const generation = this.attestation.generationOf(owner);
+    spoke.resolved.set(owner, generation);
+    return {
+      kind: "resolved",
+      owner,
+      prefixes: prefixes.slice(page * MAX_PREFIXES, (page + 1) * MAX_PREFIXES),
+      generation,
+      lifetime: this.host.parameters.resolutionLifetime,
+      pages: Math.max(1, Math.ceil(prefixes.length / MAX_PREFIXES)),
+    };
+  }
+
+  private register(now: number, from: Correspondent): ReplyBody | undefined {
+    for (const other of this.spokes.values()) {
+      if (other.publicKey === from.publicKey && other.address !== from.address)
+        return { kind: "refused", code: "key-in-use", reason: `${other.address} registered this key` };
+    }
+    if (this.ready && this.attestation.peerOf(from.address) === undefined)
+      return { kind: "refused", code: "not-permitted", reason: `${from.address} is no peer of the overlay` };
+    const before = this.spokes.get(from.address);
+    if (before === undefined && this.spokes.size >= this.host.maxSpokes)
+      return { kind: "refused", code: "busy", reason: `this hub takes ${this.host.maxSpokes} spokes` };
+    if (before !== undefined && before.publicKey !== from.publicKey) this.forget(before);
+    if (before?.publicKey !== from.publicKey || before.bootId !== from.bootId) {
+      const { address, publicKey, bootId } = from;
+      const applied = before?.publicKey === publicKey && before.applied;
+      this.spokes.set(address, { address, publicKey, bootId, seen: now, applied, resolved: new Map() });
+    } else before.seen = now;
+    if (this.spokes.get(from.address)?.applied === true) {
+      const lifetime = Math.round((this.host.parameters.hubKeepalive * 3) / 1000);
+      const observePort = this.host.pingsUsable ? this.host.observePort : 0;
+      return { kind: "registered", listenPort: this.host.listenPort(), lifetime, observePort };
+    }
+    this.host.emit({
+      kind: "peer",
+      owner: from.address,
+      want: {
+        publicKey: from.publicKey,
+        endpoint: undefined,
+        allowedIps: [hostPrefix(linkLocalOf(from.publicKey))],
+        keepalive: 0,
+      },
+    });
+    return undefined; // the spoke asks again, and by then the peer is there
+  }
+
+  peerApplied(publicKey: PublicKey, error: string | undefined): void {
+    for (const s of this.spokes.values()) if (s.publicKey === publicKey) s.applied = error === undefined;
+  }
+
+  /** Whose boot ID this is. */
+  keyOf(bootId: Id64): PublicKey | undefined {
+    for (const s of this.spokes.values()) if (s.bootId === bootId) return s.publicKey;
+    return undefined;
+  }
+
+  /** An authentic ping of a spoke: it learns from where it came. From that port and address, since only they pass its NAT. */
+  handlePing(from: Endpoint, to: Endpoint, ping: Ping): void {
+    const key = this.keyOf(ping.bootId);
+    if (key === undefined || ping.kind !== "observe") return;
+    const { transaction } = ping;
+    const epochs = { mine: 1, yours: ping.epochs.mine };
+    this.host.sendPing(
+      key,
+      { kind: "observed", ready: false, transaction, epochs, observed: from },
+      { to: from, fromPort: to.port, source: familyOf(to.address) === 4 ? to.address : undefined },
+    );
+  }
+
+  private forget(spoke: Registration): void {
+    this.spokes.delete(spoke.address);
+    this.host.emit({ kind: "unpeer", owner: spoke.address, publicKey: spoke.publicKey });
+  }
+
+  private addresses(): Address[] {
+    return [...this.spokes.keys()].sort(compareAddresses);
+  }
+
+  pollTimeout(): number | undefined {
+    let at: number | undefined;
+    const lifetime = this.host.parameters.hubKeepalive * 3;
+    for (const s of this.spokes.values())
+      if (at === undefined || s.seen + lifetime < at) at = s.seen + lifetime;
+    return at;
+  }
+
+  handleTimeout(now: number): void {
+    const lifetime = this.host.parameters.hubKeepalive * 3;
+    for (const s of [...this.spokes.values()]) if (now >= s.seen + lifetime) this.forget(s);
+  }
+
+  stop(): void {
+    for (const s of [...this.spokes.values()]) this.forget(s);
+  }
+
+  status(): RegistrationStatus[] {
+    return [...this.spokes.values()].map((s) => ({
+      address: s.address,
+      publicKey: s.publicKey,
+      since: s.seen,
+      endpoint: this.direct.get(s.publicKey)?.endpoint,
+      prefixes: this.attestation.prefixesOf(s.address),
+    }));
+  }
+}

@@ -1,0 +1,130 @@
+/**
+ * How long the way by the hub is, and whether the direct one may be used at its length. The hub path is measured by requests on the control port, which
+ * always go by the overlay: one before the flip, or three when a rule waits for them, and one now and then afterwards. The shortest of the last few counts, since a request may be
+ * retransmitted (Karn's algorithm would discard it) or wait in a busy event loop; neither makes it shorter.
+ */
+import type { Address } from "../../net/address.js";
+import type { Id64, RequestBody } from "../../wire/control/message.js";
+import type { Outcome } from "../control/link.js";
+
+/** Milliseconds between measurements while the flip waits for them, and otherwise. */
+const FIRST = 100;
+const LATER = 10_000;
+const ENOUGH = 3;
+const KEPT = 5;
+
+export interface HubPathHost {
+  random(): number;
+  request(now: number, to: Address, body: RequestBody, done: (now: number, outcome: Outcome) => void): Id64;
+  cancel(id: Id64): void;
+}
+
+export class HubPath {
+  private readonly samples: number[] = [];
+  private pending: Id64 | undefined;
+  private at: number | undefined;
+
+  constructor(
+    private readonly host: HubPathHost,
+    private readonly owner: Address,
+    now: number,
+    /** Whether something waits for it: else one measurement at first is enough. */
+    private readonly urgent: boolean,
+  ) {
+    this.at = now;
+  }
+
+  /** Milliseconds, once it is known. */
+  get roundTrip(): number | undefined {
+    return this.samples.length === 0 ? undefined : Math.min(...this.samples);
+  }
+
+  get known(): boolean {
+    return this.samples.length >= ENOUGH;
+  }
+
+  stop(): void {
+    if (this.pending !== undefined) this.host.cancel(this.pending);
+    this.pending = undefined;
+    this.at = undefined;
+  }
+
+  pollTimeout(): number | undefined {
+    return this.at;
+  }
+
+  handleTimeout(now: number): void {
+    if (this.at === undefined || now < this.at) return;
+    this.at = undefined;
+    this.pending = this.host.request(now, this.owner, { kind: "ping" }, (t, o) => {
+      this.pending = undefined;
+      if (o.kind === "reply" && o.body.kind === "pong") {
+        this.samples.push(t - now);
+        if (this.samples.length > KEPT) this.samples.shift();
+      }
+      const soon = this.urgent && !this.known && o.kind !== "timeout";
+      this.at = t + (soon ? FIRST : LATER * (0.75 + 0.5 * this.host.random()));
+    });
+  }
+}
+
+/** `direct.max-round-trip`: the direct path is used up to the hub path's round trip x ratio + margin (milliseconds). */
+export interface RoundTripRule {
+  readonly ratio: number;
+  readonly margin: number;
+}
+
+/** A path in use is left when it is longer than what it may be by so much, for so long. */
+const SLACK = 1.25;
+const SLACK_MS = 1;
+const PATIENCE = 10_000;
+/** The way by the hub is waited for so long; a hub that does not carry requests is no reason to stay on it. */
+const WAIT = 3_000;
+
+export type RoundTripVerdict =
+  | { readonly kind: "fits" }
+  | { readonly kind: "wait" }
+  | { readonly kind: "slow"; readonly reason: string };
+
+/** What the rule says of one path, over time. */
+export class RoundTripCheck {
+  private slowSince: number | undefined;
+  private asked: number | undefined;
+
+  constructor(private readonly rule: RoundTripRule | undefined) {}
+
+  private limit(hub: number): number {
+    return this.rule === undefined ? Number.POSITIVE_INFINITY : hub * this.rule.ratio + this.rule.margin;
+  }
+
+  private slow(direct: number, hub: number): RoundTripVerdict {
+    const limit = `at most ${this.limit(hub).toFixed(1)} ms is allowed`;
+    const reason = `the direct path is slower: round trip ${direct.toFixed(1)} ms, by the hub ${hub.toFixed(1)} ms, ${limit}`;
+    return { kind: "slow", reason };
+  }
+
+  /** Of a path that is proven and not used yet. */
+  before(
+    now: number,
+    direct: { readonly roundTrip: number | undefined; readonly samples: number },
+    hub: HubPath,
+  ): RoundTripVerdict {
+    if (this.rule === undefined) return { kind: "fits" };
+    this.asked ??= now;
+    if ((!hub.known || direct.samples < ENOUGH) && now < this.asked + WAIT) return { kind: "wait" };
+    if (direct.roundTrip === undefined || hub.roundTrip === undefined) return { kind: "fits" };
+    return direct.roundTrip > this.limit(hub.roundTrip)
+      ? this.slow(direct.roundTrip, hub.roundTrip)
+      : { kind: "fits" };
+  }
+
+  /** Of a path in use. */
+  during(now: number, direct: number | undefined, hub: number | undefined): RoundTripVerdict {
+    if (this.rule === undefined || direct === undefined || hub === undefined) return { kind: "fits" };
+    if (direct <= this.limit(hub) * SLACK + SLACK_MS) this.slowSince = undefined;
+    else this.slowSince ??= now;
+    return this.slowSince !== undefined && now >= this.slowSince + PATIENCE
+      ? this.slow(direct, hub)
+      : { kind: "fits" };
+  }
+}

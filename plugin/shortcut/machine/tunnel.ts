@@ -1,0 +1,226 @@
+/**
+ * The tunnel of one attempt: the peer on the direct interface, its handshake, its probes and its traffic. Made when both daemons have
+ * selected, configured by the responder first, and gone with the peer. It reports what it sees; what follows from that
+ * (flip, way back) is the machine's to decide.
+ */
+import { type Address, type Endpoint, hostPrefix, type Prefix } from "../../net/address.js";
+import type { Epochs, Id64 } from "../../wire/control/message.js";
+import type { Identity } from "../control/link.js";
+import type { Milestone, Output, PeerStatus } from "../events.js";
+import type { Parameters } from "../parameters.js";
+import { linkLocalOf } from "../probe/link-local.js";
+import { Prober } from "../probe/path-proof.js";
+import type { ProbeSession, StreamEvent } from "../probe/stream.js";
+import type { Peer, Role } from "./remote.js";
+
+/** What a tunnel needs of the engine. */
+export interface TunnelHost {
+  readonly self: Identity;
+  readonly parameters: Parameters;
+  readonly overlayMtu: number;
+  /** Bits per second below which a shortcut is idle. */
+  readonly lowRate: number;
+  emit(output: Output): void;
+}
+
+/** What probes say that changes while they are sent. */
+export interface Said {
+  readonly flipped: boolean;
+  readonly down: boolean;
+  readonly keeps: boolean;
+  /** Nothing goes by the path. */
+  readonly idle: boolean;
+}
+
+/** The two ends of the attempt, as the exchange settled them. */
+export interface TunnelEnds {
+  readonly owner: Address;
+  readonly peer: Peer;
+  readonly epochs: Epochs;
+  readonly role: Role;
+  /** What the hub attests for the owner: the sources that are accepted from it, and the generation that says so. */
+  readonly prefixes: readonly Prefix[];
+  readonly accepted: Id64;
+}
+
+/** IPv6 and UDP headers. */
+const PROBE_HEADERS = 48;
+
+export class Tunnel {
+  readonly prober: Prober;
+  /** What is used now: WireGuard follows the other end's packets. */
+  endpoint: Endpoint | undefined;
+  /** Bits per second both ways, once read twice. */
+  rate: number | undefined;
+  /** Of those, what this end sends. */
+  sentRate: number | undefined;
+  /** When the rate was last above the low threshold. */
+  busyAt: number;
+  private state: "none" | "wanted" | "applied" = "none";
+  private handshakeSeen = false;
+  private transfer: { readonly at: number; readonly bytes: number; readonly sent: number } | undefined;
+  private session: ProbeSession | undefined;
+
+  constructor(
+    private readonly host: TunnelHost,
+    private readonly ends: TunnelEnds,
+    now: number,
+  ) {
+    this.busyAt = now;
+    this.prober = new Prober(this.fullSize);
+  }
+
+  private get fullSize(): number {
+    return Math.min(this.host.overlayMtu, this.ends.peer.mtu) - PROBE_HEADERS;
+  }
+
+  /** Whether WireGuard has shaken hands, or a probe has come. */
+  get heard(): boolean {
+    return this.handshakeSeen || this.prober.heard;
+  }
+
+  get role(): Role {
+    return this.ends.role;
+  }
+
+  /** Whether the kernel may have the peer. */
+  get configured(): boolean {
+    return this.state !== "none";
+  }
+
+  /** Whether the kernel is known to have the peer. */
+  get applied(): boolean {
+    return this.state === "applied";
+  }
+
+  /** Wants the peer; once. The initiator's keepalive is what starts the handshake; crossed initiations would cost five seconds. */
+  configure(endpoint: Endpoint | undefined): void {
+    if (this.configured) return;
+    this.state = "wanted";
+    this.endpoint = endpoint;
+    this.want(this.endpoint, this.role === "initiator" ? this.host.parameters.peerKeepalive : 0);
+  }
+
+  /** The responder's keepalive begins when the path is proven: its endpoint is left as it is. */
+  keepAlive(): void {
+    if (this.role === "responder") this.want(undefined, this.host.parameters.peerKeepalive);
+  }
+
+  /**
+   * Without a loss: WireGuard sends by the new endpoint from now on, and the other end follows with the first packet. That one must not wait for traffic, since
+   * whatever the other end still sends by the old way takes the endpoint back: a keepalive that is switched on is sent at once (drivers/net/wireguard/netlink.c, set_peer).
+   */
+  move(endpoint: Endpoint): void {
+    this.endpoint = endpoint;
+    this.want(undefined, 0);
+    this.want(endpoint, this.host.parameters.peerKeepalive);
+  }
+
+  private want(endpoint: Endpoint | undefined, keepalive: number): void {
+    const { owner, peer, prefixes } = this.ends;
+    const own = [hostPrefix(owner), hostPrefix(linkLocalOf(peer.publicKey))];
+    const allowedIps = [...own, ...prefixes.filter((p) => !own.includes(p))];
+    const want = { publicKey: peer.publicKey, endpoint, allowedIps, keepalive };
+    this.host.emit({ kind: "peer", owner, want });
+  }
+
+  /** The kernel has the peer, or may have it after an error. Returns whether that is news. */
+  markApplied(): boolean {
+    const news = this.state === "wanted";
+    if (news) this.state = "applied";
+    return news;
+  }
+
+  remove(): void {
+    if (!this.configured) return;
+    this.state = "none";
+    this.probe(undefined);
+    this.host.emit({ kind: "unpeer", owner: this.ends.owner, publicKey: this.ends.peer.publicKey });
+    this.milestone("peer-removed", "");
+  }
+
+  /** What the kernel says of the peer; `awaited` while its handshake is. */
+  observe(now: number, s: PeerStatus, awaited: boolean): void {
+    if (s.lastHandshake > 0 && !this.handshakeSeen && awaited) {
+      this.handshakeSeen = true;
+      const by = s.endpoint === undefined ? "" : `${s.endpoint.address} port ${s.endpoint.port}`;
+      this.milestone("handshake", by);
+    }
+    if (s.endpoint !== undefined) this.endpoint = s.endpoint;
+    const bytes = s.rxBytes + s.txBytes;
+    const before = this.transfer;
+    this.transfer = { at: now, bytes, sent: s.txBytes };
+    if (before === undefined || now <= before.at || bytes < before.bytes) return;
+    this.rate = ((bytes - before.bytes) * 8000) / (now - before.at);
+    this.sentRate = (Math.max(0, s.txBytes - before.sent) * 8000) / (now - before.at);
+    if (this.rate >= this.host.lowRate) this.busyAt = now;
+  }
+
+  /** Whether nothing has gone by the path for a while. */
+  quiet(now: number): boolean {
+    return now >= this.busyAt + this.host.parameters.quietAfter;
+  }
+
+  /** Whether it is probed slowly. */
+  get idle(): boolean {
+    return this.session?.idle ?? false;
+  }
+
+  /** What the probes of this tunnel show. */
+  receive(event: StreamEvent): void {
+    if (event.kind === "heard") this.prober.receive(event.at, event.probe);
+    else this.prober.lose(event.at, event.loss, event.silence);
+  }
+
+  /** Begins to probe: the initiator speaks first, the responder answers. */
+  startProbes(keeps: boolean): void {
+    const { host, ends } = this;
+    const { probeInterval, probeIdle, probeMultiplier } = host.parameters;
+    this.probe({
+      bootId: host.self.bootId,
+      peerBootId: ends.peer.bootId,
+      epochs: ends.epochs,
+      accepted: ends.accepted,
+      flipped: false,
+      down: false,
+      keeps,
+      idle: false,
+      answers: ends.role === "responder",
+      interval: probeInterval,
+      idleInterval: probeIdle,
+      multiplier: probeMultiplier,
+      fullSize: this.fullSize,
+    });
+  }
+
+  /** What probes say from now on. */
+  say(said: Said): void {
+    const s = this.session;
+    if (s === undefined) return;
+    const { flipped, down, keeps, idle } = said;
+    if (s.flipped !== flipped || s.down !== down || s.keeps !== keeps || s.idle !== idle)
+      this.probe({ ...s, flipped, down, keeps, idle });
+  }
+
+  private probe(session: ProbeSession | undefined): void {
+    if (session === undefined && this.session === undefined) return;
+    this.session = session;
+    this.host.emit({
+      kind: "probing",
+      owner: this.ends.owner,
+      publicKey: this.ends.peer.publicKey,
+      session,
+    });
+  }
+
+  /** In words, why the path is not proven. `mine` is the generation that the other end must accept. */
+  describe(mine: Id64): string {
+    return this.handshakeSeen
+      ? this.prober.describe(mine)
+      : `no WireGuard handshake with ${this.endpoint?.address ?? "an unknown endpoint"}`;
+  }
+
+  private milestone(milestone: Milestone, detail: string): void {
+    this.host.emit({ kind: "milestone", owner: this.ends.owner, milestone, detail });
+  }
+}

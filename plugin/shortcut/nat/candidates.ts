@@ -1,0 +1,116 @@
+/**
+ * Where a direct interface may be reached, and in what order that is tried. A router offers what its operator configured, its own
+ * addresses, and what hubs see (RFC 8445's host and server-reflexive candidates); an address from which an authentic ping came is one more
+ * (peer-reflexive). An address that belongs to the overlay, or is reached through it or through a shortcut, is none: a
+ * tunnel inside itself carries nothing.
+ */
+import {
+  type Address,
+  contains,
+  type Endpoint,
+  familyOf,
+  type Prefix,
+  prefix,
+  prefixOf,
+} from "../../net/address.js";
+import { type Candidate, type CandidateKind, MAX_CANDIDATES } from "../../wire/control/message.js";
+
+/** An address of an interface, with the length of its on-link prefix. */
+export interface InterfaceAddress {
+  readonly dev: string;
+  readonly address: Address;
+  readonly length: number;
+}
+
+/** What no other router reaches: this host, link-local, multicast, documentation of nothing. */
+const NEVER: readonly Prefix[] = [
+  "0.0.0.0/8",
+  "127.0.0.0/8",
+  "169.254.0.0/16",
+  "224.0.0.0/3",
+  "::/127",
+  "::ffff:0:0/96",
+  "fe80::/10",
+  "ff00::/8",
+].map(prefix);
+
+const PRIVATE: readonly Prefix[] = [
+  "10.0.0.0/8",
+  "172.16.0.0/12",
+  "192.168.0.0/16",
+  "100.64.0.0/10",
+  "fc00::/7",
+].map(prefix);
+
+const inside = (a: Address, prefixes: readonly Prefix[]): boolean => prefixes.some((p) => contains(p, a));
+
+/** RFC 1918, RFC 6598 and RFC 4193: behind a NAT, or at least not everywhere the same. */
+export const isPrivate = (a: Address): boolean => inside(a, PRIVATE);
+
+export interface CandidateSources {
+  /** Offered before everything else. */
+  readonly configured: readonly Endpoint[];
+  readonly addresses: readonly InterfaceAddress[];
+  /** Overlay, direct interface: their addresses are no candidates. */
+  readonly excludedDevices: readonly string[];
+  /** The operator's deny list, alias pools, and what the hub attests for this router: others reach it by the overlay. */
+  readonly denied: readonly Prefix[];
+  readonly reflexive: readonly Endpoint[];
+  /** UDP port of the direct interface. */
+  readonly port: number;
+}
+
+/** What this router offers, best first, at most as many as an exchange carries. */
+export function ownCandidates(s: CandidateSources): Candidate[] {
+  const out = new Map<string, Candidate>();
+  const add = (e: Endpoint, kind: CandidateKind): void => {
+    const key = `${e.address} ${e.port}`;
+    if (!out.has(key)) out.set(key, { address: e.address, port: e.port, kind });
+  };
+  for (const e of s.configured) add(e, "configured");
+  const hosts = s.addresses.filter(
+    (a) => !s.excludedDevices.includes(a.dev) && !inside(a.address, NEVER) && !inside(a.address, s.denied),
+  );
+  // public ones are worth more than those of which every second network has the same
+  const rank = (a: InterfaceAddress): number =>
+    (isPrivate(a.address) ? 2 : 0) + (familyOf(a.address) === 4 ? 1 : 0);
+  // room is left for what hubs see
+  const room = MAX_CANDIDATES - Math.min(s.reflexive.length, 3) - out.size;
+  for (const a of [...hosts].sort((x, y) => rank(x) - rank(y)).slice(0, Math.max(0, room)))
+    add({ address: a.address, port: s.port }, "host");
+  for (const e of s.reflexive) if (!inside(e.address, s.denied)) add(e, "reflexive");
+  return [...out.values()].slice(0, MAX_CANDIDATES);
+}
+
+/** The prefixes that are on-link here. */
+export const onLink = (
+  addresses: readonly InterfaceAddress[],
+  excludedDevices: readonly string[],
+): Prefix[] =>
+  addresses
+    .filter((a) => !excludedDevices.includes(a.dev) && !inside(a.address, NEVER))
+    .map((a) => prefixOf(a.address, a.length));
+
+/** The higher, the rather it is used. */
+export function priorityOf(
+  e: Endpoint,
+  kind: CandidateKind | "peer-reflexive",
+  onLinkHere: readonly Prefix[],
+): number {
+  if (kind !== "configured" && inside(e.address, onLinkHere)) return 100;
+  const family = familyOf(e.address) === 6 ? 5 : 0;
+  switch (kind) {
+    case "configured":
+      return 80 + family;
+    case "host":
+      return (isPrivate(e.address) ? 60 : 70) + family;
+    case "peer-reflexive":
+      return 45 + family;
+    case "reflexive":
+      return 40 + family;
+  }
+}
+
+/** Whether a candidate of another router may be tried at all. `prefixes` are what the hub attests for it. */
+export const isUsable = (c: Endpoint, prefixes: readonly Prefix[]): boolean =>
+  !inside(c.address, NEVER) && !inside(c.address, prefixes);

@@ -1,0 +1,324 @@
+/**
+ * Connectivity checks of one attempt, after RFC 8445: which of the other end's candidates does this end reach, and is it heard there?
+ *
+ *   closed    the own daemon has not selected: nothing is sent to the other end's candidates
+ *   open      pings that die on the way have opened the own NAT towards each of them; the other end may begin
+ *   checking  both daemons have selected: pings to every candidate, best first, paced, repeated until answered
+ *   over      in time, or not
+ *
+ * A pong shows that a pair works both ways. An unsolicited packet that reaches a Linux NAT from outside moves the port of
+ * what the inside sends there later; hence opening comes first, and with a time to live that ends before the other NAT.
+ */
+import type { Address, Endpoint, Prefix } from "../../net/address.js";
+import { formatEndpoint, sameEndpoint } from "../../net/address.js";
+import type { PublicKey } from "../../net/key.js";
+import type { Candidate, CandidateKind, Epochs, Id64 } from "../../wire/control/message.js";
+import type { Ping } from "../../wire/ping.js";
+import { isUsable, priorityOf } from "./candidates.js";
+import type { PingTarget } from "./pings.js";
+
+export interface ChecksHost {
+  /** Routers that a datagram of this end passes before it has left its last NAT, that one included. */
+  readonly openTtl: number;
+  sendPing(theirs: PublicKey, ping: Omit<Ping, "bootId">, target: PingTarget): void;
+  randomId(): Id64;
+  /** Whether the FIB sends there neither by the overlay nor by a shortcut. */
+  underlay(a: Address): boolean;
+  onLink(): readonly Prefix[];
+}
+
+export interface ChecksEnds {
+  readonly publicKey: PublicKey;
+  readonly epochs: Epochs;
+  readonly candidates: readonly Candidate[];
+  /** What the hub attests for the other end: its addresses in there are reached by the overlay. */
+  readonly prefixes: readonly Prefix[];
+}
+
+/** RFC 8445 §14.2: between the first pings to different candidates. */
+const PACE = 20;
+/** Until a ping is repeated; doubles. */
+const REPEAT = 100;
+/** A pair that works waits this long for a better one, or a quarter of its own round trip if that is between. */
+const SETTLE_LEAST = 10;
+const SETTLE_MOST = 50;
+/** A NAT forgets an unanswered mapping after 30 s (nf_conntrack_udp_timeout; RFC 4787 REQ-5 wants more). */
+const OPENING_LASTS = 20_000;
+const MOST_PEER_REFLEXIVE = 8;
+/** Transactions of one pair that may still be answered. */
+const IN_FLIGHT = 4;
+/** While a shortcut is direct, a better pair is looked for: at first soon, then now and then. */
+const IMPROVE_FIRST = 2_000;
+const IMPROVE_EVERY = 30_000;
+/** A pair that WireGuard has left as often as this, with what came by another, is not taken again for being better. */
+const MOST_TAKEN = 3;
+
+interface Pair {
+  readonly to: Endpoint;
+  readonly kind: CandidateKind | "peer-reflexive";
+  readonly priority: number;
+  /** Where their pings arrive: what answers them must come from there. */
+  source: Address | undefined;
+  nextAt: number;
+  tries: number;
+  readonly sent: { readonly transaction: Id64; readonly at: number }[];
+  /** Milliseconds; undefined until a pong came. */
+  roundTrip: number | undefined;
+  /** How often it was the one to use. */
+  taken: number;
+}
+
+export class Checks {
+  private readonly pairs: Pair[] = [];
+  private openedAt: number | undefined;
+  private startedAt: number | undefined;
+  private firstAnswerAt: number | undefined;
+  private settled = false;
+  private due: number | undefined;
+  /** While direct: what is used, and when better is looked for again. */
+  private over = false;
+  private using: Pair | undefined;
+  private improveAt = Number.POSITIVE_INFINITY;
+  /** This end's peer exists. */
+  ready = false;
+
+  constructor(
+    private readonly host: ChecksHost,
+    private readonly ends: ChecksEnds,
+    now: number,
+  ) {
+    this.learn(now, ends.candidates);
+  }
+
+  /** More candidates of the other end; those that are known stay. */
+  learn(now: number, candidates: readonly Candidate[]): void {
+    for (const c of candidates) {
+      if (!isUsable(c, this.ends.prefixes) || !this.host.underlay(c.address)) continue;
+      const known = this.find(c);
+      // what a ping already taught
+      if (known === undefined) this.follow(now, this.add(c, c.kind));
+    }
+    this.reckon();
+  }
+
+  /** One that is learnt late is opened and tried as those before it were. */
+  private follow(now: number, p: Pair): void {
+    if (this.started && !this.over) p.nextAt = now;
+    else if (this.openedAt !== undefined && !this.stale(now)) this.openTowards(p);
+  }
+
+  private add(to: Endpoint, kind: Pair["kind"]): Pair {
+    const priority = priorityOf(to, kind, this.host.onLink());
+    const pair: Pair = {
+      to: { address: to.address, port: to.port },
+      kind,
+      priority,
+      source: undefined,
+      nextAt: Number.POSITIVE_INFINITY,
+      tries: 0,
+      sent: [],
+      roundTrip: undefined,
+      taken: 0,
+    };
+    this.pairs.push(pair);
+    this.pairs.sort((a, b) => b.priority - a.priority);
+    return pair;
+  }
+
+  private find(e: Endpoint): Pair | undefined {
+    return this.pairs.find((p) => sameEndpoint(p.to, e));
+  }
+
+  get started(): boolean {
+    return this.startedAt !== undefined;
+  }
+
+  /** Whether the own NAT may have forgotten the opening. */
+  stale(now: number): boolean {
+    return this.openedAt === undefined || now - this.openedAt > OPENING_LASTS;
+  }
+
+  /** Opens the own NAT towards every candidate. */
+  open(now: number): void {
+    this.openedAt = now;
+    for (const p of this.pairs) this.openTowards(p);
+  }
+
+  private openTowards(p: Pair): void {
+    this.send("open", this.host.randomId(), { to: p.to, ttl: this.host.openTtl });
+  }
+
+  /** The other end's NAT is open: pings may arrive. */
+  start(now: number): void {
+    if (this.started) return;
+    this.startedAt = now;
+    this.pairs.forEach((p, i) => {
+      p.nextAt = now + i * PACE;
+    });
+    this.reckon();
+    this.handleTimeout(now);
+  }
+
+  private send(kind: "open" | "ping", transaction: Id64, target: PingTarget): void {
+    const { publicKey, epochs } = this.ends;
+    this.host.sendPing(
+      publicKey,
+      { kind, ready: this.ready, transaction, epochs, observed: undefined },
+      target,
+    );
+  }
+
+  private ping(now: number, p: Pair): void {
+    const transaction = this.host.randomId();
+    p.sent.push({ transaction, at: now });
+    if (p.sent.length > IN_FLIGHT) p.sent.shift();
+    p.nextAt = now + REPEAT * 2 ** Math.min(p.tries, 4);
+    p.tries++;
+    this.send("ping", transaction, { to: p.to, source: p.source });
+  }
+
+  /** An authentic ping or pong of the other end's current attempt. */
+  receive(now: number, from: Endpoint, at: Address, ping: Ping): void {
+    if (ping.kind === "pong") this.answered(now, from, ping);
+    else if (ping.kind === "ping") this.asked(now, from, at, ping);
+    this.reckon();
+  }
+
+  private asked(now: number, from: Endpoint, at: Address, ping: Ping): void {
+    let pair = this.find(from);
+    if (pair === undefined) {
+      const learnt = this.pairs.filter((p) => p.kind === "peer-reflexive").length;
+      if (learnt >= MOST_PEER_REFLEXIVE) return;
+      pair = this.add(from, "peer-reflexive");
+    }
+    pair.source = at;
+    const { publicKey, epochs } = this.ends;
+    const { ready } = this;
+    const { transaction } = ping;
+    this.host.sendPing(
+      publicKey,
+      { kind: "pong", ready, transaction, epochs, observed: from },
+      { to: from, source: at },
+    );
+    // RFC 8445 §7.3.1.4: what came in from there tells that an answer goes out to there
+    if (this.started && pair.roundTrip === undefined && pair.sent.every((s) => now - s.at > PACE))
+      this.ping(now, pair);
+  }
+
+  private answered(now: number, from: Endpoint, pong: Ping): void {
+    // RFC 8445 §7.2.5.2.1: an answer from elsewhere is none
+    const pair = this.find(from);
+    const sent = pair?.sent.find((s) => s.transaction === pong.transaction);
+    if (pair === undefined || sent === undefined) return;
+    pair.roundTrip = now - sent.at;
+    pair.nextAt = Number.POSITIVE_INFINITY;
+    this.firstAnswerAt ??= now;
+  }
+
+  /** The best pair that works. */
+  private best(): Pair | undefined {
+    return this.pairs.find((p) => p.roundTrip !== undefined);
+  }
+
+  private settledAt(): number | undefined {
+    const best = this.best();
+    if (best === undefined || this.firstAnswerAt === undefined) return undefined;
+    if (this.pairs[0] === best) return this.firstAnswerAt;
+    const wait = Math.min(SETTLE_MOST, Math.max(SETTLE_LEAST, (best.roundTrip ?? 0) / 4));
+    return this.firstAnswerAt + wait;
+  }
+
+  /** The pair to use, once it is the best there can be or has waited for a better one. */
+  nominee(now: number): Endpoint | undefined {
+    const at = this.settledAt();
+    return at !== undefined && now >= at ? this.best()?.to : undefined;
+  }
+
+  // ------------------------------------------------------------------------------------------ while direct
+
+  /** This pair is used from now on; who `improves` looks for better ones. */
+  use(now: number, e: Endpoint | undefined, improves: boolean): void {
+    this.over = true;
+    this.using = e && this.find(e);
+    if (this.using !== undefined) this.using.taken++;
+    for (const p of this.pairs) p.nextAt = Number.POSITIVE_INFINITY;
+    this.improveAt = improves && this.using !== undefined ? now + IMPROVE_FIRST : Number.POSITIVE_INFINITY;
+    this.reckon();
+  }
+
+  /** What WireGuard sends to: a packet that was on its way by the pair before takes it back there, if it comes late. */
+  seen(e: Endpoint): void {
+    if (this.over) this.using = this.find(e) ?? this.using;
+  }
+
+  /** Looks for something better now: there is news of addresses. */
+  improveNow(now: number): void {
+    if (this.improveAt !== Number.POSITIVE_INFINITY) this.improveAt = now;
+    this.reckon();
+  }
+
+  /** A pair that works and is better than the one that is used. */
+  better(): Endpoint | undefined {
+    const best = this.best();
+    if (this.using === undefined || best === undefined || best.taken >= MOST_TAKEN) return undefined;
+    return best.priority > this.using.priority ? best.to : undefined;
+  }
+
+  // ------------------------------------------------------------------------------------------ time
+
+  pollTimeout(): number | undefined {
+    return this.due;
+  }
+
+  /** Asked for often, by spokes with many shortcuts: reckoned only when something has changed. */
+  private reckon(): void {
+    let at = this.improveAt;
+    for (const p of this.pairs) if (p.nextAt < at) at = p.nextAt;
+    const settled = this.over || this.settled ? undefined : this.settledAt();
+    if (settled !== undefined && settled < at) at = settled;
+    this.due = !this.started || at === Number.POSITIVE_INFINITY ? undefined : at;
+  }
+
+  handleTimeout(now: number): void {
+    if (!this.started || this.due === undefined || now < this.due) return;
+    if (now >= this.improveAt) this.improve(now);
+    if (now >= (this.settledAt() ?? Number.POSITIVE_INFINITY)) this.settled = true;
+    for (const p of this.pairs) if (now >= p.nextAt) this.repeat(now, p);
+    this.reckon();
+  }
+
+  private repeat(now: number, p: Pair): void {
+    // while something else is used, a pair has two tries each time
+    if (this.over && p.tries >= 2) p.nextAt = Number.POSITIVE_INFINITY;
+    else this.ping(now, p);
+  }
+
+  private improve(now: number): void {
+    this.improveAt = now + IMPROVE_EVERY;
+    const least = this.using?.priority ?? Number.POSITIVE_INFINITY;
+    let i = 0;
+    for (const p of this.pairs) {
+      if (p.priority <= least || !this.host.underlay(p.to.address)) continue;
+      p.tries = 0;
+      p.roundTrip = undefined;
+      p.nextAt = now + i++ * PACE;
+    }
+  }
+
+  /** In words: what was tried. */
+  describe(): string {
+    const list = this.list();
+    if (list === "") return "the owner offers no endpoint that could be tried";
+    return this.best() === undefined ? `no answer from ${list}` : `answers from ${list}`;
+  }
+
+  /** The candidates, for people. */
+  list(): string {
+    return this.pairs.map((p) => `${formatEndpoint(p.to)} (${p.kind})`).join(", ");
+  }
+
+  /** What kind of candidate an endpoint is, for people. */
+  kindOf(e: Endpoint): string {
+    return this.find(e)?.kind ?? "unknown";
+  }
+}

@@ -1,0 +1,77 @@
+/**
+ * What a NAT does with the direct port, from what hubs see (RFC 4787 §4.1, by the method of RFC 5780 §4.3): the same endpoint at two
+ * ports of one hub and at another hub is endpoint-independent mapping; one that changes with the port is the hardest kind.
+ */
+import type { Address, Endpoint } from "../../net/address.js";
+import { familyOf, sameEndpoint } from "../../net/address.js";
+import type { Mapping } from "../../wire/control/message.js";
+
+/** From where one endpoint of a hub sees this router. */
+export interface Observation {
+  readonly hub: Endpoint;
+  readonly observed: Endpoint;
+}
+
+export interface NatVerdict {
+  readonly mapping: Mapping;
+  /** The NAT keeps the port number (RFC 4787 §4.2.1). */
+  readonly preservesPort: boolean;
+  /** Every hub that answers has one address only: an address-dependent mapping would look the same. */
+  readonly oneAddress: boolean;
+}
+
+export const NO_VERDICT: NatVerdict = { mapping: "unknown", preservesPort: false, oneAddress: true };
+
+/** IPv4 only: a NAT of IPv6 is none that this would have to know. */
+export function judgeMapping(
+  observations: readonly Observation[],
+  own: readonly Address[],
+  port: number,
+): NatVerdict {
+  const seen = observations.filter((o) => familyOf(o.observed.address) === 4);
+  const [first] = seen;
+  if (first === undefined) return NO_VERDICT;
+  const preservesPort = seen.every((o) => o.observed.port === port);
+  const addresses = new Set(seen.map((o) => o.hub.address));
+  const oneAddress = addresses.size < 2;
+  const verdict = (mapping: Mapping): NatVerdict => ({ mapping, preservesPort, oneAddress });
+  if (seen.every((o) => own.includes(o.observed.address) && o.observed.port === port)) return verdict("none");
+  if (seen.length < 2) return verdict("unknown");
+  const differs = (a: Observation, b: Observation): boolean => !sameEndpoint(a.observed, b.observed);
+  const pairs = seen.flatMap((a, i) => seen.slice(i + 1).map((b) => [a, b] as const));
+  if (pairs.some(([a, b]) => a.hub.address === b.hub.address && differs(a, b)))
+    return verdict("address-and-port-dependent");
+  if (pairs.some(([a, b]) => differs(a, b))) return verdict("address-dependent");
+  return verdict("endpoint-independent");
+}
+
+/** In words, for status and `explain`. */
+export function describeMapping(v: NatVerdict): string {
+  switch (v.mapping) {
+    case "unknown":
+      return "NAT behaviour unknown";
+    case "none":
+      return "no NAT";
+    default: {
+      const notes = [v.preservesPort ? "keeps the port" : "", v.oneAddress ? "seen by one hub address" : ""];
+      const told = notes.filter((n) => n !== "").join(", ");
+      return `${v.mapping} mapping${told === "" ? "" : ` (${told})`}`;
+    }
+  }
+}
+
+/** What two NATs together let expect; `direct` candidates are those that need no NAT to behave. */
+export type Prospect = "likely" | "doubtful" | "hopeless";
+
+const hard = (m: Mapping): boolean => m === "address-dependent" || m === "address-and-port-dependent";
+
+/**
+ * Two mappings that change with the destination tell neither end to where it should send: hopeless, unless an endpoint is
+ * there that no NAT hides. One of them alone passes where the other filters by address at most: doubtful.
+ */
+export function prospectOf(here: Mapping, there: Mapping, otherWay: boolean): Prospect {
+  if (otherWay) return hard(here) && hard(there) ? "doubtful" : "likely";
+  if (hard(here) && hard(there)) return "hopeless";
+  const open = here === "none" || there === "none";
+  return (hard(here) || hard(there)) && !open ? "doubtful" : "likely";
+}

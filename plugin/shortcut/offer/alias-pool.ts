@@ -1,0 +1,65 @@
+/**
+ * The alias pool: addresses that never receive a packet, used as BGP next hops of offers, one per (owner, next hop
+ * underneath). The lowest free address of the pool is taken, so that a restart tends to name things as before. The network address and, for IPv4, the
+ * last address of the pool are left alone.
+ */
+import {
+  type Address,
+  addressBits,
+  addressBytes,
+  addressFromBytes,
+  contains,
+  type Family,
+  familyOf,
+  type Prefix,
+  prefixAddress,
+  prefixLength,
+} from "../../net/address.js";
+
+export class AliasPool {
+  private readonly byUse = new Map<string, Address>();
+  private readonly taken = new Map<Address, string>();
+
+  constructor(private readonly pools: { readonly 4: Prefix; readonly 6: Prefix | undefined }) {}
+
+  /** The alias for an owner's prefixes over one next hop; undefined when the family has no pool or the pool is used up. */
+  acquire(owner: Address, nextHop: Address, family: Family): Address | undefined {
+    const use = `${owner} ${nextHop} ${family}`;
+    const existing = this.byUse.get(use);
+    if (existing !== undefined) return existing;
+    const pool = this.pools[family];
+    if (pool === undefined) return undefined;
+    const size = 2 ** Math.min(20, addressBits(family) - prefixLength(pool));
+    for (let i = 1; i < size - 1; i++) {
+      const candidate = nth(pool, i);
+      if (this.taken.has(candidate)) continue;
+      this.taken.set(candidate, use);
+      this.byUse.set(use, candidate);
+      return candidate;
+    }
+    return undefined;
+  }
+
+  release(alias: Address): void {
+    const use = this.taken.get(alias);
+    if (use === undefined) return;
+    this.taken.delete(alias);
+    this.byUse.delete(use);
+  }
+
+  contains(a: Address): boolean {
+    const pool = this.pools[familyOf(a)];
+    return pool !== undefined && contains(pool, a);
+  }
+}
+
+function nth(pool: Prefix, n: number): Address {
+  const bytes = addressBytes(prefixAddress(pool));
+  let carry = n;
+  for (let i = bytes.length - 1; i >= 0 && carry > 0; i--) {
+    carry += bytes[i] ?? 0;
+    bytes[i] = carry & 0xff;
+    carry >>= 8;
+  }
+  return addressFromBytes(bytes);
+}

@@ -1,0 +1,112 @@
+/**
+ * What an offer says of its shortcut, for the operator's policy to match: whose it is, what the NATs let expect, how much goes there,
+ * and whether the direct path is slower than the way by the hub. The last two change with time; they do so in classes and
+ * reluctantly, since every change is an announcement and may turn a policy's answer around.
+ */
+import type { Address } from "../../net/address.js";
+import type { Prospect } from "../nat/mapping.js";
+
+/** The direct path against the way by the hub, as measured. */
+export type RoundTrip = "unknown" | "not-slower" | "slower";
+
+export interface Marks {
+  readonly owner: Address;
+  readonly prospect: Prospect;
+  /** Index of {@link RATE_CLASSES}. */
+  readonly rate: number;
+  readonly roundTrip: RoundTrip;
+}
+
+export const sameMarks = (a: Marks, b: Marks): boolean =>
+  a.owner === b.owner && a.prospect === b.prospect && a.rate === b.rate && a.roundTrip === b.roundTrip;
+
+/** What a rate class begins at, bits per second that this router sends to the owner. */
+export const RATE_CLASSES: readonly number[] = [0, 1e6, 3e6, 10e6, 30e6, 100e6, 300e6, 1e9, 3e9, 10e9];
+
+const classOf = (bitsPerSecond: number): number =>
+  Math.max(
+    0,
+    RATE_CLASSES.findLastIndex((least) => bitsPerSecond >= least),
+  );
+
+/** A rate is in a higher class after so long above its bound, in a lower one after so long clearly below that of its own; milliseconds. */
+const RISES_AFTER = 2_000;
+const FALLS_AFTER = 10_000;
+const CLEARLY_BELOW = 0.8;
+
+/** The class of a rate, read again and again. */
+export class RateClass {
+  private current: number | undefined;
+  /** The class that was never fallen below, or risen above, since. */
+  private drift: { readonly up: boolean; readonly since: number; to: number } | undefined;
+
+  get value(): number {
+    return this.current ?? 0;
+  }
+
+  read(now: number, bitsPerSecond: number): void {
+    const seen = classOf(bitsPerSecond);
+    const { current } = this;
+    if (current === undefined) {
+      this.current = seen;
+      return;
+    }
+    const up = seen > current;
+    const down = bitsPerSecond < (RATE_CLASSES[current] ?? 0) * CLEARLY_BELOW;
+    if (!up && !down) {
+      this.drift = undefined;
+      return;
+    }
+    const { drift } = this;
+    if (drift === undefined || drift.up !== up) {
+      this.drift = { up, since: now, to: seen };
+      return;
+    }
+    drift.to = up ? Math.min(drift.to, seen) : Math.max(drift.to, seen);
+    if (now - drift.since < (up ? RISES_AFTER : FALLS_AFTER)) return;
+    this.current = drift.to;
+    this.drift = undefined;
+  }
+}
+
+/** A direct path is slower when it is so for so long, by a tenth and a millisecond. */
+const SLOWER = 1.1;
+const SLOWER_MS = 1;
+const CONVINCED = 3_000;
+/** What was measured is believed for so long after the path was last measured. */
+const BELIEVED = 600_000;
+
+/** What measurements say of the two ways to one owner; it outlives the attempts, since without a tunnel nothing can be measured. */
+export class RoundTripClass {
+  private state: RoundTrip = "unknown";
+  private measured = Number.NEGATIVE_INFINITY;
+  private otherwiseSince: number | undefined;
+
+  at(now: number): RoundTrip {
+    return now - this.measured < BELIEVED ? this.state : "unknown";
+  }
+
+  /** Milliseconds of both ways. */
+  read(now: number, direct: number, hub: number): void {
+    const before = this.at(now);
+    this.measured = now;
+    const slower = direct > hub * SLOWER + SLOWER_MS;
+    const seen = slower ? "slower" : direct <= hub || before === "unknown" ? "not-slower" : before;
+    if (seen === before) this.otherwiseSince = undefined;
+    else this.otherwiseSince ??= now;
+    if (this.otherwiseSince === undefined || now - this.otherwiseSince < CONVINCED) {
+      this.state = before;
+      return;
+    }
+    this.state = seen;
+    this.otherwiseSince = undefined;
+  }
+}
+
+/** In words, for `explain`. */
+export function describeMarks(m: Marks): string {
+  const least = RATE_CLASSES[m.rate] ?? 0;
+  const rate = least === 0 ? "below 1 Mbit/s" : `${least / 1e6} Mbit/s or more`;
+  const roundTrip = m.roundTrip === "unknown" ? "not measured" : m.roundTrip.replace("-", " ");
+  return `owner ${m.owner}, NAT ${m.prospect}, rate class ${m.rate} (${rate}), round trip ${roundTrip}`;
+}

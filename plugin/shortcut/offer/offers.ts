@@ -1,0 +1,267 @@
+/**
+ * The offers of one shortcut, as routes in the daemon and the kernel: what stands for which prefix, by which alias next hop, and by
+ * which way the FIB really goes. An offer stands; or it was withdrawn and is leaving, while the FIB may still go by its
+ * alias; or a route of our own overrides the prefix, because the FIB did not follow. All aliases of one attempt point
+ * the same way, those of former next hops too. What the daemon and the kernel did is told, never assumed.
+ */
+import { type Address, familyOf, hostPrefix, type Prefix } from "../../net/address.js";
+import type {
+  Milestone,
+  Output,
+  Path,
+  RouteState,
+  RoutingView,
+  ShortcutStatus,
+  Underneath,
+} from "../events.js";
+import type { AliasPool } from "./alias-pool.js";
+import { type Marks, sameMarks } from "./offer-classes.js";
+
+/** What offers need of the engine. */
+export interface OffersHost {
+  readonly routing: RoutingView;
+  readonly aliases: AliasPool;
+  emit(output: Output): void;
+  /** The owner by whose machine a prefix is still offered or being taken back; a daemon takes one offer for a prefix. */
+  offeredFor(prefix: Prefix): Address | undefined;
+}
+
+interface Offer {
+  readonly prefix: Prefix;
+  readonly alias: Address;
+  readonly underneath: Prefix;
+  marks: Marks;
+  selected: boolean;
+  reason: string;
+  path: Path;
+}
+
+export class Offers {
+  private readonly standing = new Map<Prefix, Offer>();
+  /** Withdrawn while the FIB still showed their alias: the alias is released when it does not. */
+  private readonly leaving = new Map<Prefix, Offer>();
+  private readonly overridden = new Set<Prefix>();
+  /** Every alias of this attempt, those of former next hops too: the FIB may still go by them. */
+  private readonly aliases = new Set<Address>();
+  private to: "overlay" | "direct" = "overlay";
+
+  constructor(
+    private readonly host: OffersHost,
+    private readonly owner: Address,
+  ) {}
+
+  /** Whether no offer stands. */
+  get empty(): boolean {
+    return this.standing.size === 0;
+  }
+
+  /** The prefixes for which an offer stands. */
+  get prefixes(): Prefix[] {
+    return [...this.standing.keys()];
+  }
+
+  /** What the offers that stand say of themselves. */
+  get marks(): Marks | undefined {
+    for (const o of this.standing.values()) return o.marks;
+    return undefined;
+  }
+
+  /** Whether the daemon has selected at least one of them. */
+  get selected(): boolean {
+    for (const o of this.standing.values()) if (o.selected) return true;
+    return false;
+  }
+
+  /** Whether the aliases point at the direct interface. */
+  get onDirect(): boolean {
+    return this.to === "direct";
+  }
+
+  /** Whether a route of our own still holds one of the prefixes on the overlay. */
+  get overriding(): boolean {
+    return this.overridden.size > 0;
+  }
+
+  stands(prefix: Prefix): boolean {
+    return this.standing.has(prefix);
+  }
+
+  /** Whether the prefix is offered, still being taken back, or overridden. */
+  holds(prefix: Prefix): boolean {
+    return this.standing.has(prefix) || this.leaving.has(prefix) || this.overridden.has(prefix);
+  }
+
+  /** Why the daemon selects none of them, in its own terms. */
+  refusal(): string {
+    if (this.empty) return "no route underneath any more";
+    for (const o of this.standing.values()) if (!o.selected && o.reason !== "") return o.reason;
+    return "not selected by the daemon";
+  }
+
+  /**
+   * Offers every attested prefix that has a route of the daemon's own underneath, by the overlay, and withdraws the
+   * others; `keepOrphans` lets those stand whose route underneath has gone. Returns why prefixes are not offered, and how many stand as orphans.
+   */
+  update(
+    attested: readonly Prefix[],
+    marks: Marks,
+    keepOrphans = false,
+  ): { readonly refusals: string[]; readonly orphans: number } {
+    const refusals: string[] = [];
+    const wanted = new Set<Prefix>();
+    let orphans = 0;
+    for (const prefix of attested) {
+      if (prefix === hostPrefix(this.owner)) continue;
+      const under = this.host.routing.underneath(prefix);
+      const refusal = "refusal" in under ? under.refusal : this.offer(prefix, under, marks);
+      if (refusal === undefined) wanted.add(prefix);
+      else if (keepOrphans && "gone" in under && under.gone && this.standing.has(prefix)) {
+        wanted.add(prefix);
+        orphans++;
+      } else refusals.push(refusal);
+    }
+    for (const offer of [...this.standing.values()]) if (!wanted.has(offer.prefix)) this.withdraw(offer);
+    return { refusals, orphans };
+  }
+
+  private offer(prefix: Prefix, u: Underneath, marks: Marks): string | undefined {
+    const holder = this.host.offeredFor(prefix);
+    if (holder !== undefined && holder !== this.owner)
+      return `${prefix} moved here from ${holder}, whose offer is still being taken back`;
+    const alias = this.host.aliases.acquire(this.owner, u.nextHop, familyOf(prefix));
+    if (alias === undefined)
+      return `no alias next hop for ${prefix}: the pool is used up, or not configured for its family`;
+    this.aliases.add(alias);
+    const before = this.standing.get(prefix);
+    if (before !== undefined && before.alias === alias && before.underneath === u.prefix) {
+      this.remarkOne(before, marks);
+      return undefined;
+    }
+    this.host.emit({ kind: "alias", alias, to: this.to });
+    this.host.emit({ kind: "offer", prefix, alias, underneath: u.prefix, marks });
+    this.leaving.delete(prefix);
+    this.standing.set(prefix, {
+      prefix,
+      alias,
+      underneath: u.prefix,
+      marks,
+      selected: before?.selected ?? false,
+      reason: before?.reason ?? "waiting for the daemon",
+      path: before?.path ?? "none",
+    });
+    return undefined;
+  }
+
+  /** Announces those again whose marks are others now. */
+  remark(marks: Marks): void {
+    for (const offer of this.standing.values()) this.remarkOne(offer, marks);
+  }
+
+  private remarkOne(offer: Offer, marks: Marks): void {
+    if (sameMarks(offer.marks, marks)) return;
+    offer.marks = marks;
+    this.host.emit({ kind: "remark", prefix: offer.prefix, alias: offer.alias, marks });
+  }
+
+  private withdraw(offer: Offer): void {
+    this.host.emit({ kind: "withdraw", prefix: offer.prefix });
+    this.standing.delete(offer.prefix);
+    this.leaving.set(offer.prefix, offer);
+  }
+
+  withdrawAll(): void {
+    for (const offer of [...this.standing.values()]) this.withdraw(offer);
+  }
+
+  /** Points every alias at the overlay or at the direct interface: the flip, and the way back. */
+  point(to: "overlay" | "direct"): void {
+    this.to = to;
+    for (const alias of this.aliases) this.host.emit({ kind: "alias", alias, to });
+  }
+
+  /** The prefixes, offered or leaving, that the FIB sends by the direct interface. */
+  stillDirect(): Prefix[] {
+    const all = [...this.standing.values(), ...this.leaving.values()];
+    return all.filter((o) => o.path === "direct").map((o) => o.prefix);
+  }
+
+  /** Holds on the overlay, by a route of our own, whatever the FIB still sends by the direct interface. */
+  overrideStillDirect(): void {
+    for (const prefix of this.stillDirect()) this.override(prefix, true);
+  }
+
+  private override(prefix: Prefix, want: boolean): void {
+    if (this.overridden.has(prefix) === want) return;
+    if (want) this.overridden.add(prefix);
+    else this.overridden.delete(prefix);
+    this.host.emit({ kind: "override", prefix, want });
+    if (want)
+      this.milestone(
+        "override",
+        `${prefix}: the FIB did not follow, a route of our own holds it on the overlay`,
+      );
+  }
+
+  /** After the drain, when nothing goes by them any more: the aliases are gone from the kernel and free for others. */
+  release(): void {
+    for (const alias of this.aliases) {
+      this.host.emit({ kind: "alias", alias, to: "absent" });
+      this.host.aliases.release(alias);
+    }
+    this.aliases.clear();
+    this.leaving.clear();
+  }
+
+  /** What daemon and FIB do with a prefix now. False when it is none of ours. */
+  observe(s: RouteState): boolean {
+    if (s.daemonPath !== "direct") this.override(s.prefix, false);
+    const standing = this.standing.get(s.prefix);
+    const offer = standing ?? this.leaving.get(s.prefix);
+    if (offer === undefined) return false;
+    if (offer.selected && !s.selected && standing !== undefined) this.explain(offer);
+    offer.selected = s.selected;
+    offer.path = s.path;
+    if (s.selected) offer.reason = "";
+    else if (s.reason !== "") offer.reason = s.reason;
+    return true;
+  }
+
+  /** Asks the daemon why it does not select them. */
+  explainAll(): void {
+    for (const offer of this.standing.values()) this.explain(offer);
+  }
+
+  private explain({ prefix, alias }: Offer): void {
+    this.host.emit({ kind: "explain", prefix, alias });
+  }
+
+  /** The daemon's answer. False when it is no longer of interest. */
+  explained(prefix: Prefix, reason: string): boolean {
+    const offer = this.standing.get(prefix);
+    if (offer === undefined || offer.selected) return false;
+    offer.reason = reason;
+    return true;
+  }
+
+  /** The offers session is gone: the daemon has dropped every offer. */
+  dropped(reason: string): void {
+    for (const o of this.standing.values()) {
+      o.selected = false;
+      o.reason = reason;
+    }
+  }
+
+  rows(): ShortcutStatus["prefixes"] {
+    return [...this.standing.values()].map(({ prefix, alias, selected, path, reason }) => ({
+      prefix,
+      alias,
+      selected,
+      path,
+      reason,
+    }));
+  }
+
+  private milestone(milestone: Milestone, detail: string): void {
+    this.host.emit({ kind: "milestone", owner: this.owner, milestone, detail });
+  }
+}

@@ -1,0 +1,13 @@
+/**
+ * The link-local address of a direct interface, derived from its public key: fe80::/64 and the key's first eight bytes. Probes use it, since its
+ * scope binds them to the direct interface, and WireGuard's AllowedIPs authenticate it.
+ */
+import { type Address, addressFromBytes } from "../../net/address.js";
+import { keyBytes, type PublicKey } from "../../net/key.js";
+
+export function linkLocalOf(key: PublicKey): Address {
+  const bytes = new Uint8Array(16);
+  bytes.set([0xfe, 0x80]);
+  bytes.set(keyBytes(key).subarray(0, 8), 8);
+  return addressFromBytes(bytes);
+}

@@ -1,0 +1,99 @@
+/**
+ * What probes have shown of one shortcut's path: whether it is proven, why not yet, or how it was lost. Probes are sent and received by
+ * a {@link ProbeStream}, which says when silence is a failure; here is what follows from what they say.
+ */
+import type { Id64 } from "../../wire/control/message.js";
+import type { Probe } from "../../wire/probe.js";
+import type { Loss } from "./stream.js";
+
+export type Verdict =
+  /** Nothing conclusive yet. */
+  | "waiting"
+  /** Heard, hears us, full size both ways, and our sources are accepted. */
+  | "proven"
+  | "unaccepted"
+  /** The other end goes back on purpose (RFC 5880's AdminDown): no failure of the path. */
+  | "down"
+  | "lost";
+
+export class Prober {
+  private hears = false;
+  private heardFullHere = false;
+  private heardFullThere = false;
+  private remoteDown = false;
+  private loss: { readonly at: number; readonly loss: Loss; readonly silence: number } | undefined;
+  heard = false;
+  accepted: Id64 | undefined;
+  remoteFlipped = false;
+  /** The other end still routes, by itself, everything that this end accepts from it: {@link Probe.keeps}. */
+  remoteKeeps = false;
+  /** Smoothed as in RFC 6298, milliseconds. */
+  roundTrip: number | undefined;
+  /** Measurements that `roundTrip` rests on. */
+  samples = 0;
+
+  /** @param fullSize UDP payload that fills the overlay's MTU */
+  constructor(private readonly fullSize: number) {}
+
+  /** A probe of this attempt that arrived at `at`. */
+  receive(at: number, p: Probe): void {
+    this.heard = true;
+    this.remoteDown = p.down;
+    if (p.size >= this.fullSize) this.heardFullHere = true;
+    if (p.heardFull !== 0) this.heardFullThere = true;
+    this.accepted = p.accepted;
+    this.remoteFlipped = p.flipped;
+    this.remoteKeeps = p.keeps;
+    if (p.hearYou) {
+      this.hears = true;
+      if (this.loss?.loss !== "narrow") this.loss = undefined;
+    }
+    if (p.echo === 0) return;
+    const sample = ((Math.round(at * 1000) - p.echo - p.held) >>> 0) / 1000;
+    if (sample >= 10_000) return;
+    this.samples++;
+    this.roundTrip = this.roundTrip === undefined ? sample : this.roundTrip * 0.875 + sample * 0.125;
+  }
+
+  lose(at: number, loss: Loss, silence: number): void {
+    this.loss = { at, loss, silence };
+  }
+
+  /** When the path was lost, as long as it is. */
+  get lostAt(): number | undefined {
+    return this.loss?.at;
+  }
+
+  /** `mine` is the generation that the hub attests for this router: what the other end must accept. */
+  verdict(mine: Id64): Verdict {
+    if (this.remoteDown) return "down";
+    if (this.loss !== undefined) return "lost";
+    if (!this.hears) return "waiting";
+    if (this.accepted !== mine) return "unaccepted";
+    return this.heardFullHere && this.heardFullThere ? "proven" : "waiting";
+  }
+
+  /** In words, how the path was lost. */
+  describeLoss(): string {
+    if (this.loss === undefined) return "nothing was lost";
+    const silence = `${Math.round(this.loss.silence)} ms`;
+    switch (this.loss.loss) {
+      case "silent":
+        return `no probe arrived for ${silence}`;
+      case "unheard":
+        return `the owner has not heard our probes for ${silence}`;
+      case "narrow":
+        return `probes of the full size (${this.fullSize} bytes of UDP) do not pass any more`;
+    }
+  }
+
+  /** In words, for `explain`, while not proven. */
+  describe(mine: Id64): string {
+    if (!this.heard) return "no probe arrived by the direct path";
+    if (!this.hears) return "the owner does not hear our probes on the direct path";
+    if (!this.heardFullHere || !this.heardFullThere)
+      return `probes of the full size (${this.fullSize} bytes of UDP) do not pass the direct path`;
+    if (this.accepted !== mine) return "the owner does not accept our prefixes yet";
+    return "proven";
+  }
+}

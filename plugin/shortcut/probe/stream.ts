@@ -1,0 +1,258 @@
+/**
+ * The probes of one path: when they are sent and what they say, what was heard, and when silence is a failure. RFC 5880's asynchronous mode:
+ * each end announces the interval it wants to send at, the one it can bear to receive at, and a multiplier; it sends at the larger of its own wish and
+ * the other's bound, jittered down by up to a quarter (§6.8.7), and a path has failed when nothing came for the other's multiplier times the
+ * agreed interval (§6.8.4). A path without traffic is probed slowly. A slower rate is announced first and taken up when the
+ * other end has answered a probe that announces it (§6.8.3); a faster one at once.
+ *
+ * Every second probe is as large as the overlay's MTU until one was confirmed, then one a second; one that does not arrive although
+ * a later small one did is a miss, and some of those in a row are a path that has become narrow.
+ *
+ * Sans-I/O, and apart from the engine, so that it can run where a busy engine does not delay it.
+ */
+import type { Id64 } from "../../wire/control/message.js";
+import { PROBE_BYTES, type Probe } from "../../wire/probe.js";
+
+/** What the engine says of a path that it has probed. Times in milliseconds. */
+export interface ProbeSession {
+  readonly bootId: Id64;
+  readonly peerBootId: Id64;
+  readonly epochs: { readonly mine: number; readonly yours: number };
+  readonly accepted: Id64;
+  readonly flipped: boolean;
+  readonly down: boolean;
+  readonly keeps: boolean;
+  /** There is no traffic to watch over: the slow rate will do. */
+  readonly idle: boolean;
+  /** Sends nothing before the other end's first probe. */
+  readonly answers: boolean;
+  readonly interval: number;
+  readonly idleInterval: number;
+  readonly multiplier: number;
+  /** UDP payload that fills the overlay's MTU. */
+  readonly fullSize: number;
+}
+
+export type Loss =
+  /** Nothing arrives here. */
+  | "silent"
+  /** The other end does not hear us. */
+  | "unheard"
+  /** Large probes do not arrive there any more. */
+  | "narrow";
+
+export type StreamEvent =
+  /** A probe of this path arrived at `at`. */
+  | { readonly kind: "heard"; readonly at: number; readonly probe: Probe }
+  /** The path failed, `silence` milliseconds after the last sign of life. */
+  | { readonly kind: "lost"; readonly at: number; readonly loss: Loss; readonly silence: number };
+
+/** How often a proven path is tried at full size. */
+const FULL_PACE = 1_000;
+/** So many full-size probes that did not arrive, in a row, although smaller ones did. At 1% random loss that is 1 in 10^8. */
+const FULL_MISSES = 4;
+
+export class ProbeStream {
+  readonly events: StreamEvent[] = [];
+  private nextAt: number | undefined;
+  /** Grows also across a new start of what runs this, so that the other end knows new from old. */
+  private sequence: number;
+  private remote: Probe | undefined;
+  private lastHeard: number | undefined;
+  private lastHearYou: number | undefined;
+  private lost = false;
+  /** What the last probe sent said, as far as it is urgent. */
+  private said = "";
+  private inUse: number;
+  private announced: { readonly interval: number; readonly sentAt: number; confirmed: boolean } | undefined;
+  private heardFullHere = 0;
+  private unconfirmed: { readonly sequence: number; readonly sentAt: number }[] = [];
+  /** The last full-size probe that the other end is known to have received. */
+  private fullConfirmed = 0;
+  private fullAt = Number.NEGATIVE_INFINITY;
+  private lastWasFull = false;
+  private misses = 0;
+
+  constructor(
+    private session: ProbeSession,
+    now: number,
+  ) {
+    this.sequence = Math.floor(now) >>> 0;
+    this.inUse = session.interval;
+    if (!session.answers) this.nextAt = now;
+  }
+
+  /** Whether this is the same attempt with the same boot of the other end. */
+  continues(s: ProbeSession): boolean {
+    const { bootId, peerBootId, epochs } = this.session;
+    return (
+      s.bootId === bootId &&
+      s.peerBootId === peerBootId &&
+      s.epochs.mine === epochs.mine &&
+      s.epochs.yours === epochs.yours
+    );
+  }
+
+  update(now: number, session: ProbeSession): void {
+    this.session = session;
+    this.hurry(now);
+  }
+
+  // ------------------------------------------------------------------------------------------ sending
+
+  private get desired(): number {
+    const { idle, interval, idleInterval } = this.session;
+    const calm = idle && this.remote?.busy === false && this.misses === 0;
+    return calm ? Math.max(interval, idleInterval) : interval;
+  }
+
+  /** The interval between probes now: RFC 5880 §6.8.7, after §6.8.3's rule for a slower one. */
+  get pace(): number {
+    const { desired } = this;
+    const known = this.announced?.interval === desired && this.announced.confirmed;
+    if (desired < this.inUse || known) this.inUse = desired;
+    return Math.max(this.inUse, (this.remote?.requires ?? 0) / 1000);
+  }
+
+  private state(now: number): string {
+    const { accepted, flipped, down, keeps, idle } = this.session;
+    return `${accepted} ${flipped} ${down} ${keeps} ${idle} ${this.desired} ${this.hears(now)} ${this.heardFullHere !== 0}`;
+  }
+
+  /** What changed is said at once (RFC 5880 §6.8.7). */
+  private hurry(now: number): void {
+    if (this.nextAt !== undefined && this.state(now) !== this.said) this.nextAt = Math.min(this.nextAt, now);
+  }
+
+  /** The probe that is due, if one is. `random` is in [0, 1). */
+  next(now: number, random: number): Probe | undefined {
+    if (this.nextAt === undefined || now < this.nextAt) return undefined;
+    const { session: s, desired } = this;
+    this.sequence = (this.sequence + 1) >>> 0;
+    const sentAt = micros(now);
+    if (this.announced?.interval !== desired)
+      this.announced = { interval: desired, sentAt, confirmed: false };
+    const full = this.fullIsDue(now);
+    if (full) {
+      this.fullAt = now;
+      this.unconfirmed.push({ sequence: this.sequence, sentAt });
+      if (this.unconfirmed.length > 2 * FULL_MISSES) this.unconfirmed.shift();
+    }
+    this.lastWasFull = full;
+    this.said = this.state(now);
+    this.nextAt = now + this.pace * (1 - random * 0.25);
+    return {
+      bootId: s.bootId,
+      accepted: s.accepted,
+      epochs: s.epochs,
+      hearYou: this.hears(now),
+      busy: !s.idle,
+      flipped: s.flipped,
+      down: s.down,
+      keeps: s.keeps,
+      sequence: this.sequence,
+      sentAt,
+      echo: this.remote?.sentAt ?? 0,
+      held: this.lastHeard === undefined ? 0 : micros(now - this.lastHeard),
+      interval: Math.round(desired * 1000),
+      requires: Math.round(s.interval * 1000),
+      multiplier: s.multiplier,
+      heardFull: this.heardFullHere,
+      size: full ? s.fullSize : PROBE_BYTES,
+    };
+  }
+
+  private fullIsDue(now: number): boolean {
+    if (this.fullConfirmed === 0 || this.misses > 0) return !this.lastWasFull;
+    return this.unconfirmed.length === 0 && now >= this.fullAt + FULL_PACE;
+  }
+
+  // ------------------------------------------------------------------------------------------ receiving
+
+  private hears(now: number): boolean {
+    return this.lastHeard !== undefined && now < this.lastHeard + this.detection;
+  }
+
+  /** RFC 5880 §6.8.4, milliseconds. */
+  get detection(): number {
+    const { remote, session } = this;
+    if (remote === undefined) return Number.POSITIVE_INFINITY;
+    return remote.multiplier * Math.max(session.interval, remote.interval / 1000);
+  }
+
+  /** A probe that arrived at `at`; false when it is of another boot or epoch and therefore ignored. */
+  receive(at: number, p: Probe): boolean {
+    const s = this.session;
+    if (p.bootId !== s.peerBootId || p.epochs.mine !== s.epochs.yours || p.epochs.yours !== s.epochs.mine)
+      return false;
+    const newest = this.remote === undefined || after(p.sequence, this.remote.sequence);
+    this.lastHeard = at;
+    if (newest) {
+      this.remote = p;
+      if (this.announced !== undefined && p.echo !== 0 && !after(this.announced.sentAt, p.echo))
+        this.announced.confirmed = true;
+      this.reckonFull(at, p);
+    }
+    if (p.size >= s.fullSize) this.heardFullHere = p.sequence;
+    this.events.push({ kind: "heard", at, probe: p });
+    if (p.hearYou) {
+      this.lastHearYou = at;
+      this.lost = false;
+    } else if (newest && this.lastHearYou !== undefined) this.fail(at, "unheard", at - this.lastHearYou);
+    if (this.nextAt === undefined) this.nextAt = at;
+    this.hurry(at);
+    return true;
+  }
+
+  /** What the other end says of our full-size probes. */
+  private reckonFull(at: number, p: Probe): void {
+    if (p.heardFull !== 0 && p.heardFull !== this.fullConfirmed) {
+      this.fullConfirmed = p.heardFull;
+      this.unconfirmed = this.unconfirmed.filter((u) => after(u.sequence, p.heardFull));
+      this.misses = 0;
+    }
+    // a probe that was sent later has arrived, and these have not
+    const missed = this.unconfirmed.filter((u) => p.echo !== 0 && after(p.echo, u.sentAt));
+    if (missed.length === 0) return;
+    this.unconfirmed = this.unconfirmed.filter((u) => !missed.includes(u));
+    const before = this.misses;
+    this.misses += missed.length;
+    if (this.fullConfirmed !== 0 && before < FULL_MISSES && this.misses >= FULL_MISSES)
+      this.events.push({ kind: "lost", at, loss: "narrow", silence: 0 });
+  }
+
+  private fail(at: number, loss: Loss, silence: number): void {
+    if (this.lost) return;
+    this.lost = true;
+    this.events.push({ kind: "lost", at, loss, silence });
+  }
+
+  // ------------------------------------------------------------------------------------------ time
+
+  private get failureAt(): number | undefined {
+    return this.lost || this.lastHearYou === undefined ? undefined : this.lastHearYou + this.detection;
+  }
+
+  /** When something is due; probes count only while they may be sent. */
+  pollTimeout(maySend: boolean): number | undefined {
+    const { failureAt } = this;
+    const nextAt = maySend ? this.nextAt : undefined;
+    if (failureAt === undefined || nextAt === undefined) return failureAt ?? nextAt;
+    return Math.min(failureAt, nextAt);
+  }
+
+  /** Silence that has lasted too long becomes a failure. What has arrived must have been received before. */
+  handleTimeout(now: number): void {
+    const { failureAt } = this;
+    if (failureAt === undefined || now < failureAt) return;
+    const since = (t: number | undefined) => now - (t ?? now);
+    if (this.hears(now)) this.fail(now, "unheard", since(this.lastHearYou));
+    else this.fail(now, "silent", since(this.lastHeard));
+    this.hurry(now);
+  }
+}
+
+/** Microseconds modulo 2^32. */
+export const micros = (ms: number): number => Math.round(ms * 1000) >>> 0;
+/** In the circular order of 32-bit numbers (RFC 1982). */
+const after = (a: number, b: number): boolean => a !== b && (a - b) >>> 0 < 0x80000000;

@@ -1,0 +1,126 @@
+/**
+ * The destinations that this router sends to: which are hot, who owns them, and why one has no shortcut. Resolutions are bounded in number and remembered, also
+ * when the answer is no; everything is derived again from the trigger at the next reading, so nothing needs a queue.
+ */
+import { type Address, overlaps, type Prefix } from "../../net/address.js";
+import type { Owned, Resolutions } from "./resolutions.js";
+import { type DestinationRate, Trigger, type TriggerParameters } from "./trigger.js";
+
+/** What is known about a destination that has no shortcut. */
+interface Unresolved {
+  readonly reason: string;
+  readonly retryAt: number;
+  readonly failures: number;
+}
+
+/** Why no shortcut is begun, and after how many milliseconds it is tried again. */
+export interface NotNow {
+  readonly reason: string;
+  readonly pause: number;
+}
+
+export interface DestinationsHost {
+  readonly resolutions: Pick<Resolutions, "ownerOf" | "ofDestination">;
+  /** The longest pause after a resolution that failed, milliseconds. */
+  readonly backoffMax: number;
+  /** Whether a machine has it already. */
+  taken(destination: Prefix): boolean;
+  /** A hot destination has an owner, found `ago` milliseconds after it was asked for. */
+  begin(now: number, owned: Owned, rate: DestinationRate, ago: number): NotNow | undefined;
+}
+
+export interface DestinationStatus {
+  readonly rate: DestinationRate;
+  readonly owner: Address | undefined;
+  readonly reason: string;
+}
+
+const IN_FLIGHT = 32;
+const PAUSE = 5_000;
+
+export class Destinations {
+  private readonly trigger: Trigger;
+  private readonly resolving = new Set<Prefix>();
+  private readonly unresolved = new Map<Prefix, Unresolved>();
+
+  constructor(
+    private readonly host: DestinationsHost,
+    private readonly parameters: TriggerParameters,
+  ) {
+    this.trigger = new Trigger(parameters);
+  }
+
+  /** A reading of all counters. */
+  read(now: number, samples: Parameters<Trigger["read"]>[1]): void {
+    this.trigger.read(now, samples);
+    for (const d of this.unresolved.keys()) if (!this.trigger.isHot(d)) this.unresolved.delete(d);
+  }
+
+  rates(): Iterable<DestinationRate> {
+    return this.trigger.rates();
+  }
+
+  isHot(prefixes: readonly Prefix[]): boolean {
+    for (const r of this.trigger.rates())
+      if (r.hot && prefixes.some((p) => overlaps(p, r.destination))) return true;
+    return false;
+  }
+
+  /** Every hot destination without a machine gets one, or a reason. */
+  pursue(now: number): void {
+    const hot = [...this.trigger.rates()].filter((r) => r.hot);
+    for (const r of hot.sort((x, y) => y.bitsPerSecond - x.bitsPerSecond)) {
+      const known = this.host.resolutions.ownerOf(now, r.destination);
+      if (known !== undefined) this.begin(now, known, r, 0);
+      else this.lookUp(now, r);
+    }
+  }
+
+  private lookUp(now: number, r: DestinationRate): void {
+    const { host, resolving, unresolved } = this;
+    const { destination } = r;
+    if (resolving.has(destination) || resolving.size >= IN_FLIGHT) return;
+    const before = unresolved.get(destination);
+    if (before !== undefined && before.retryAt > now) return;
+    if (host.taken(destination)) return;
+    resolving.add(destination);
+    host.resolutions.ofDestination(now, destination, (t, result) => {
+      resolving.delete(destination);
+      if ("refusal" in result) {
+        const failures = (before?.failures ?? 0) + 1;
+        const pause = Math.min(host.backoffMax, PAUSE * 2 ** Math.min(failures - 1, 6));
+        unresolved.set(destination, { reason: result.refusal, retryAt: t + pause, failures });
+        return;
+      }
+      unresolved.delete(destination);
+      this.begin(t, result, r, t - now);
+    });
+  }
+
+  private begin(now: number, owned: Owned, r: DestinationRate, ago: number): void {
+    const not = this.host.begin(now, owned, r, ago);
+    if (not !== undefined)
+      this.unresolved.set(r.destination, { reason: not.reason, retryAt: now + not.pause, failures: 1 });
+  }
+
+  /** For `status`; `obstacle` is what keeps every destination from a shortcut, if anything. */
+  status(now: number, obstacle: string | undefined): DestinationStatus[] {
+    return [...this.trigger.rates()].map((rate) => {
+      const owner = this.host.resolutions.ownerOf(now, rate.destination)?.owner;
+      return { rate, owner, reason: this.reasonFor(now, rate, obstacle) };
+    });
+  }
+
+  private reasonFor(now: number, r: DestinationRate, obstacle: string | undefined): string {
+    const { rate, duration } = this.parameters;
+    const mbit = (n: number) => (n / 1e6).toFixed(1);
+    if (!r.hot) {
+      const text = `${mbit(r.bitsPerSecond)} of ${mbit(rate)} Mbit/s`;
+      if (r.aboveSince === undefined) return `below threshold: ${text}`;
+      return `above threshold for ${((now - r.aboveSince) / 1000).toFixed(1)} of ${duration / 1000} s: ${text}`;
+    }
+    if (obstacle !== undefined) return obstacle;
+    const resolving = this.resolving.has(r.destination) ? "asking the hub who owns it" : "";
+    return this.unresolved.get(r.destination)?.reason ?? resolving;
+  }
+}

@@ -1,0 +1,253 @@
+/**
+ * A spoke's relation to one hub: registered and kept alive, or trying to be. The hub tells the port of its direct interface and, once the rendezvous
+ * peer has carried data, the reflexive endpoint of this spoke; both go away with the registration, the shortcuts do not.
+ */
+import { type Address, type Endpoint, hostPrefix, type Prefix, sameEndpoint } from "../../net/address.js";
+import type { PublicKey } from "../../net/key.js";
+import { PrefixMap } from "../../net/lpm.js";
+import type { Id64, RequestBody } from "../../wire/control/message.js";
+import type { Ping } from "../../wire/ping.js";
+import type { Correspondent, Outcome } from "../control/link.js";
+import type { Output } from "../events.js";
+import type { Observation } from "../nat/mapping.js";
+import { Observer, type ObserverHost } from "../nat/reflexive-observer.js";
+import type { Parameters } from "../parameters.js";
+import { linkLocalOf } from "../probe/link-local.js";
+
+export interface HubLinkHost extends ObserverHost {
+  readonly parameters: Parameters;
+  readonly listenPort: () => number;
+  random(): number;
+  emit(output: Output): void;
+  request(now: number, to: Address, body: RequestBody, done: (now: number, outcome: Outcome) => void): Id64;
+}
+
+export interface HubLinkEvents {
+  /** It answered. */
+  heard(now: number): void;
+  /** The hub was started anew: it does not know what it said, and may say otherwise. */
+  restarted(now: number): void;
+}
+
+export interface HubStatus {
+  readonly address: Address;
+  readonly registered: boolean;
+  readonly since: number;
+  readonly reflexive: Endpoint | undefined;
+  readonly problem: string;
+}
+
+/** A hub's direct interface, as this router pings it. */
+export interface HubEndpoint {
+  readonly publicKey: PublicKey;
+  readonly endpoint: Endpoint;
+}
+
+export class HubLink {
+  registered: Correspondent | undefined;
+  generation: Id64 | undefined;
+  problem = "not yet registered";
+  private since: number;
+  private nextAt: number;
+  private failures = 0;
+  private hubPort = 0;
+  private underlay: Address | undefined;
+  private peer: { readonly key: PublicKey; readonly endpoint: Endpoint } | undefined;
+  private waiting = false;
+  private boot: Id64 | undefined;
+  /** As the hub reads it from its WireGuard: late, but without pings. */
+  private rendezvous: Endpoint | undefined;
+  private observePort = 0;
+  private readonly observer: Observer;
+
+  constructor(
+    private readonly host: HubLinkHost,
+    readonly address: Address,
+    now: number,
+    private readonly on: HubLinkEvents,
+  ) {
+    this.since = now;
+    this.nextAt = now;
+    this.observer = new Observer(host, host.parameters.peerKeepalive * 1000);
+  }
+
+  /** Where the hub sees this router's direct interface. */
+  get reflexive(): Endpoint | undefined {
+    return this.observer.reflexive ?? this.rendezvous;
+  }
+
+  /** The hub's key, if this is its boot ID: also while it does not answer by the overlay, since pings are believed by their MAC. */
+  keyOf(bootId: Id64): PublicKey | undefined {
+    return this.boot === bootId ? this.peer?.key : undefined;
+  }
+
+  /** Undefined before the rendezvous is arranged. */
+  get met(): HubEndpoint | undefined {
+    return this.peer && { publicKey: this.peer.key, endpoint: this.peer.endpoint };
+  }
+
+  observations(): Observation[] {
+    return this.observer.observations();
+  }
+
+  /** Asks from where the hub sees this router, now: there is reason to believe that it has changed. */
+  observe(now: number): void {
+    this.observer.ask(now);
+  }
+
+  /** The same, unless it answered a moment ago. */
+  observeAgain(now: number): void {
+    this.observer.refresh(now);
+  }
+
+  /** An authentic answer; whether anything has changed. */
+  observed(now: number, from: Endpoint, ping: Ping): boolean {
+    return this.observer.receive(now, from, ping);
+  }
+
+  pollTimeout(): number | undefined {
+    const next = this.waiting ? undefined : this.nextAt;
+    const observe = this.observer.pollTimeout();
+    return next === undefined || observe === undefined ? (next ?? observe) : Math.min(next, observe);
+  }
+
+  handleTimeout(now: number): void {
+    this.observer.handleTimeout(now);
+    if (this.waiting || now < this.nextAt) return;
+    this.waiting = true;
+    const body: RequestBody =
+      this.registered === undefined
+        ? { kind: "register", listenPort: this.host.listenPort(), handshakeAge: 0 }
+        : { kind: "keepalive" };
+    this.host.request(now, this.address, body, (t, o) => this.answered(t, o));
+  }
+
+  /** Asks for a sign, whatever else is under way. */
+  ask(now: number): void {
+    this.host.request(now, this.address, { kind: "keepalive" }, (t, o) => {
+      if (o.kind === "reply") this.on.heard(t);
+    });
+  }
+
+  /** The hub may be there again: it is asked soon. */
+  hasten(now: number): void {
+    this.failures = 0;
+    if (this.registered === undefined) this.nextAt = Math.min(this.nextAt, now);
+  }
+
+  private answered(now: number, o: Outcome): void {
+    this.waiting = false;
+    const p = this.host.parameters;
+    if (o.kind === "timeout") {
+      this.lose(
+        now,
+        `hub ${this.address} does not answer on the control port: is shortcutd running there, and does the overlay reach it?`,
+      );
+      return;
+    }
+    this.on.heard(now);
+    switch (o.body.kind) {
+      case "registered":
+        if (this.registered === undefined) {
+          this.since = now;
+          this.observer.refresh(now);
+        }
+        this.registered = o.from;
+        if (this.boot !== undefined && this.boot !== o.from.bootId) this.on.restarted(now);
+        this.boot = o.from.bootId;
+        this.problem = "";
+        this.failures = 0;
+        this.hubPort = o.body.listenPort;
+        this.observePort = o.body.observePort;
+        this.meet(now);
+        this.nextAt = now; // the first keepalive brings the generation
+        return;
+      case "kept":
+        // a rendezvous that has not been heard yet is asked for soon again
+        this.nextAt =
+          now +
+          (this.reflexive === undefined && o.body.reflexive === undefined
+            ? 1_000
+            : p.hubKeepalive * (0.75 + 0.25 * this.host.random()));
+        this.rendezvous = o.body.reflexive ?? this.rendezvous;
+        this.generation = o.body.generation;
+        return;
+      case "refused":
+        if (this.registered !== undefined && o.body.code === "not-registered") {
+          this.registered = undefined;
+          this.nextAt = now;
+          return;
+        }
+        this.lose(now, `hub ${this.address} refuses: ${o.body.reason}`);
+        return;
+      default:
+        this.lose(now, `hub ${this.address} answers ${o.body.kind}`);
+    }
+  }
+
+  private lose(now: number, problem: string): void {
+    if (this.problem !== problem) this.host.emit({ kind: "problem", place: `hub ${this.address}`, problem });
+    if (this.registered !== undefined) this.since = now;
+    this.registered = undefined;
+    this.problem = problem;
+    this.failures++;
+    this.nextAt =
+      now + Math.min(30_000, 1_000 * 2 ** Math.min(5, this.failures)) * (0.75 + 0.5 * this.host.random());
+  }
+
+  /** Where the hub's overlay peer lives in the underlay: its direct interface listens at the same address. */
+  overlayPeers(
+    now: number,
+    peers: readonly { readonly allowedIps: readonly Prefix[]; readonly endpoint: Endpoint | undefined }[],
+  ): void {
+    const map = new PrefixMap<Endpoint | undefined>();
+    for (const peer of peers) for (const a of peer.allowedIps) map.set(a, peer.endpoint);
+    const endpoint = map.longestMatch(hostPrefix(this.address))?.value;
+    if (endpoint === undefined || endpoint.address === this.underlay) return;
+    this.underlay = endpoint.address;
+    this.meet(now);
+  }
+
+  /** Configures the rendezvous peer: its keepalive opens and holds the NAT mapping of the direct interface. */
+  private meet(now: number): void {
+    if (this.registered === undefined || this.underlay === undefined || this.hubPort === 0) return;
+    const endpoint = { address: this.underlay, port: this.hubPort };
+    const key = this.registered.publicKey;
+    const ports = this.observePort === 0 ? [] : [this.hubPort, this.observePort];
+    this.observer.watch(now, key, this.underlay, ports);
+    if (this.peer !== undefined && this.peer.key === key && sameEndpoint(this.peer.endpoint, endpoint))
+      return;
+    if (this.peer !== undefined && this.peer.key !== key)
+      this.host.emit({ kind: "unpeer", owner: this.address, publicKey: this.peer.key });
+    this.peer = { key, endpoint };
+    this.host.emit({
+      kind: "peer",
+      owner: this.address,
+      want: {
+        publicKey: key,
+        endpoint,
+        allowedIps: [hostPrefix(linkLocalOf(key))],
+        keepalive: this.host.parameters.peerKeepalive,
+      },
+    });
+  }
+
+  stop(): void {
+    if (this.peer !== undefined)
+      this.host.emit({ kind: "unpeer", owner: this.address, publicKey: this.peer.key });
+    this.observer.forget();
+    this.peer = undefined;
+    this.registered = undefined;
+    this.nextAt = Number.POSITIVE_INFINITY;
+  }
+
+  status(): HubStatus {
+    return {
+      address: this.address,
+      registered: this.registered !== undefined,
+      since: this.since,
+      reflexive: this.reflexive,
+      problem: this.problem,
+    };
+  }
+}

@@ -1,0 +1,114 @@
+/**
+ * What the hub said about owners: asked page by page (RFC 2332's resolution), believed until it expires, taken back by a purge. An answer
+ * whose pages do not belong together counts as none.
+ */
+import { type Address, contains, type Prefix } from "../../net/address.js";
+import type { Id64, RequestBody } from "../../wire/control/message.js";
+import { generationOf } from "../control/generation.js";
+import type { Outcome } from "../control/link.js";
+
+/** What the hub says that an owner owns. */
+export interface Attested {
+  readonly prefixes: readonly Prefix[];
+  readonly generation: Id64;
+}
+
+/** `unanswered`: the hub has not said no, it has said nothing that holds. */
+export interface Refusal {
+  readonly refusal: string;
+  readonly unanswered?: boolean;
+}
+
+export type Owned = Attested & { readonly owner: Address };
+
+export interface ResolutionHost {
+  /** A hub that answers, or why there is none. */
+  hub(): Address | Refusal;
+  request(now: number, to: Address, body: RequestBody, done: (now: number, outcome: Outcome) => void): Id64;
+}
+
+const MOST_PAGES = 64;
+
+export class Resolutions {
+  private readonly owners = new Map<Address, Attested & { readonly expires: number }>();
+
+  constructor(private readonly host: ResolutionHost) {}
+
+  /** When what is known of an owner expires; undefined when nothing is. Milliseconds. */
+  expiresAt(owner: Address): number | undefined {
+    return this.owners.get(owner)?.expires;
+  }
+
+  /** The owner of a destination, as far as that is known now. */
+  ownerOf(now: number, destination: Prefix): Owned | undefined {
+    for (const [owner, a] of this.owners)
+      if (a.expires > now && a.prefixes.some((p) => contains(p, destination))) return { owner, ...a };
+    return undefined;
+  }
+
+  /** What is known is to be asked anew before it is used. */
+  expire(now: number, which: Address | "all"): void {
+    for (const [owner, a] of this.owners)
+      if (which === "all" || which === owner) this.owners.set(owner, { ...a, expires: now });
+  }
+
+  /** What was known before an answer that is not believed yet. */
+  restore(now: number, owner: Address, before: Attested | undefined): void {
+    if (before !== undefined) this.owners.set(owner, { ...before, expires: now });
+  }
+
+  forget(which: Address | "all"): void {
+    if (which === "all") this.owners.clear();
+    else this.owners.delete(which);
+  }
+
+  known(owner: Address): Attested | undefined {
+    return this.owners.get(owner);
+  }
+
+  /** What an owner owns: as known, or asked. */
+  ofOwner(now: number, owner: Address, done: (now: number, r: Attested | Refusal) => void): void {
+    const known = this.owners.get(owner);
+    if (known !== undefined && known.expires > now) done(now, known);
+    else this.ask(now, (page) => ({ kind: "resolve-owner", owner, page }), done);
+  }
+
+  /** Who owns a destination. */
+  ofDestination(now: number, destination: Prefix, done: (now: number, r: Owned | Refusal) => void): void {
+    this.ask(now, (page) => ({ kind: "resolve", destination, page }), done);
+  }
+
+  private ask(
+    now: number,
+    question: (page: number) => RequestBody,
+    done: (now: number, r: Owned | Refusal) => void,
+  ): void {
+    const hub = this.host.hub();
+    if (typeof hub !== "string") {
+      done(now, hub);
+      return;
+    }
+    const collected: Prefix[] = [];
+    const collect = (t: number, page: number, o: Outcome): void => {
+      if (o.kind === "timeout")
+        done(t, { refusal: `hub ${hub} did not answer the resolution`, unanswered: true });
+      else if (o.body.kind === "refused") done(t, { refusal: `hub: ${o.body.reason}` });
+      else if (o.body.kind !== "resolved") done(t, { refusal: `hub answered ${o.body.kind}` });
+      else {
+        const { owner, generation, lifetime, pages } = o.body;
+        collected.push(...o.body.prefixes);
+        if (page + 1 < pages && page < MOST_PAGES) next(t, page + 1);
+        else if (generationOf(collected) !== generation)
+          done(t, { refusal: "the hub's routes changed while they were asked for", unanswered: true });
+        else {
+          this.owners.set(owner, { prefixes: collected, generation, expires: t + lifetime * 1000 });
+          done(t, { prefixes: collected, generation, owner });
+        }
+      }
+    };
+    const next = (t: number, page: number): void => {
+      this.host.request(t, hub, question(page), (u, o) => collect(u, page, o));
+    };
+    next(now, 0);
+  }
+}

@@ -1,0 +1,150 @@
+/**
+ * The machines of a spoke, one per owner, and what outlives them: failures, which time forgives, and the round trips that were measured. At most so many are
+ * active; a destination that deserves a shortcut clearly more makes the least used one go. Deadlines are reckoned again only for machines
+ * that something happened to, since probes happen to one machine a thousand times as often as anything else to all.
+ */
+import { type Address, overlaps, type Prefix } from "../../net/address.js";
+import { PrefixMap } from "../../net/lpm.js";
+import { Deadlines } from "../deadlines.js";
+import { FlapDamping } from "../machine/flap-damping.js";
+import { type Host, Shortcut } from "../machine/machine.js";
+import { hasSetbacks, type Setbacks } from "../machine/teardown-reasons.js";
+import { RoundTripClass } from "../offer/offer-classes.js";
+import type { DestinationRate } from "./trigger.js";
+
+/** Below it a destination does not count for the rate class of its owner, bits per second. */
+const LEAST_RATE = 10_000;
+/** A shortcut younger than this is not evicted, nor by a destination with less than so many times its rate: or they would take turns. */
+const EVICTION_AGE = 10_000;
+const EVICTION_RATIO = 2;
+
+export class Machines {
+  private readonly byOwner = new Map<Address, Shortcut>();
+  private readonly deadlines = new Deadlines<Address>();
+  /** Machines whose deadlines may have changed since they were reckoned. */
+  private touched: Set<Address> | "all" = "all";
+  /** Of machines that have gone: forgiven with time. */
+  private readonly setbacks = new Map<Address, { readonly setbacks: Setbacks; readonly at: number }>();
+  /** Of every owner to which a direct path was measured. */
+  private readonly roundTrips = new Map<Address, RoundTripClass>();
+
+  constructor(
+    private readonly host: Host,
+    private readonly most: number,
+  ) {}
+
+  get(owner: Address): Shortcut | undefined {
+    return this.byOwner.get(owner);
+  }
+
+  /** As they are now: what is done to one may end another. */
+  all(): Shortcut[] {
+    return [...this.byOwner.values()];
+  }
+
+  find(which: (m: Shortcut) => boolean): Shortcut | undefined {
+    for (const m of this.byOwner.values()) if (which(m)) return m;
+    return undefined;
+  }
+
+  /** Whether a machine that is not resting has prefixes in which, or around which, the destination lies. */
+  take(destination: Prefix): boolean {
+    const its = (m: Shortcut) => !m.resting && m.prefixes.some((p) => overlaps(p, destination));
+    return this.find(its) !== undefined;
+  }
+
+  /** Nothing of any machine is left in kernel or daemon. */
+  get resting(): boolean {
+    return this.find((m) => !m.resting) === undefined;
+  }
+
+  get hasRoom(): boolean {
+    let active = 0;
+    for (const m of this.byOwner.values()) if (!m.resting) active++;
+    return active < this.most;
+  }
+
+  /** The least used shortcut makes room for a destination that deserves it clearly more; the newcomer is tried again when it has gone. */
+  evict(now: number, r: DestinationRate): void {
+    let least: { readonly machine: Shortcut; readonly rate: number } | undefined;
+    for (const machine of this.byOwner.values()) {
+      // one is on its way out already
+      if (machine.stage === "returning" || machine.stage === "draining") return;
+      if (machine.stage !== "direct" || now - machine.since < EVICTION_AGE) continue;
+      const rate = machine.status().bitsPerSecond ?? 0;
+      if (least === undefined || rate < least.rate) least = { machine, rate };
+    }
+    if (least === undefined || least.rate * EVICTION_RATIO > r.bitsPerSecond) return;
+    const full = `the maximum of ${this.most} shortcuts is reached`;
+    least.machine.stop(now, `makes room for ${r.destination}: ${full}`);
+  }
+
+  create(now: number, owner: Address, origin: "local" | "remote"): Shortcut {
+    const { backoffMax, damping: rules } = this.host.parameters;
+    const f = this.setbacks.get(owner);
+    const fresh = f === undefined || now - f.at >= backoffMax;
+    const damping = f?.setbacks.damping ?? new FlapDamping(rules);
+    const setbacks = fresh ? { failures: 0, deferrals: 0, hastened: 0, damping } : f.setbacks;
+    const roundTrip = this.roundTrips.get(owner) ?? new RoundTripClass();
+    this.roundTrips.set(owner, roundTrip);
+    const machine = new Shortcut(this.host, owner, origin, now, setbacks, roundTrip);
+    this.byOwner.set(owner, machine);
+    return machine;
+  }
+
+  /** After anything that may have changed any machine. */
+  sweep(now: number): void {
+    this.touched = "all";
+    for (const [owner, m] of this.byOwner) {
+      if (!m.finished) continue;
+      this.byOwner.delete(owner);
+      this.deadlines.set(owner, undefined);
+      const { deferrals, damping } = m.setbacks;
+      if (deferrals > 0 || hasSetbacks(m.setbacks) || !damping.forgotten(now))
+        this.setbacks.set(owner, { setbacks: m.setbacks, at: now });
+      else this.setbacks.delete(owner);
+      if (this.roundTrips.get(owner)?.at(now) === "unknown") this.roundTrips.delete(owner);
+    }
+  }
+
+  /** After something that bears on the deadlines of one machine only. */
+  touch(owner: Address): void {
+    if (this.touched !== "all") this.touched.add(owner);
+  }
+
+  /** Tells every machine how much this router sends to its owner by the overlay. */
+  tellRates(now: number, rates: Iterable<DestinationRate>): void {
+    if (this.byOwner.size === 0) return;
+    const busy = [...rates].filter((r) => r.bitsPerSecond >= LEAST_RATE);
+    const byOwner = new Map<Address, number>();
+    if (busy.length > 0) {
+      const byPrefix = new PrefixMap<Address>();
+      for (const m of this.byOwner.values()) for (const p of m.prefixes) byPrefix.set(p, m.owner);
+      for (const { destination, bitsPerSecond } of busy) {
+        const owner = byPrefix.longestMatch(destination)?.value;
+        if (owner !== undefined) byOwner.set(owner, (byOwner.get(owner) ?? 0) + bitsPerSecond);
+      }
+    }
+    for (const m of this.byOwner.values()) m.trafficRead(now, byOwner.get(m.owner) ?? 0);
+  }
+
+  // ------------------------------------------------------------------------------------------ time
+
+  /** Brings deadlines up to date. Returns whether any machine may have changed. */
+  reckon(): boolean {
+    const { touched } = this;
+    this.touched = new Set();
+    for (const owner of touched === "all" ? this.byOwner.keys() : touched)
+      this.deadlines.set(owner, this.byOwner.get(owner)?.pollTimeout());
+    return touched === "all";
+  }
+
+  /** The first of all deadlines, as {@link reckon}ed. */
+  pollTimeout(): number | undefined {
+    return this.deadlines.first();
+  }
+
+  handleTimeout(now: number): void {
+    for (const owner of this.deadlines.due(now)) this.byOwner.get(owner)?.handleTimeout(now);
+  }
+}

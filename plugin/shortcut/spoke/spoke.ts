@@ -1,0 +1,455 @@
+/**
+ * The spoke's part: it ties together the hubs, the destinations, where this router may be reached, and one machine per owner, and passes on what
+ * happens to those whom it concerns. What the other routers ask is answered here as far as no machine is concerned.
+ */
+import { type Address, type Endpoint, hostPrefix, overlaps, type Prefix } from "../../net/address.js";
+import type { PublicKey } from "../../net/key.js";
+import { PrefixMap } from "../../net/lpm.js";
+import type { Id64, ReplyBody, RequestBody } from "../../wire/control/message.js";
+import type { Ping } from "../../wire/ping.js";
+import type { Correspondent } from "../control/link.js";
+import { earliest } from "../deadlines.js";
+import type { Input, PeerStatus, ShortcutStatus } from "../events.js";
+import type { Host, Shortcut } from "../machine/machine.js";
+import { Whereabouts, type WhereaboutsConfig } from "../nat/reachability.js";
+import type { StreamEvent } from "../probe/stream.js";
+import { Renewals } from "./attestation-renewal.js";
+import { type DestinationStatus, Destinations, type NotNow } from "./destinations.js";
+import { HubLink, type HubLinkHost, type HubStatus } from "./hub-link.js";
+import { HubAbsence, type Presence } from "./hub-presence.js";
+import { OwnPrefixes } from "./own-prefixes.js";
+import { type Owned, Resolutions } from "./resolutions.js";
+import { Machines } from "./shortcut-table.js";
+import type { DestinationRate, TriggerParameters } from "./trigger.js";
+
+export interface SpokeConfig extends WhereaboutsConfig {
+  readonly hubs: readonly Address[];
+  readonly trigger: TriggerParameters;
+  readonly maxShortcuts: number;
+}
+
+type MachineHost = Omit<
+  Host,
+  | "candidates"
+  | "selfGeneration"
+  | "routesOwn"
+  | "suspectHub"
+  | "mapping"
+  | "openTtl"
+  | "reobserve"
+  | "observeAgain"
+  | "underlay"
+  | "onLink"
+  | "resolveOwner"
+  | "isHot"
+  | "offeredFor"
+  | "lowRate"
+  | "directUsable"
+>;
+export type SpokeHost = MachineHost & HubLinkHost;
+
+export class Spoke {
+  private readonly links: HubLink[];
+  private readonly machines: Machines;
+  private readonly resolutions: Resolutions;
+  private readonly renewals: Renewals;
+  private readonly hot: Destinations;
+  private readonly where: Whereabouts;
+  private readonly absence: HubAbsence;
+  private readonly own: OwnPrefixes;
+  private usable = { usable: false, reason: "the direct interface is not up yet" };
+  private sessionUp = false;
+  private sessionReason = "the offers session is not established yet";
+  private stopping = false;
+
+  constructor(
+    private readonly host: SpokeHost,
+    private readonly config: SpokeConfig,
+    now: number,
+  ) {
+    this.absence = new HubAbsence({
+      parameters: host.parameters,
+      ask: (t) => {
+        for (const l of this.links) l.ask(t);
+      },
+      inspect: () => host.emit({ kind: "inspect-hubs", hubs: config.hubs }),
+      changed: (t, presence) => this.hubPresence(t, presence),
+    });
+    this.resolutions = new Resolutions({
+      hub: () =>
+        this.hub()?.address ?? {
+          refusal: this.links[0]?.problem ?? "no hub is configured",
+          unanswered: true,
+        },
+      request: (t, to, body, done) => host.request(t, to, body, done),
+    });
+    this.own = new OwnPrefixes({
+      told: () =>
+        this.links.find((l) => l.registered !== undefined || l.generation !== undefined)?.generation,
+      unsettled: (t) => this.absence.unsettled(t),
+      ask: (t, done) => {
+        this.resolutions.expire(t, host.self.address);
+        this.resolutions.ofOwner(t, host.self.address, done);
+      },
+      routesItself: (p) => host.routing.routesItself(p),
+      changed: (prefixes) => host.emit({ kind: "own-prefixes", prefixes }),
+    });
+    const events = {
+      heard: (t: number) => this.absence.heard(t),
+      restarted: (t: number) => this.hubRestarted(t),
+    };
+    this.links = config.hubs.map((h) => new HubLink(host, h, now, events));
+    this.where = new Whereabouts(host, config, this.links, () => this.own.prefixes);
+    this.machines = new Machines(this.machineHost(), config.maxShortcuts);
+    this.renewals = new Renewals(this.absence, this.machines, this.resolutions);
+    this.hot = new Destinations(
+      {
+        resolutions: this.resolutions,
+        backoffMax: host.parameters.backoffMax,
+        taken: (d) => this.machines.take(d),
+        begin: (t, owned, rate, ago) => this.begin(t, owned, rate, ago),
+      },
+      config.trigger,
+    );
+  }
+
+  // ------------------------------------------------------------------------------------------ what machines ask
+
+  private machineHost(): Host {
+    const { host, where } = this;
+    return {
+      self: host.self,
+      parameters: host.parameters,
+      routing: host.routing,
+      aliases: host.aliases,
+      overlayMtu: host.overlayMtu,
+      random: () => host.random(),
+      emit: (o) => host.emit(o),
+      request: (now, to, body, done) => host.request(now, to, body, done),
+      cancel: (id) => host.cancel(id),
+      nextEpoch: () => host.nextEpoch(),
+      candidates: () => where.candidates(),
+      selfGeneration: (now) => this.own.generation(now),
+      routesOwn: (now) => this.own.routes(now),
+      suspectHub: (now) => this.absence.suspect(now),
+      get openTtl() {
+        return where.openTtl;
+      },
+      reobserve: (now) => where.reobserve(now),
+      observeAgain: (now) => where.observeAgain(now),
+      underlay: (a) => {
+        const way = host.routing.wayTo(a);
+        return way !== "overlay" && way !== "direct";
+      },
+      onLink: () => where.onLink(),
+      get pingsUsable() {
+        return host.pingsUsable;
+      },
+      get mapping() {
+        return where.mapping;
+      },
+      sendPing: (theirs, ping, target) => host.sendPing(theirs, ping, target),
+      randomId: () => host.randomId(),
+      resolveOwner: (now, owner, done) => this.resolutions.ofOwner(now, owner, done),
+      isHot: (prefixes) => this.hot.isHot(prefixes),
+      offeredFor: (prefix) => this.machines.find((m) => m.offersPrefix(prefix))?.owner,
+      lowRate: this.config.trigger.rate * this.config.trigger.hysteresis,
+      directUsable: () => this.usable,
+    };
+  }
+
+  keyOf(bootId: Id64): PublicKey | undefined {
+    for (const l of this.links) {
+      const key = l.keyOf(bootId);
+      if (key !== undefined) return key;
+    }
+    return this.machines.find((m) => m.bootId === bootId)?.publicKey;
+  }
+
+  /** An authentic ping. */
+  handlePing(now: number, from: Endpoint, at: Address, ping: Ping): void {
+    if (ping.kind === "observed") {
+      const link = this.links.find((l) => l.keyOf(ping.bootId) !== undefined);
+      if (link?.observed(now, from, ping) === true) {
+        if (link.met !== undefined) this.where.measureHops(link.met);
+        this.whereaboutsSeen(now);
+        this.machines.sweep(now);
+      }
+      return;
+    }
+    this.machines.find((m) => m.bootId === ping.bootId)?.handlePing(now, from, at, ping);
+    this.machines.sweep(now);
+  }
+
+  /** Machines hear of it when this router may be reachable elsewhere than before. */
+  private whereaboutsSeen(now: number): void {
+    if (this.where.changed()) for (const m of this.machines.all()) m.candidatesChanged(now);
+  }
+
+  private hub(): HubLink | undefined {
+    return this.links.find((l) => l.registered !== undefined);
+  }
+
+  // ------------------------------------------------------------------------------------------ resolution
+
+  private hubPresence(now: number, presence: Presence): void {
+    if (presence === "returned") for (const l of this.links) l.hasten(now);
+    for (const m of this.machines.all()) m.hubPresence(now, presence);
+    this.machines.sweep(now);
+  }
+
+  private hubRestarted(now: number): void {
+    this.absence.restarted(now);
+    this.resolutions.expire(now, "all");
+  }
+
+  /** What keeps this router from every shortcut. */
+  private get obstacle(): string | undefined {
+    if (!this.sessionUp) return this.sessionReason;
+    return this.usable.usable ? undefined : this.usable.reason;
+  }
+
+  /** A hot destination has an owner: unless it cannot be, a machine begins. */
+  private begin(now: number, owned: Owned, r: DestinationRate, ago: number): NotNow | undefined {
+    const { owner } = owned;
+    if (this.stopping) return undefined;
+    if (owner === this.host.self.address)
+      return { reason: "the hub routes it to this router", pause: 60_000 };
+    if (this.machines.get(owner) !== undefined) return undefined;
+    if (!this.machines.hasRoom) {
+      this.machines.evict(now, r);
+      return { reason: `the maximum of ${this.config.maxShortcuts} shortcuts is reached`, pause: 2_000 };
+    }
+    const machine = this.machines.create(now, owner, "local");
+    const rate = `${(r.bitsPerSecond / 1e6).toFixed(1)} Mbit/s to ${r.destination}`;
+    this.host.emit({ kind: "milestone", owner, milestone: "over-threshold", detail: rate, ago });
+    this.host.emit({ kind: "milestone", owner, milestone: "resolved", detail: owned.prefixes.join(", ") });
+    machine.trafficRead(now, r.bitsPerSecond);
+    machine.startLocal(now, owned, rate);
+    return undefined;
+  }
+
+  // ------------------------------------------------------------------------------------------ inputs
+
+  handleInput(now: number, input: Exclude<Input, { kind: "datagram" | "fib" | "ping" }>): void {
+    switch (input.kind) {
+      case "traffic":
+        this.hot.read(now, input.samples);
+        this.machines.tellRates(now, this.hot.rates());
+        if (!this.stopping && this.obstacle === undefined) this.hot.pursue(now);
+        this.own.learn(now);
+        break;
+      case "probe":
+        this.probe(now, input.owner, input.event);
+        return;
+      case "route-state":
+        for (const m of this.machines.all())
+          if (m.offersPrefix(input.state.prefix)) m.routeState(now, input.state);
+        break;
+      case "underneath-changed": {
+        const touches = (m: Shortcut) =>
+          input.prefixes === "all" ||
+          m.prefixes.some((p) => (input.prefixes as readonly Prefix[]).some((q) => overlaps(p, q)));
+        for (const m of this.machines.all()) if (touches(m)) m.underneathChanged(now);
+        break;
+      }
+      case "offers-session":
+        this.sessionUp = input.established;
+        this.sessionReason = input.reason;
+        if (!input.established) for (const m of this.machines.all()) m.sessionDown(now, input.reason);
+        break;
+      case "harm":
+        for (const m of this.machines.all()) m.harm(now, input.prefix, input.reason);
+        break;
+      case "harm-over":
+        for (const m of this.machines.all()) if (input.prefixes.some((p) => m.harmedBy(p))) m.harmOver(now);
+        break;
+      case "explained":
+        for (const m of this.machines.all()) m.explained(input.prefix, input.reason);
+        break;
+      case "peers":
+        this.peers(now, input.peers);
+        break;
+      case "peer-applied":
+        for (const m of this.machines.all())
+          if (m.publicKey === input.publicKey) m.peerApplied(now, input.error);
+        break;
+      case "pings":
+        this.where.reobserve(now);
+        break;
+      case "exceeded":
+        this.where.exceeded(input.hop, input.to, input.ttl);
+        break;
+      case "addresses":
+        if (!this.where.learn(input.addresses)) break;
+        this.where.reobserve(now);
+        this.whereaboutsSeen(now);
+        break;
+      case "overlay-peers":
+        for (const l of this.links) l.overlayPeers(now, input.peers);
+        this.absence.received(now, this.receivedFromHubs(input.peers));
+        break;
+      case "hub-session":
+        this.absence.session(now, input.session);
+        break;
+      case "direct-usable":
+        this.usable = { usable: input.usable, reason: input.reason };
+        if (!input.usable) for (const m of this.machines.all()) m.directUnusable(now, input.reason);
+        break;
+      case "purge":
+        for (const m of this.machines.all())
+          if (input.owner === "all" || input.owner === m.owner) m.stop(now, "purged by the operator");
+        this.resolutions.forget(input.owner);
+        break;
+      case "stop":
+        this.stopping = true;
+        for (const m of this.machines.all()) m.stop(now, "shortcutd stops");
+        break;
+    }
+    this.machines.sweep(now);
+  }
+
+  /** By far the most frequent input: it bears on one machine alone. */
+  private probe(now: number, owner: Address, event: StreamEvent): void {
+    const machine = this.machines.get(owner);
+    const before = machine?.stage;
+    machine?.handleProbe(now, event);
+    if (machine?.stage !== before) this.machines.sweep(now);
+    else this.machines.touch(owner);
+  }
+
+  private peers(now: number, peers: readonly PeerStatus[]): void {
+    const byKey = new Map<PublicKey, PeerStatus>(peers.map((p) => [p.publicKey, p]));
+    for (const m of this.machines.all()) {
+      const status = m.publicKey === undefined ? undefined : byKey.get(m.publicKey);
+      if (status !== undefined) m.peerStatus(now, status);
+    }
+  }
+
+  handleRequest(now: number, from: Correspondent, body: RequestBody): ReplyBody | undefined {
+    // what comes from another spoke has come through a hub
+    for (const l of this.links) l.hasten(now);
+    const reply = this.dispatch(now, from, body);
+    this.machines.sweep(now);
+    return reply;
+  }
+
+  private dispatch(now: number, from: Correspondent, body: RequestBody): ReplyBody | undefined {
+    switch (body.kind) {
+      case "register":
+      case "resolve":
+      case "resolve-owner":
+      case "keepalive":
+        return { kind: "refused", code: "not-a-hub", reason: `${this.host.self.address} is a spoke` };
+      case "purge":
+        return this.purge(now, from, body.owner);
+      case "ping":
+        return { kind: "pong" };
+      case "exchange": {
+        const machine = this.machines.get(from.address);
+        if (this.stopping) return { kind: "refused", code: "busy", reason: "this end is stopping" };
+        if (machine !== undefined && !machine.resting) return machine.handleRequest(now, from, body);
+        if (!this.sessionUp)
+          return {
+            kind: "refused",
+            code: "busy",
+            reason: `no session with the daemon: ${this.sessionReason}`,
+          };
+        if (!this.usable.usable) return { kind: "refused", code: "busy", reason: this.usable.reason };
+        if (!this.machines.hasRoom)
+          return { kind: "refused", code: "busy", reason: "this end has its maximum of shortcuts" };
+        if (this.config.hubs.includes(from.address))
+          return { kind: "refused", code: "not-permitted", reason: "a hub has no shortcuts" };
+        if (machine !== undefined) return machine.handleRequest(now, from, body);
+        return this.machines.create(now, from.address, "remote").accept(now, from, body);
+      }
+      default: {
+        const machine = this.machines.get(from.address);
+        if (machine !== undefined) return machine.handleRequest(now, from, body);
+        return { kind: "refused", code: "stale", reason: "no shortcut with this owner" };
+      }
+    }
+  }
+
+  /** Bytes that came from the overlay peers behind which the hubs are. */
+  private receivedFromHubs(peers: Extract<Input, { kind: "overlay-peers" }>["peers"]): number {
+    const byPrefix = new PrefixMap<(typeof peers)[number]>();
+    for (const p of peers) for (const a of p.allowedIps) byPrefix.set(a, p);
+    const behind = new Set(this.config.hubs.map((h) => byPrefix.longestMatch(h)?.value));
+    let bytes = 0;
+    for (const p of behind) bytes += p?.rxBytes ?? 0;
+    return bytes;
+  }
+
+  private purge(now: number, from: Correspondent, owner: Address): ReplyBody {
+    if (!this.links.some((l) => l.registered?.publicKey === from.publicKey && l.address === from.address))
+      return { kind: "refused", code: "not-permitted", reason: "only a hub purges" };
+    const machine = this.machines.get(owner);
+    this.resolutions.expire(now, owner);
+    if (machine !== undefined && !machine.resting) this.renewals.renew(now, machine);
+    return { kind: "ack" };
+  }
+
+  // ------------------------------------------------------------------------------------------ time
+
+  pollTimeout(): number | undefined {
+    this.reckon();
+    const at = this.machines.pollTimeout();
+    if (this.stopping) return at;
+    const links = this.links.map((l) => l.pollTimeout());
+    return earliest(at, ...links, this.absence.pollTimeout(), this.renewals.pollTimeout());
+  }
+
+  private reckon(): void {
+    if (this.machines.reckon()) this.renewals.reckon();
+  }
+
+  handleTimeout(now: number): void {
+    this.reckon();
+    this.machines.handleTimeout(now);
+    if (!this.stopping) {
+      for (const l of this.links) l.handleTimeout(now);
+      this.absence.handleTimeout(now);
+      this.renewals.handleTimeout(now);
+    }
+    this.machines.sweep(now);
+  }
+
+  /** Whether nothing of any machine is left in kernel or daemon. */
+  get quiet(): boolean {
+    return this.machines.resting;
+  }
+
+  stopLinks(): void {
+    for (const l of this.links) l.stop();
+  }
+
+  // ------------------------------------------------------------------------------------------ status
+
+  /** How the NATs before this router behave, in words. */
+  natText(): string {
+    return this.where.describe();
+  }
+
+  shortcuts(): ShortcutStatus[] {
+    return this.machines.all().map((m) => m.status());
+  }
+
+  hubs(): HubStatus[] {
+    return this.links.map((l) => l.status());
+  }
+
+  destinations(now: number): DestinationStatus[] {
+    return this.hot.status(now, this.obstacle);
+  }
+
+  /** The machine whose owner has this destination, for `explain`. */
+  shortcutFor(now: number, destination: Prefix): ShortcutStatus | undefined {
+    const owner = this.resolutions.ownerOf(now, destination)?.owner;
+    const its = (m: Shortcut) =>
+      m.owner === owner ||
+      m.prefixes.some((p) => overlaps(p, destination)) ||
+      hostPrefix(m.owner) === destination;
+    return this.machines.find(its)?.status();
+  }
+}

@@ -1,0 +1,105 @@
+/**
+ * Decides from byte counters which destinations deserve a shortcut. A destination is `hot` after its rate stayed at or above
+ * `rate` for `duration`; it cools only below `rate * hysteresis`, so a flow that oscillates around the threshold does not flap.
+ * Counters may vanish (the set's timeout) and start again at zero; both are no negative rate.
+ */
+import type { Prefix } from "../../net/address.js";
+
+export interface TriggerParameters {
+  /** Bits per second. */
+  readonly rate: number;
+  /** Milliseconds above `rate` before a destination is hot. */
+  readonly duration: number;
+  /** Fraction of `rate` below which a hot destination cools: 0 < x < 1. */
+  readonly hysteresis: number;
+  /** Destinations remembered; beyond it the coldest are forgotten. */
+  readonly capacity: number;
+}
+
+export interface DestinationRate {
+  readonly destination: Prefix;
+  /** Bits per second over the last interval between two readings. */
+  readonly bitsPerSecond: number;
+  readonly hot: boolean;
+  /** Since when the rate is at or above the threshold; undefined below it. */
+  readonly aboveSince: number | undefined;
+}
+
+interface Entry {
+  bytes: number;
+  rate: number;
+  aboveSince: number | undefined;
+  hot: boolean;
+}
+
+export class Trigger {
+  private readonly entries = new Map<Prefix, Entry>();
+  private lastRead: number | undefined;
+  /** Something was forgotten at the last reading: a counter that is unknown now is not new. */
+  private full = false;
+
+  constructor(private readonly parameters: TriggerParameters) {}
+
+  /** A reading of all counters at `now` (milliseconds). Returns the destinations that became hot with this reading. */
+  read(now: number, samples: Iterable<{ readonly destination: Prefix; readonly bytes: number }>): Prefix[] {
+    const interval = this.lastRead === undefined ? undefined : now - this.lastRead;
+    if (interval !== undefined && interval <= 0) return [];
+    this.lastRead = now;
+    const seen = new Set<Prefix>();
+    const heated: Prefix[] = [];
+    for (const s of samples) {
+      seen.add(s.destination);
+      const e = this.entries.get(s.destination);
+      if (e === undefined) {
+        // bytes before the first reading have no known duration, unless the counter is newer than the last reading
+        const rate = interval === undefined || this.full ? 0 : (s.bytes * 8000) / interval;
+        this.entries.set(s.destination, { bytes: s.bytes, rate, aboveSince: undefined, hot: false });
+        this.advance(now, s.destination, interval ?? 0, heated);
+        continue;
+      }
+      const delta = s.bytes >= e.bytes ? s.bytes - e.bytes : s.bytes;
+      e.bytes = s.bytes;
+      e.rate = interval === undefined ? 0 : (delta * 8000) / interval;
+      this.advance(now, s.destination, interval ?? 0, heated);
+    }
+    for (const d of this.entries.keys()) if (!seen.has(d)) this.entries.delete(d);
+    this.shrink();
+    return heated;
+  }
+
+  private advance(now: number, destination: Prefix, interval: number, heated: Prefix[]): void {
+    const e = this.entries.get(destination);
+    if (e === undefined) return;
+    if (e.rate >= this.parameters.rate) {
+      e.aboveSince ??= now - interval;
+      if (!e.hot && now - e.aboveSince >= this.parameters.duration) {
+        e.hot = true;
+        heated.push(destination);
+      }
+      return;
+    }
+    if (!e.hot || e.rate < this.parameters.rate * this.parameters.hysteresis) {
+      e.aboveSince = undefined;
+      e.hot = false;
+    }
+  }
+
+  private shrink(): void {
+    const over = this.entries.size - this.parameters.capacity;
+    this.full = over > 0;
+    if (over <= 0) return;
+    const coldest = [...this.entries].sort(
+      ([, a], [, b]) => Number(a.hot) - Number(b.hot) || a.rate - b.rate,
+    );
+    for (const [d] of coldest.slice(0, over)) this.entries.delete(d);
+  }
+
+  isHot(destination: Prefix): boolean {
+    return this.entries.get(destination)?.hot ?? false;
+  }
+
+  *rates(): IterableIterator<DestinationRate> {
+    for (const [destination, e] of this.entries)
+      yield { destination, bitsPerSecond: e.rate, hot: e.hot, aboveSince: e.aboveSince };
+  }
+}

@@ -1,0 +1,30 @@
+import { expect, test } from "vitest";
+import { nftScript } from "../../../../plugin/adapters/linux/traffic.js";
+
+const spec = {
+  table: "shortcutd",
+  overlay: "wg0",
+  direct: "shortcut0",
+  controlPort: 5180,
+  mask4: 20,
+  mask6: 56,
+  timeoutSeconds: 30,
+};
+
+test("the table: masks as addresses, one transaction that replaces, control traffic passed over", () => {
+  const script = nftScript(spec);
+  expect(
+    script.startsWith("add table inet shortcutd\ndelete table inet shortcutd\ntable inet shortcutd {\n"),
+  ).toBe(true);
+  expect(script).toContain("update @dst4 { ip daddr & 255.255.240.0 }");
+  expect(script).toContain("update @dst6 { ip6 daddr & ffff:ffff:ffff:ff00:: }");
+  expect(script).toContain("timeout 30s");
+  expect(script.indexOf("udp dport 5180 return")).toBeLessThan(script.indexOf("update @dst4"));
+  expect(script).toContain('iifname != "wg0" oifname "wg0" udp dport 5180 counter drop');
+});
+
+test("host masks", () => {
+  const script = nftScript({ ...spec, mask4: 32, mask6: 128 });
+  expect(script).toContain("ip daddr & 255.255.255.255");
+  expect(script).toContain("ip6 daddr & ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+});

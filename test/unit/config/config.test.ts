@@ -1,0 +1,246 @@
+import { describe, expect, it } from "vitest";
+import { formatConfigError, parseConfig } from "../../../plugin/config/config.js";
+import { defaultParameters } from "../../../plugin/shortcut/parameters.js";
+
+const BASE = ["role: spoke", "overlay: wg0", "hubs: [10.255.0.1]", "daemon: bird", "bgp: { as: 65000 }"];
+const text = (...more: string[]) => [...BASE, ...more, ""].join("\n");
+const good = (yaml: string) => {
+  const c = parseConfig(yaml);
+  if (!c.ok) throw new Error(c.error.map((e) => formatConfigError("f", e)).join("\n"));
+  return c.value;
+};
+const errors = (yaml: string): string[] => {
+  const c = parseConfig(yaml);
+  return c.ok ? [] : c.error.map((e) => formatConfigError("shortcutd.yaml", e));
+};
+
+describe("the configuration of a spoke", () => {
+  it("needs five lines", () => {
+    expect(good(text())).toEqual({
+      role: "spoke",
+      overlay: "wg0",
+      vrf: undefined,
+      fibTable: 254,
+      address: undefined,
+      hubs: ["10.255.0.1"],
+      daemon: {
+        kind: "bird",
+        as: 65000,
+        offersAs: 65000,
+        routerId: "127.0.0.2",
+        offers: "127.0.0.2",
+        feed: "127.0.0.3",
+        peer: "127.0.0.1",
+        port: 179,
+        holdTime: 9,
+        acceptVisible: false,
+        socket: "/run/bird/bird.ctl",
+        vrf: undefined,
+        table: 4242,
+      },
+      direct: {
+        interface: "shortcut0",
+        port: 51821,
+        key: "/var/lib/shortcutd/private.key",
+        observePort: 4244,
+      },
+      control: { port: 4243, socket: "/run/shortcutd/control.sock", table: "shortcutd_wg0" },
+      trigger: { rate: 10e6, duration: 5000, hysteresis: 0.3, interval: 1000, mask4: 24, mask6: 64 },
+      publicEndpoints: [],
+      denied: [],
+      aliases: { 4: "198.18.0.0/16", 6: "fd53:4843:5554::/64" },
+      maxShortcuts: 100,
+      maxSpokes: 10_000,
+      parameters: defaultParameters,
+      logLevel: "info",
+    });
+  });
+
+  it("of FRR has the main table, the overlay address and FRR's sockets", () => {
+    expect(good(text().replace("bird", "frr")).daemon).toMatchObject({
+      kind: "frr",
+      peer: undefined,
+      socket: "/run/frr",
+      table: 254,
+    });
+  });
+
+  it.each<[string, (c: ReturnType<typeof good>) => unknown, unknown]>([
+    ["address: 10.255.0.2", (c) => c.address, "10.255.0.2"],
+    ["daemon-socket: /run/other.ctl", (c) => c.daemon?.socket, "/run/other.ctl"],
+    [
+      "direct: { interface: wgs0, port: 1234, key: /k, observe-port: 9 }",
+      (c) => c.direct,
+      { interface: "wgs0", port: 1234, key: "/k", observePort: 9 },
+    ],
+    [
+      "control: { port: 99, socket: /s }",
+      (c) => c.control,
+      { port: 99, socket: "/s", table: "shortcutd_wg0" },
+    ],
+    ["trigger: { rate: 2.5 Mbit/s }", (c) => c.trigger.rate, 2.5e6],
+    ["trigger: { rate: 1 Gbit/s }", (c) => c.trigger.rate, 1e9],
+    ["trigger: { rate: 1000 bit/s }", (c) => c.trigger.rate, 1000],
+    ["trigger: { for: 500 ms }", (c) => c.trigger.duration, 500],
+    ["trigger: { interval: 2 s }", (c) => c.trigger.interval, 2000],
+    ["trigger: { hysteresis: 0.5 }", (c) => c.trigger.hysteresis, 0.5],
+    ["trigger: { mask4: 32, mask6: 128 }", (c) => [c.trigger.mask4, c.trigger.mask6], [32, 128]],
+    [
+      "endpoints: ['192.0.2.1:51821', '[2001:db8::1]:51821']",
+      (c) => c.publicEndpoints,
+      [
+        { address: "192.0.2.1", port: 51821 },
+        { address: "2001:db8::1", port: 51821 },
+      ],
+    ],
+    [
+      "aliases: { ipv4: 198.19.0.0/20, ipv6: 'fd00::/64', table: 77 }",
+      (c) => [c.aliases, c.daemon?.table],
+      [{ 4: "198.19.0.0/20", 6: "fd00::/64" }, 77],
+    ],
+    ["limits: { shortcuts: 5, spokes: 7 }", (c) => [c.maxShortcuts, c.maxSpokes], [5, 7]],
+    ["timers: { idle: 2 min }", (c) => c.parameters.idleTimeout, 120_000],
+    [
+      "timers: { offer: 1 s, connect: 2 s }",
+      (c) => [c.parameters.offerTimeout, c.parameters.connectTimeout],
+      [1000, 2000],
+    ],
+    [
+      "timers: { probe: 50 ms, probe-multiplier: 5, probe-idle: 2 s }",
+      (c) => [c.parameters.probeInterval, c.parameters.probeMultiplier, c.parameters.probeIdle],
+      [50, 5, 2000],
+    ],
+    [
+      "timers: { drain: 2 s, backoff: 1 s, backoff-max: 1 h }",
+      (c) => [c.parameters.drain, c.parameters.backoff, c.parameters.backoffMax],
+      [2000, 1000, 3_600_000],
+    ],
+    [
+      "damping: { half-life: 1 min, suppress: 4000, reuse: 1000, longest: 10 min }",
+      (c) => c.parameters.damping,
+      { halfLife: 60_000, suppress: 4000, reuse: 1000, longest: 600_000 },
+    ],
+    [
+      "direct: { max-round-trip: { ratio: 1.5, margin: 5 ms } }",
+      (c) => c.parameters.maxRoundTrip,
+      { ratio: 1.5, margin: 5 },
+    ],
+    ["direct: { max-round-trip: {} }", (c) => c.parameters.maxRoundTrip, { ratio: 1, margin: 2 }],
+    ["timers: { keepalive: 15 s }", (c) => c.parameters.peerKeepalive, 15],
+    ["log: debug", (c) => c.logLevel, "debug"],
+  ])("takes %s", (line, read, want) => {
+    expect(read(good(text(line)))).toEqual(want);
+  });
+
+  it("takes every key of bgp", () => {
+    const c = good(
+      text().replace(
+        "{ as: 65000 }",
+        "{ as: 65000, offers-as: 65001, router-id: 10.0.0.9, offers: 127.0.0.4, feed: 127.0.0.5, peer: 10.255.0.2, port: 1790, hold-time: 3 }",
+      ),
+    );
+    expect(c.daemon).toMatchObject({
+      as: 65000,
+      offersAs: 65001,
+      routerId: "10.0.0.9",
+      offers: "127.0.0.4",
+      feed: "127.0.0.5",
+      peer: "10.255.0.2",
+      port: 1790,
+      holdTime: 3,
+    });
+    expect(c.parameters.remoteHold).toBe(3000);
+  });
+});
+
+describe("a hub's configuration", () => {
+  it("needs two lines", () => {
+    expect(good("role: hub\noverlay: wg0\n")).toMatchObject({ role: "hub", daemon: undefined, hubs: [] });
+  });
+  it("has no daemon, no hubs and no AS", () => {
+    expect(errors("role: hub\noverlay: wg0\nhubs: [10.255.0.1]\ndaemon: frr\nbgp: { as: 1 }\n")).toEqual([
+      "shortcutd.yaml:3:7: hubs: is for spokes; a hub reads its FIB, not its daemon",
+      "shortcutd.yaml:4:9: daemon: is for spokes; a hub reads its FIB, not its daemon",
+      "shortcutd.yaml:5:6: bgp: is for spokes; a hub reads its FIB, not its daemon",
+    ]);
+  });
+});
+
+describe("errors name line, column, key and what is allowed", () => {
+  it.each([
+    ["direkt: 1", "6:1: direkt: unknown key; allowed here: role, overlay, vrf, address, hubs,"],
+    [
+      "trigger:\n  rates: 1",
+      "7:3: trigger.rates: unknown key; allowed here: rate, for, interval, hysteresis, mask4, mask6",
+    ],
+    ["address: 10.0.0", '6:10: address: "10.0.0" is no IP address'],
+    ["address: 7", "6:10: address: is no IP address"],
+    ["endpoints: ['192.0.2.1']", '6:13: endpoints.0: "192.0.2.1" is no ADDRESS:PORT'],
+    ["endpoints: 192.0.2.1:1", "6:12: endpoints: must be a list of public endpoints"],
+    [
+      "direct: { interface: abcdefghijklmnop }",
+      "6:22: direct.interface: must be an interface name of 1 to 15 characters",
+    ],
+    ["direct: { interface: wg0 }", "6:22: direct.interface: must be another interface than the overlay"],
+    ["direct: { port: 0 }", "6:17: direct.port: must be a whole number from 1 to 65535"],
+    ["direct: { port: 1.5 }", "6:17: direct.port: must be a whole number from 1 to 65535"],
+    ["direct: { port: x }", "6:17: direct.port: must be a whole number from 1 to 65535"],
+    ["direct: { key: relative }", "6:16: direct.key: must be an absolute path"],
+    [
+      "control: { port: 51821 }",
+      "6:18: control.port: must be another port than that of the direct interface",
+    ],
+    ["trigger: { rate: 10 }", "6:18: trigger.rate: 10 is no rate: write 10 Mbit/s (at least 1 kbit/s)"],
+    ["trigger: { rate: 10 MB/s }", '6:18: trigger.rate: "10 MB/s" is no rate'],
+    ["trigger: { for: 5 }", "6:17: trigger.for: 5 is no time from 0 ms to 3600 s: write 5 s or 100 ms"],
+    ["trigger: { hysteresis: 1 }", "6:24: trigger.hysteresis: must be a number between 0 and 1"],
+    ["trigger: { mask4: 33 }", "6:19: trigger.mask4: must be a whole number from 8 to 32"],
+    [
+      "aliases: { ipv4: 198.18.0.0/30 }",
+      '6:18: aliases.ipv4: "198.18.0.0/30" is no IPv4 prefix of at most /28',
+    ],
+    ["aliases: { ipv4: 'fd00::/64' }", '6:18: aliases.ipv4: "fd00::/64" is no IPv4 prefix'],
+    ["aliases: { ipv6: 198.18.0.0/16 }", '6:18: aliases.ipv6: "198.18.0.0/16" is no IPv6 prefix'],
+    ["limits: { shortcuts: 0 }", "6:22: limits.shortcuts: must be a whole number from 1 to 10000"],
+    [
+      "direct: { max-round-trip: { ratio: 0 } }",
+      "6:36: direct.max-round-trip.ratio: must be a number from 0.1 to 100",
+    ],
+    ["damping: { reuse: 2500 }", "6:19: damping.reuse: reuse must be below suppress"],
+    ["timers: { keepalive: 60 s }", '6:22: timers.keepalive: "60 s" is no time from 5 s to 25 s'],
+    ["timers: { probe-multiplier: 1 }", "6:29: timers.probe-multiplier: must be a whole number from 2 to 50"],
+    ["log: loud", "6:6: log: must be error or warn or info or debug"],
+    ["daemon-socket: x", "6:16: daemon-socket: must be an absolute path"],
+  ])("%j", (line, want) => {
+    const got = errors(text(line));
+    expect(got).toHaveLength(1);
+    expect(got[0]?.startsWith(`shortcutd.yaml:${want}`), got[0]).toBe(true);
+  });
+
+  it("say what a spoke lacks", () => {
+    expect(errors("role: spoke\noverlay: wg0\n").map((e) => e.replace(/^[^ ]* /, ""))).toEqual([
+      "hubs: a spoke needs the overlay address of at least one hub: hubs: [10.255.0.1]",
+      "daemon: a spoke needs its routing daemon: bird or frr",
+      "bgp: a spoke needs the daemon's AS: bgp: { as: 65000 }",
+    ]);
+    expect(errors(text("address: 10.255.0.1"))).toEqual([
+      "shortcutd.yaml:3:7: hubs: 10.255.0.1 is this router itself",
+    ]);
+  });
+
+  it("come all at once, in the order of the file", () => {
+    const got = errors("role: spok\noverlay: wg0\nlog: loud\nbgp: { as: 0 }\nx: 1\n");
+    expect(got.map((e) => e.split(":")[1])).toEqual(["1", "3", "4", "5"]);
+  });
+
+  it("of YAML itself have a place too", () => {
+    expect(errors("role: spoke\n  overlay: wg0\n")[0]).toMatch(/^shortcutd\.yaml:\d+:\d+: /);
+    expect(errors("role: spoke\nrole: hub\n")[0]).toMatch(/^shortcutd\.yaml:2:1: .*unique/i);
+    expect(errors("")).toEqual(["shortcutd.yaml:1:1: must be a mapping of keys: role, overlay, …"]);
+    expect(errors("- a\n")).toEqual(["shortcutd.yaml:1:1: must be a mapping of keys: role, overlay, …"]);
+  });
+
+  it("name a missing key as missing", () => {
+    expect(errors("role: hub\n")[0]).toMatch(/^shortcutd\.yaml:1:1: overlay: /);
+  });
+});

@@ -1,0 +1,206 @@
+/** The audit and the explanations, on recorded replies and on what was changed in them. */
+import { describe, expect, it } from "vitest";
+import { auditBird, type BirdFacts } from "../../../../../plugin/driver/daemon/bird/audit.js";
+import { explainBird, type OfferFacts } from "../../../../../plugin/driver/daemon/bird/explain.js";
+import type { DaemonExpectation } from "../../../../../plugin/driver/ports.js";
+import { address, prefix } from "../../../../../plugin/net/address.js";
+import {
+  type BirdProtocol,
+  parseProtocols,
+  parseRoutes,
+  parseStatics,
+  parseTables,
+} from "../../../../../plugin/wire/bird/show.js";
+import { recorded } from "../../../wire/bird/support.js";
+
+const expectation: DaemonExpectation = {
+  overlay: "wg0",
+  blackboardTable: 4242,
+  aliasPool4: prefix("198.18.0.0/16"),
+  aliasPool6: prefix("fd53:4843:5554::/64"),
+  offersSource: address("127.0.0.2"),
+  feedSource: address("127.0.0.3"),
+  localAs: 65000,
+};
+
+const protocols = ["protocols-shortcut", "protocols-pipes", "protocols-kernel1", "protocols-kernel2"].flatMap(
+  (n) => parseProtocols(recorded(n)),
+);
+const facts: BirdFacts = {
+  version: "2.0.12",
+  tables: parseTables(recorded("tables")),
+  protocols: new Map(protocols.map((p) => [p.name, p])),
+  statics: new Map([
+    ["shortcut_fallback4", parseStatics(recorded("static4"))],
+    ["shortcut_fallback6", parseStatics(recorded("static6"))],
+  ]),
+  shortcutTable: 4242,
+};
+const withProtocol = (name: string, change: (p: BirdProtocol) => BirdProtocol): BirdFacts => {
+  const p = facts.protocols.get(name);
+  if (p === undefined) throw new Error(name);
+  return { ...facts, protocols: new Map([...facts.protocols, [name, change(p)]]) };
+};
+const problems = (f: BirdFacts, e = expectation): string[] => auditBird(f, e).map((x) => x.problem);
+
+describe("the audit of BIRD", () => {
+  it("finds nothing in what is shipped", () => expect(problems(facts)).toEqual([]));
+
+  it.each<[string, BirdFacts, RegExp]>([
+    [
+      "a pipe that is down",
+      withProtocol("fib_pipe4", (p) => ({ ...p, state: "down" })),
+      /fib_pipe4 is not up \(down\)/,
+    ],
+    [
+      "a kernel protocol that is down",
+      withProtocol("kernel1", (p) => ({ ...p, state: "down" })),
+      /kernel1 is not up/,
+    ],
+    [
+      "another type under our name",
+      withProtocol("shortcut_k4", (p) => ({ ...p, type: "Static" })),
+      /shortcut_k4 is of type Static, not Kernel/,
+    ],
+    [
+      "a session that dials",
+      withProtocol("shortcut", (p) => ({ ...p, state: "start", info: "Connect" })),
+      /shortcut dials itself \(Connect\)/,
+    ],
+    [
+      "a session without a channel",
+      withProtocol("shortcut_feed", (p) => ({ ...p, channels: p.channels.slice(0, 1) })),
+      /shortcut_feed has no ipv6 channel/,
+    ],
+    [
+      "a pipe between other tables",
+      withProtocol("shortcut_pipe6", (p) => ({
+        ...p,
+        channels: p.channels.map((c) => ({ ...c, table: "master6" })),
+      })),
+      /pipe shortcut_pipe6 joins master6 and shortcut6, not fib6 and shortcut6/,
+    ],
+    ["another blackboard", { ...facts, shortcutTable: 100 }, /kernel table 100, .* says 4242/],
+    [
+      "a missing table",
+      { ...facts, tables: new Set([...facts.tables].filter((t) => t !== "shortcut6")) },
+      /table shortcut6 is missing/,
+    ],
+    [
+      "two fallbacks that leave a gap",
+      {
+        ...facts,
+        statics: new Map([
+          ...facts.statics,
+          [
+            "shortcut_fallback4",
+            [
+              { prefix: prefix("198.18.0.0/17"), targets: ["via 10.255.0.3"], dormant: false },
+              { prefix: prefix("198.18.128.0/18"), targets: ["via 10.255.0.3"], dormant: false },
+            ],
+          ],
+        ]),
+      },
+      /does not cover the alias pool/,
+    ],
+  ])("finds %s, and nothing else", (_, broken, problem) => {
+    expect(problems(broken)).toEqual([expect.stringMatching(problem)]);
+  });
+
+  it("accepts a fallback in parts, and an operator who wrote the table's number", () => {
+    const halves = ["198.18.0.0/17", "198.18.128.0/17"].map((p) => ({
+      prefix: prefix(p),
+      targets: ["via 10.255.0.3"],
+      dormant: false,
+    }));
+    const statics = new Map([...facts.statics, ["shortcut_fallback4", halves] as const]);
+    expect(problems({ ...facts, statics, shortcutTable: undefined })).toEqual([]);
+  });
+
+  it("does not ask for IPv6 without a pool", () => {
+    const only4 = new Map([...facts.protocols].filter(([name]) => !/6$|kernel2/.test(name)));
+    const f = { ...facts, protocols: only4, tables: new Set(["master4", "fib4", "shortcut4"]) };
+    expect(problems(f, { ...expectation, aliasPool6: undefined })).toEqual([]);
+    const found = auditBird(f, expectation);
+    expect(found.length).toBeGreaterThan(4);
+    expect(new Set(found.map((x) => x.severity))).toEqual(new Set(["warning"]));
+  });
+});
+
+const session = parseProtocols(recorded("protocols-shortcut"))[0];
+const offered: OfferFacts = {
+  session,
+  routes: parseRoutes(recorded("route-selected")),
+  filtered: false,
+  aliasRoute: parseRoutes(recorded("alias"))[0],
+  kernels: [{ name: "kernel1", filter: "(unnamed)", exported: true }],
+};
+const changed = (change: Partial<OfferFacts>): OfferFacts => ({ ...offered, ...change });
+const down = (p: Partial<BirdProtocol>): OfferFacts =>
+  changed({ session: session === undefined ? undefined : { ...session, ...p } });
+
+describe("BIRD's reasons", () => {
+  it.each<[string, OfferFacts, boolean]>([
+    ["BIRD: selected, preference 210", offered, true],
+    ["BIRD: there is no protocol shortcut", changed({ session: undefined }), false],
+    [
+      "BIRD: protocol shortcut is disabled",
+      changed({ session: parseProtocols(recorded("session-disabled"))[0] }),
+      false,
+    ],
+    ["BIRD: session shortcut is not established (Passive)", down({ state: "start", info: "Passive" }), false],
+    [
+      "BIRD: session shortcut is not established (Idle, last error: BGP: Bad peer AS)",
+      down({ state: "start", info: "Idle", fields: new Map([["Last error", "BGP: Bad peer AS"]]) }),
+      false,
+    ],
+    [
+      "BIRD: rejected by import filter shortcut_policy",
+      changed({ routes: parseRoutes(recorded("route-hub")), filtered: true }),
+      false,
+    ],
+    [
+      "BIRD: rejected by import filter shortcut_policy",
+      changed({
+        routes: parseRoutes(recorded("route-hub")),
+        session: parseProtocols(recorded("session-filtered"))[0],
+      }),
+      false,
+    ],
+    ["BIRD: not received on session shortcut", changed({ routes: [] }), false],
+    [
+      "BIRD: route of protocol direct1 preferred, preference 240 > 210",
+      changed({ routes: parseRoutes(recorded("route-beaten")) }),
+      false,
+    ],
+    [
+      "BIRD: route of protocol hub preferred at equal preference 100; import filter shortcut_policy does not raise the offer's preference",
+      changed({
+        routes: offered.routes.map((r) => ({ ...r, preference: 100, primary: r.protocol === "hub" })),
+      }),
+      false,
+    ],
+    [
+      "BIRD: selected, but alias 198.18.0.1 is unresolved and the route is unreachable: no route for it in shortcut4, not even the fallback",
+      changed({ routes: parseRoutes(recorded("route-unreachable")) }),
+      false,
+    ],
+    [
+      "BIRD: selected in fib4, but no kernel protocol takes routes from fib4",
+      changed({ kernels: [] }),
+      false,
+    ],
+    [
+      "BIRD: selected in fib4, but kernel protocol kernel1 drops it (export filter mine)",
+      changed({ kernels: [{ name: "kernel1", filter: "mine", exported: false }] }),
+      false,
+    ],
+    [
+      "BIRD: selected in fib4, but the kernel refused the route",
+      changed({ routes: offered.routes.map((r) => ({ ...r, syncError: r.primary })) }),
+      false,
+    ],
+  ])("%s", (reason, f, selected) => {
+    expect(explainBird(prefix("10.3.0.0/24"), address("198.18.0.1"), f)).toEqual({ selected, reason });
+  });
+});

@@ -1,0 +1,186 @@
+/** The audit and the explanations, on recorded replies and on what was changed in them. */
+import { describe, expect, it } from "vitest";
+import { auditFrr } from "../../../../../plugin/driver/daemon/frr/audit.js";
+import { explainFrr, type FrrFacts } from "../../../../../plugin/driver/daemon/frr/explain.js";
+import type { DaemonExpectation } from "../../../../../plugin/driver/ports.js";
+import { address, prefix } from "../../../../../plugin/net/address.js";
+import { decodeBgpRoute, decodeNeighbor, decodeZebraRoutes } from "../../../../../plugin/wire/frr/json.js";
+import { parseRunningConfig } from "../../../../../plugin/wire/frr/running-config.js";
+import { must, recorded } from "../../../wire/frr/support.js";
+
+const expectation: DaemonExpectation = {
+  overlay: "wg0",
+  blackboardTable: 254,
+  aliasPool4: prefix("198.18.0.0/16"),
+  aliasPool6: prefix("fd53:4843:5554::/64"),
+  offersSource: address("127.0.0.2"),
+  feedSource: address("127.0.0.3"),
+  localAs: 65000,
+};
+const shipped = recorded("running-config");
+const problems = (text: string, e = expectation, elsewhere = "", offersAs?: number): string[] =>
+  auditFrr(
+    { config: parseRunningConfig(text), elsewhere: parseRunningConfig(elsewhere).redistributions },
+    e,
+    offersAs,
+  ).map((f) => f.problem);
+const edited = (from: string, to: string): string => {
+  expect(shipped).toContain(from);
+  return shipped.replaceAll(from, to);
+};
+
+describe("the audit of FRR", () => {
+  it("finds nothing in what is shipped", () => expect(problems(shipped)).toEqual([]));
+
+  it("goes by what peer groups do, not by their names", () => {
+    const renamed = shipped
+      .replaceAll(/\bSHORTCUT-FEED\b(?!-)/g, "UNDER")
+      .replaceAll(/\b(neighbor|peer-group) SHORTCUT\b(?!-)/g, "$1 DIRECT");
+    expect(renamed).toContain("neighbor DIRECT route-map SHORTCUT-IN in");
+    expect(problems(renamed)).toEqual([]);
+  });
+
+  it.each([
+    [
+      "a pool that the alias list does not cover",
+      edited("198.18.0.0/16 le 32", "198.18.0.0/17 le 32"),
+      /alias pool/,
+    ],
+    [
+      "an alias list of the network only",
+      edited("permit 198.18.0.0/16 le 32", "permit 198.18.0.0/16"),
+      /alias pool/,
+    ],
+    [
+      "an import map that sets nothing for IPv6",
+      shipped.replace(/(permit 20[\s\S]*?) set weight 100\n/, "$1"),
+      /IPv6 offer win/,
+    ],
+    ["weight 0", shipped.replace("set weight 100", "set weight 0"), /IPv4 offer win/],
+    [
+      "a feed in another AS",
+      edited("neighbor SHORTCUT-FEED remote-as 65000", "neighbor SHORTCUT-FEED remote-as 65010"),
+      /remote AS 65010; the feed is always iBGP/,
+    ],
+    ["no remote AS", edited(" neighbor SHORTCUT remote-as 65000\n", ""), /SHORTCUT has no remote AS/],
+  ])("finds %s, and nothing else", (_, text, problem) => {
+    expect(problems(text)).toEqual([expect.stringMatching(problem)]);
+  });
+
+  it("takes graceful restart for an error where the router does it", () => {
+    const text = edited(" neighbor SHORTCUT graceful-restart-disable\n", "").replace(
+      "router bgp 65000\n",
+      "router bgp 65000\n bgp graceful-restart\n",
+    );
+    expect(
+      auditFrr({ config: parseRunningConfig(text), elsewhere: [] }, expectation).map((f) => f.severity),
+    ).toEqual(["error"]);
+  });
+
+  it("follows calls between route-maps, and looks at other daemons' redistribution", () => {
+    const mine = `${shipped}route-map MINE permit 10\n call SHORTCUT-NO-ALIAS\nexit\n`;
+    const ospf = (map: string): string => `router ospf\n redistribute kernel${map}\nexit\n`;
+    expect(problems(mine, expectation, ospf(" route-map MINE"))).toEqual([]);
+    expect(problems(mine, expectation, ospf(""))).toEqual([
+      "router ospf redistributes kernel routes without a route-map: alias next hops would leak to neighbours",
+    ]);
+    const loop = `${shipped}route-map MINE permit 10\n call MINE\nexit\n`;
+    expect(problems(loop, expectation, ospf(" route-map MINE"))).toHaveLength(1);
+  });
+
+  it("does not ask for IPv6 without a pool, and warns only with one", () => {
+    const only4 = shipped.replace(/ address-family ipv6 unicast[\s\S]*?exit-address-family\n/, "");
+    expect(problems(only4, { ...expectation, aliasPool6: undefined })).toEqual([]);
+    expect(problems(only4)).toEqual([
+      "peer group SHORTCUT is not activated for IPv6 unicast",
+      "peer group SHORTCUT-FEED is not activated for IPv6 unicast",
+    ]);
+  });
+
+  it("compares our AS on the offers session only where it is told", () => {
+    const external = edited(
+      " neighbor SHORTCUT remote-as 65000\n",
+      " neighbor SHORTCUT remote-as 64999\n neighbor SHORTCUT ebgp-multihop 2\n",
+    );
+    expect(problems(external)).toEqual([]);
+    expect(problems(external, expectation, "", 64999)).toEqual([]);
+    expect(problems(external, expectation, "", 65000)).toEqual([
+      "peer group SHORTCUT has remote AS 64999; shortcutd speaks as AS 65000 on the offers session",
+    ]);
+  });
+});
+
+const FAR = prefix("10.3.0.0/24");
+const alias = address("198.18.0.1");
+const source = address("127.0.0.2");
+const received = (bgp: string, zebra: string): FrrFacts => ({
+  kind: "received",
+  alias,
+  paths: must(decodeBgpRoute(recorded(bgp))),
+  routes: must(decodeZebraRoutes(recorded(zebra), FAR)),
+});
+const neighbor = must(decodeNeighbor(recorded("neighbor"), source));
+const absent = (
+  filtered: "yes" | "no" | "unknown",
+  change: Partial<NonNullable<typeof neighbor>> | null = {},
+): FrrFacts => ({
+  kind: "absent",
+  family: 4,
+  source,
+  neighbor: change === null || neighbor === undefined ? undefined : { ...neighbor, ...change },
+  filtered,
+});
+const ospf = must(decodeZebraRoutes(recorded("zebra-static").replaceAll('"static"', '"ospf"'), FAR));
+
+describe("FRR's reasons", () => {
+  it.each<[string, FrrFacts, boolean]>([
+    ["FRR: selected, weight 100", received("bgp-selected", "zebra-selected"), true],
+    ["FRR: static route preferred, distance 110 < 200", received("bgp-selected", "zebra-static"), false],
+    [
+      "FRR: OSPF route preferred, distance 110 < 200",
+      { kind: "received", alias, paths: must(decodeBgpRoute(recorded("bgp-selected"))), routes: ospf },
+      false,
+    ],
+    [
+      "FRR: tied: multipath with the route underneath, half the flows would go direct (`set weight` in the import route-map)",
+      received("bgp-tied", "zebra-tied"),
+      false,
+    ],
+    [
+      "FRR: tied: multipath with the route underneath, half the flows would go direct (`set weight` in the import route-map)",
+      received("bgp-selected", "zebra-tied"),
+      false,
+    ],
+    [
+      "FRR: next hop 198.18.0.1 (the alias) is inaccessible",
+      received("bgp-inaccessible", "zebra-static"),
+      false,
+    ],
+    [
+      "FRR: the router's own route preferred (Weight): weight 32768 > 100",
+      received("bgp-own", "zebra-absent"),
+      false,
+    ],
+    [
+      "FRR: best in bgpd, but zebra has no BGP route for it (table-map?)",
+      received("bgp-selected", "zebra-absent"),
+      false,
+    ],
+    ["FRR: no path by 198.18.0.1", received("bgp-refused", "zebra-absent"), false],
+    ["FRR: rejected by route-map SHORTCUT-IN", absent("yes"), false],
+    ["FRR: not received from 127.0.0.2", absent("no"), false],
+    [
+      "FRR: not received from 127.0.0.2, or rejected by route-map SHORTCUT-IN; `soft-reconfiguration inbound` would tell",
+      absent("unknown"),
+      false,
+    ],
+    ["FRR: no session with 127.0.0.2", absent("unknown", null), false],
+    [
+      "FRR: session with 127.0.0.2 is not established (Active, last reset: Peer closed the session)",
+      absent("unknown", { state: "Active", lastReset: "Peer closed the session" }),
+      false,
+    ],
+  ])("%s", (reason, facts, selected) => {
+    expect(explainFrr(facts)).toEqual({ selected, reason });
+  });
+});

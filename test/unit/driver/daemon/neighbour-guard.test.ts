@@ -1,0 +1,189 @@
+import { beforeEach, describe, expect, it } from "vitest";
+import { foreseen, Harm, harmOf } from "../../../../plugin/driver/daemon/neighbour-guard.js";
+import type { Audience, Clock } from "../../../../plugin/driver/ports.js";
+import { address, type Prefix, prefix } from "../../../../plugin/net/address.js";
+
+const P = prefix("10.3.0.0/24");
+const rules = { acceptVisible: false, hubs: [address("10.255.0.3")] };
+
+/** `up` are the neighbours, `sent` what each is sent. */
+const audience = (up: readonly string[], sent: Readonly<Record<string, string>>, sees = ""): Audience => ({
+  configuration: "1",
+  neighbours: new Map(
+    up.map((a) => [a, { name: `neighbor ${a}`, address: address(a), filter: "outgoing route-map X" }]),
+  ),
+  sent: new Map([
+    [P, new Map(Object.entries(sent).map(([k, attributes]) => [k, { attributes, sees, told: false }]))],
+  ]),
+});
+const RA = "10.1.8.2";
+const HUB = "10.255.0.3";
+const before = audience([RA, HUB], { [RA]: "1 path(s)" });
+
+describe("harm to a neighbour", () => {
+  it("is none when everybody is sent what he was", () => {
+    expect(harmOf(P, before, before, rules)).toBeUndefined();
+  });
+  it("is a route that it loses: named, with the filter", () => {
+    expect(harmOf(P, before, audience([RA, HUB], {}), rules)).toBe(
+      "neighbor 10.1.8.2 is no longer sent 10.3.0.0/24: its outgoing route-map X",
+    );
+    expect(harmOf(P, before, audience([RA], {}), { ...rules, acceptVisible: true })).toBeDefined();
+  });
+  it("is none to one whose session is down, nor to a hub that gets its own route back no more", () => {
+    expect(harmOf(P, before, audience([HUB], {}), rules)).toBeUndefined();
+    const sentBack = audience([RA, HUB], { [RA]: "1 path(s)", [HUB]: "1 path(s)" });
+    expect(harmOf(P, sentBack, before, rules)).toBeUndefined();
+  });
+  it("is an offer that it sees, unless that is accepted", () => {
+    const seen = [
+      audience([RA, HUB], { [RA]: "1 path(s)", [HUB]: "1 path(s)" }),
+      audience([RA, HUB], { [RA]: "2 path(s)" }),
+    ];
+    for (const now of seen) {
+      expect(harmOf(P, before, now, rules)).toContain("(bgp.accept-visible)");
+      expect(harmOf(P, before, now, { ...rules, acceptVisible: true })).toBeUndefined();
+    }
+  });
+  it("is none when a neighbour came up meanwhile", () => {
+    expect(
+      harmOf(P, before, audience([RA, "10.1.8.6"], { [RA]: "1 path(s)", "10.1.8.6": "1 path(s)" }), rules),
+    ).toBeUndefined();
+  });
+  it("is foreseen where an offer cannot be hidden", () => {
+    const a = audience([RA], { [RA]: "" }, "it is a client");
+    expect(foreseen(P, a, rules)).toContain(
+      "neighbor 10.1.8.2 would see an offer for 10.3.0.0/24: it is a client",
+    );
+    expect(foreseen(P, a, { ...rules, acceptVisible: true })).toBeUndefined();
+  });
+});
+
+describe("an offer that does harm", () => {
+  let now: number;
+  let timers: { at: number; run: () => void }[];
+  let answer: Audience;
+  let asked: (readonly Prefix[])[];
+  let said: string[];
+  let underneath: string;
+  let harm: Harm;
+
+  const clock: Clock = {
+    now: () => now,
+    wall: () => now,
+    after: (ms, run) => {
+      const t = { at: now + ms, run };
+      timers.push(t);
+      return () => {
+        timers = timers.filter((x) => x !== t);
+      };
+    },
+    afterReading: (run) => run(),
+  };
+  const settle = async (): Promise<void> => {
+    for (let i = 0; i < 20; i++) await Promise.resolve();
+  };
+  const advance = async (ms: number): Promise<void> => {
+    const end = now + ms;
+    await settle();
+    for (;;) {
+      const next = timers.filter((t) => t.at <= end).sort((a, b) => a.at - b.at)[0];
+      if (next === undefined) break;
+      timers = timers.filter((t) => t !== next);
+      now = next.at;
+      next.run();
+      await settle();
+    }
+    now = end;
+  };
+
+  const permits = async (p: Prefix): Promise<boolean> => {
+    const answered = harm.permits(p);
+    await advance(10);
+    return answered;
+  };
+
+  beforeEach(() => {
+    now = 0;
+    timers = [];
+    answer = before;
+    asked = [];
+    said = [];
+    underneath = "u";
+    const daemon = {
+      audience: async (prefixes: readonly Prefix[]) => {
+        asked.push(prefixes);
+        return answer;
+      },
+    };
+    const events = {
+      onHarm: (_: Prefix, reason: string) => void said.push(reason),
+      onOver: () => void said.push("over"),
+      onProblem: (text: string) => void said.push(text),
+    };
+    harm = new Harm(daemon, clock, rules, events, () => underneath);
+  });
+
+  it("is withdrawn when the loss is confirmed, and not made again before something changes", async () => {
+    expect(await permits(P)).toBe(true);
+    answer = audience([RA, HUB], {});
+    harm.observe(P, true);
+    await advance(100);
+    expect(said).toEqual([]);
+    await advance(200);
+    expect(said).toEqual([expect.stringContaining("is no longer sent")]);
+    answer = before;
+    expect(await permits(P)).toBe(false);
+    expect(said.length).toBe(2);
+    await advance(20_000);
+    expect(said.length).toBe(2);
+    answer = { ...before, configuration: "2" };
+    await advance(5_000);
+    expect(said.at(-1)).toBe("over");
+    expect(await permits(P)).toBe(true);
+  });
+
+  it("is made again when the route underneath is another", async () => {
+    expect(await permits(P)).toBe(true);
+    answer = audience([RA], {});
+    harm.observe(P, true);
+    await advance(300);
+    underneath = "v";
+    harm.underneathChanged();
+    expect(said.at(-1)).toBe("over");
+  });
+
+  it("is noticed when the configuration changes while it is selected, and the next one is compared anew", async () => {
+    expect(await permits(P)).toBe(true);
+    harm.observe(P, true);
+    await advance(2_000);
+    expect(said).toEqual([]);
+    answer = { ...audience([RA], {}), configuration: "2" };
+    await advance(4_000);
+    expect(said).toEqual([expect.stringContaining("is no longer sent"), "over"]);
+    expect(await permits(P)).toBe(true);
+  });
+
+  it("that nobody noticed costs two questions, and one each for many at a time", async () => {
+    const many = Array.from({ length: 50 }, (_, i) => prefix(`10.3.${i}.0/24`));
+    const permitted = many.map((p) => harm.permits(p));
+    await advance(10);
+    expect(await Promise.all(permitted)).toEqual(many.map(() => true));
+    for (const p of many) harm.observe(p, true);
+    await advance(1_500);
+    expect(asked.map((a) => a.length)).toEqual([50, 50, 50]);
+    expect(said).toEqual([]);
+  });
+
+  it("is made when the daemon does not answer, and that is said", async () => {
+    harm = new Harm(
+      { audience: () => Promise.reject(new Error("no answer")) },
+      clock,
+      rules,
+      { onHarm: () => {}, onOver: () => {}, onProblem: (text) => void said.push(text) },
+      () => "",
+    );
+    expect(await permits(P)).toBe(true);
+    expect(said).toEqual([expect.stringContaining("no answer")]);
+  });
+});

@@ -1,0 +1,162 @@
+import { beforeEach, describe, expect, it } from "vitest";
+import { parseConfig } from "../../../../plugin/config/config.js";
+import { Offering } from "../../../../plugin/driver/daemon/offering.js";
+import { OwnRoutes } from "../../../../plugin/driver/kernel/own-routes.js";
+import { Journal } from "../../../../plugin/driver/runtime/journal.js";
+import { Schedule } from "../../../../plugin/driver/runtime/schedule.js";
+import { TaskQueue } from "../../../../plugin/driver/runtime/task-queue.js";
+import { address, prefix } from "../../../../plugin/net/address.js";
+import type { Input } from "../../../../plugin/shortcut/events.js";
+import { pathAttributes } from "../../../../plugin/wire/bgp/attributes.js";
+import { MemoryWorld } from "../../../sim/ports.js";
+import { BLACKBOARD, fibOf, OVERLAY, route } from "../support.js";
+
+const P = prefix("10.1.0.0/24");
+const SELF = address("10.255.0.2");
+const C = address("10.255.0.3");
+const ALIAS = address("198.18.0.1");
+const MARKS = { owner: C, prospect: "likely", rate: 0, roundTrip: "unknown" } as const;
+const OFFER = { kind: "offer", prefix: P, alias: ALIAS, underneath: P, marks: MARKS } as const;
+const NET = "254 10.1.0.0/24 dev wg0 proto 99 metric 4278190080";
+
+let w: MemoryWorld;
+let inputs: Input[];
+let o: Offering;
+let done: () => Promise<void>;
+
+beforeEach(() => {
+  const c = parseConfig("role: spoke\noverlay: wg0\nhubs: [10.255.0.1]\ndaemon: bird\nbgp: { as: 65000 }\n");
+  if (!c.ok || c.value.daemon === undefined) throw new Error(JSON.stringify(c));
+  w = new MemoryWorld();
+  inputs = [];
+  const { clock, log, bgp, daemon, routes: kernel } = w.ports;
+  const journal = new Journal(clock, log);
+  const schedule = new Schedule(clock, (place, e) => journal.problem(place, e.message));
+  const tasks = new TaskQueue((e) => journal.problem(e.place, e.message));
+  const fib = fibOf(
+    route("10.255.0.0/24", OVERLAY, { protocol: 2, metric: 0 }),
+    route("10.1.0.0/24", OVERLAY),
+  );
+  const routes = new OwnRoutes({
+    routes: kernel,
+    clock,
+    schedule,
+    tasks,
+    fib,
+    aliasTable: BLACKBOARD,
+    hasUnderneath: () => true,
+    daemonUp: () => o.established,
+  });
+  o = new Offering(c.value, c.value.daemon, {
+    self: SELF,
+    overlayAddresses: [SELF],
+    bgp,
+    daemon,
+    clock,
+    log,
+    journal,
+    schedule,
+    tasks,
+    fib,
+    routes,
+    input: (i) => void inputs.push(i),
+    resync: () => w.calls.push("resync"),
+    sessionsChanged: () => o.examine("all"),
+    arm: () => {},
+  });
+  done = async () => {
+    await w.clock.during(tasks.drained());
+    await w.clock.advance(500);
+    await w.clock.during(tasks.drained());
+  };
+  w.session("feed").rib.apply({
+    withdrawn: [],
+    endOfRib: undefined,
+    reach: [{ attributes: pathAttributes({ nextHop: C }), nlri: [{ prefix: P, pathId: 0 }] }],
+  });
+});
+
+const of = <K extends Input["kind"]>(kind: K) => inputs.filter((i) => i.kind === kind);
+
+describe("an offer", () => {
+  it("is announced when its alias and the net under its prefix stand in the kernel", async () => {
+    w.establish();
+    const { announced } = w.session("offers");
+    const set = announced.set.bind(announced);
+    let before: string[] = [];
+    announced.set = (p, a) => {
+      before = w.table;
+      return set(p, a);
+    };
+    o.perform({ kind: "alias", alias: ALIAS, to: "overlay" });
+    o.perform(OFFER);
+    await done();
+    expect([...announced.keys()]).toEqual([P]);
+    expect(before).toEqual([NET, "4242 198.18.0.1/32 dev wg0 proto 99 metric 99"]);
+  });
+
+  it("is reported once for every change of what became of it, also after its withdrawal", async () => {
+    w.establish();
+    o.perform({ kind: "alias", alias: ALIAS, to: "overlay" });
+    o.perform(OFFER);
+    await done();
+    o.examineDoubtful();
+    o.examine([P]);
+    const state = { prefix: P, path: "overlay", daemonPath: "overlay", selected: false, harmful: false };
+    expect(of("route-state")).toEqual([
+      { kind: "route-state", state: { ...state, reason: "BIRD: not selected" } },
+    ]);
+    o.perform({ kind: "withdraw", prefix: P });
+    o.examine([P]);
+    expect(of("route-state").slice(1)).toEqual([
+      { kind: "route-state", state: { ...state, reason: "withdrawn" } },
+    ]);
+    await done();
+    expect(w.session("offers").announced.size).toBe(0);
+  });
+
+  it("that the daemon has selected meanwhile needs no explanation", async () => {
+    const explain = async () => {
+      o.perform({ kind: "explain", prefix: P, alias: ALIAS });
+      await done();
+      return of("explained");
+    };
+    const told = { kind: "explained", prefix: P, reason: "BIRD: rejected by import filter" };
+    expect(await explain()).toEqual([told]);
+    w.explanation = { selected: true, reason: "" };
+    expect(await explain()).toEqual([told]);
+  });
+});
+
+describe("the sessions", () => {
+  it("count when both are up and the feed is complete; told once, and the kernel is read afresh", () => {
+    expect(o.sessionText).toBe("not yet connected to the daemon");
+    w.establish();
+    w.session("feed").events.onEndOfRib(4);
+    expect(of("offers-session").filter((i) => "established" in i && i.established)).toHaveLength(1);
+    expect(w.calls.filter((c) => c === "resync")).toHaveLength(1);
+    expect(o.sessionText).toBe("sessions established");
+  });
+
+  it("that fail leave a net under what stood offered, for longer than the daemon takes to start", async () => {
+    w.establish();
+    o.perform({ kind: "alias", alias: ALIAS, to: "overlay" });
+    o.perform(OFFER);
+    await w.clock.advance(5_000);
+    await done();
+    expect(w.table).not.toContain(NET);
+    w.session("offers").events.onState({ established: false, reason: "killed" });
+    await done();
+    await w.clock.advance(20_000);
+    expect(w.table).toContain(NET);
+    expect(of("offers-session").at(-1)).toEqual({
+      kind: "offers-session",
+      established: false,
+      reason: "offers session: killed",
+    });
+  });
+});
+
+it("says what the daemon routes itself", () => {
+  expect(o.routing.underneath(P)).toEqual({ prefix: P, nextHop: C });
+});

@@ -1,0 +1,205 @@
+/** Connectivity checks of candidates that are learnt late, and when hubs are asked from where they see this router. */
+import { describe, expect, it } from "vitest";
+import { address, type Endpoint, formatEndpoint, parseEndpoint } from "../../../../plugin/net/address.js";
+import { publicKeyFromBytes } from "../../../../plugin/net/key.js";
+import { Checks } from "../../../../plugin/shortcut/nat/connectivity-checks.js";
+import type { PingTarget } from "../../../../plugin/shortcut/nat/pings.js";
+import { Observer } from "../../../../plugin/shortcut/nat/reflexive-observer.js";
+import { id64FromBytes } from "../../../../plugin/wire/control/codec.js";
+import type { Candidate, Id64 } from "../../../../plugin/wire/control/message.js";
+import type { Ping } from "../../../../plugin/wire/ping.js";
+
+const endpoint = (text: string): Endpoint => {
+  const e = parseEndpoint(text);
+  if (e === undefined) throw new Error(text);
+  return e;
+};
+const reflexive = (text: string): Candidate => ({ ...endpoint(text), kind: "reflexive" });
+const key = publicKeyFromBytes(new Uint8Array(32).fill(7));
+const HERE = address("192.168.1.2");
+const BEFORE = "192.0.2.2:51821";
+const NOW = "192.0.2.3:51821";
+
+interface Sent {
+  readonly ping: Omit<Ping, "bootId">;
+  readonly target: PingTarget;
+}
+
+function pinging(): { sent: Sent[]; take: () => string[]; host: ConstructorParameters<typeof Checks>[0] } & {
+  readonly observes: ConstructorParameters<typeof Observer>[0];
+} {
+  const sent: Sent[] = [];
+  let next = 0;
+  const common = {
+    pingsUsable: true,
+    sendPing: (_: unknown, ping: Sent["ping"], target: PingTarget) => void sent.push({ ping, target }),
+    randomId: (): Id64 => id64FromBytes(new Uint8Array(8).fill(++next)),
+  };
+  const host = { ...common, openTtl: 2, underlay: () => true, onLink: () => [] };
+  const take = (): string[] => {
+    const out = sent.map((s) => `${s.ping.kind} ${formatEndpoint(s.target.to)} ttl ${s.target.ttl ?? ""}`);
+    sent.length = 0;
+    return out.map((o) => o.replace(/ ttl $/, ""));
+  };
+  return { sent, take, host, observes: common };
+}
+
+describe("a candidate that is learnt late", () => {
+  const checks = () => {
+    const p = pinging();
+    const ends = {
+      publicKey: key,
+      epochs: { mine: 1, yours: 1 },
+      candidates: [reflexive(BEFORE)],
+      prefixes: [],
+    };
+    return { ...p, c: new Checks(p.host, ends, 0) };
+  };
+
+  it("waits for the opening with the others", () => {
+    const { c, take } = checks();
+    c.learn(0, [reflexive(NOW)]);
+    expect(take()).toEqual([]);
+    c.open(1);
+    expect(take()).toEqual([`open ${BEFORE} ttl 2`, `open ${NOW} ttl 2`]);
+  });
+
+  it("is opened by itself, when the others have been", () => {
+    const { c, take } = checks();
+    c.open(0);
+    take();
+    c.learn(5, [reflexive(BEFORE), reflexive(NOW)]);
+    expect(take()).toEqual([`open ${NOW} ttl 2`]);
+  });
+
+  it("is tried at once while others are, and nominated", () => {
+    const { c, take, sent } = checks();
+    c.open(0);
+    c.start(10);
+    take();
+    c.learn(20, [reflexive(NOW)]);
+    expect(c.pollTimeout()).toBe(20);
+    c.handleTimeout(20);
+    const ping = sent.find((s) => s.target.to.address === "192.0.2.3")?.ping;
+    expect(take()).toEqual([`ping ${NOW}`]);
+    if (ping === undefined) throw new Error("no ping");
+    c.receive(30, endpoint(NOW), HERE, { ...ping, kind: "pong", bootId: ping.transaction });
+    expect(c.nominee(80)).toEqual(endpoint(NOW));
+  });
+
+  it("is left until something better is looked for, once a pair is used", () => {
+    const { c, take } = checks();
+    c.open(0);
+    c.start(0);
+    c.use(100, endpoint(BEFORE), true);
+    take();
+    c.learn(30_000, [reflexive(NOW)]);
+    expect(take()).toEqual([]);
+    expect(c.pollTimeout()).toBe(2_100);
+  });
+});
+
+describe("a better pair that is found while direct", () => {
+  const LAN = "192.168.1.9:51821";
+  /** Direct by {@link BEFORE}, and a ping to {@link LAN} was answered. */
+  const found = () => {
+    const p = pinging();
+    const ends = {
+      publicKey: key,
+      epochs: { mine: 1, yours: 1 },
+      candidates: [reflexive(BEFORE), { ...endpoint(LAN), kind: "host" } satisfies Candidate],
+      prefixes: [],
+    };
+    const c = new Checks(p.host, ends, 0);
+    c.open(0);
+    c.start(0);
+    c.use(100, endpoint(BEFORE), true);
+    p.sent.length = 0;
+    c.handleTimeout(2_100);
+    const ping = p.sent.find((s) => formatEndpoint(s.target.to) === LAN)?.ping;
+    if (ping === undefined) throw new Error("no ping");
+    c.receive(2_101, endpoint(LAN), HERE, { ...ping, kind: "pong", bootId: ping.transaction });
+    return c;
+  };
+  const take = (c: Checks): string => {
+    const better = c.better();
+    if (better === undefined) return "nothing better";
+    c.use(2_200, better, true);
+    return formatEndpoint(better);
+  };
+
+  it("is taken once", () => {
+    const c = found();
+    expect([take(c), take(c)]).toEqual([LAN, "nothing better"]);
+    c.seen(endpoint(LAN));
+    expect(take(c)).toBe("nothing better");
+  });
+
+  it("is taken again when WireGuard has gone back to the pair before, but not for ever", () => {
+    const c = found();
+    const taken = [1, 2, 3, 4, 5].map(() => {
+      const t = take(c);
+      c.seen(endpoint(BEFORE));
+      return t;
+    });
+    expect(taken).toEqual([LAN, LAN, LAN, "nothing better", "nothing better"]);
+  });
+
+  it("is left alone when WireGuard has roamed elsewhere", () => {
+    const c = found();
+    take(c);
+    c.seen(endpoint("198.51.100.9:1"));
+    expect(take(c)).toBe("nothing better");
+  });
+});
+
+describe("a hub is asked", () => {
+  const HUB = "192.0.2.66";
+  const observer = () => {
+    const p = pinging();
+    const o = new Observer(p.observes, 20_000);
+    o.watch(0, key, address(HUB), [51821, 4244]);
+    return { ...p, o };
+  };
+  const answer = (o: Observer, sent: readonly Sent[], now: number, observed: string): boolean[] =>
+    [...sent].map(({ ping, target }) =>
+      o.receive(now, target.to, {
+        ...ping,
+        kind: "observed",
+        bootId: ping.transaction,
+        observed: endpoint(observed),
+      }),
+    );
+  const asked = [`observe ${HUB}:51821`, `observe ${HUB}:4244`];
+
+  it("before an attempt, unless it has answered within a second, or is being asked", () => {
+    const { o, sent, take } = observer();
+    o.refresh(10);
+    expect(take.call(undefined)).toEqual(asked);
+    o.ask(20);
+    expect(answer(o, sent, 30, BEFORE)).toEqual([true, true]);
+    take();
+    o.refresh(1_030);
+    expect(take()).toEqual([]);
+    o.refresh(1_031);
+    expect(take()).toEqual(asked);
+  });
+
+  it("whatever it has answered, where there is reason to", () => {
+    const { o, sent, take } = observer();
+    answer(o, sent, 5, BEFORE);
+    take();
+    o.ask(6);
+    expect(answer(o, sent, 8, NOW)).toEqual([true, true]);
+    expect(take()).toEqual(asked);
+    expect(o.reflexive).toEqual(endpoint(NOW));
+  });
+
+  it("again before an attempt, once a round of its own was in vain", () => {
+    const { o, take } = observer();
+    for (let at = o.pollTimeout() ?? 0; at < 20_000; at = o.pollTimeout() ?? 20_000) o.handleTimeout(at);
+    take();
+    o.refresh(10_000);
+    expect(take()).toEqual(asked);
+  });
+});

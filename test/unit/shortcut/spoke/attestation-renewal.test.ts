@@ -1,0 +1,120 @@
+import { beforeEach, expect, it } from "vitest";
+import { address, type Prefix, prefix } from "../../../../plugin/net/address.js";
+import { publicKeyFromBytes } from "../../../../plugin/net/key.js";
+import { generationOf } from "../../../../plugin/shortcut/control/generation.js";
+import type { Outcome } from "../../../../plugin/shortcut/control/link.js";
+import type { Shortcut } from "../../../../plugin/shortcut/machine/machine.js";
+import { Renewals } from "../../../../plugin/shortcut/spoke/attestation-renewal.js";
+import { type Attested, Resolutions } from "../../../../plugin/shortcut/spoke/resolutions.js";
+import { id64FromBytes } from "../../../../plugin/wire/control/codec.js";
+
+const C = address("10.255.0.3");
+const HUB = {
+  address: address("10.255.0.1"),
+  publicKey: publicKeyFromBytes(new Uint8Array(32).fill(1)),
+  bootId: id64FromBytes(new Uint8Array(8)),
+};
+const HAS = [prefix("10.1.0.0/24")];
+const MORE = [...HAS, prefix("10.9.0.0/24")];
+
+let asked: ((now: number, o: Outcome) => void)[];
+let unsettled: boolean;
+let resting: boolean;
+let told: (Attested | { readonly refusal: string })[];
+let resolutions: Resolutions;
+let r: Renewals;
+
+const resolved = (prefixes: readonly Prefix[]): Outcome => ({
+  kind: "reply",
+  from: HUB,
+  body: {
+    kind: "resolved",
+    owner: C,
+    prefixes,
+    generation: generationOf(prefixes),
+    lifetime: 60,
+    pages: 1,
+  },
+});
+const answer = (now: number, o: Outcome) => asked.shift()?.(now, o);
+
+beforeEach(() => {
+  asked = [];
+  unsettled = false;
+  resting = false;
+  told = [];
+  resolutions = new Resolutions({
+    hub: () => HUB.address,
+    request: (_, __, ___, done) => {
+      asked.push(done);
+      return HUB.bootId;
+    },
+  });
+  const machine: Pick<Shortcut, "owner" | "resting" | "livesBy" | "reattested"> = {
+    owner: C,
+    get resting() {
+      return resting;
+    },
+    livesBy: (g) => g === generationOf(HAS),
+    reattested: (_, a) => void told.push(a),
+  };
+  const machines = { get: () => machine as Shortcut, all: () => [machine as Shortcut], sweep: () => {} };
+  r = new Renewals({ unsettled: () => unsettled }, machines, resolutions);
+  resolutions.ofOwner(0, C, () => {});
+  answer(0, resolved(HAS));
+});
+
+const dueAt = (): number | undefined => {
+  r.reckon();
+  return r.pollTimeout();
+};
+
+it("an attestation that runs out is asked for again, once", () => {
+  expect(dueAt()).toBe(60_000);
+  r.handleTimeout(59_999);
+  expect(asked).toHaveLength(0);
+  r.handleTimeout(60_000);
+  r.handleTimeout(60_001);
+  expect(asked).toHaveLength(1);
+  answer(60_010, resolved(HAS));
+  expect(told).toMatchObject([{ prefixes: HAS }]);
+  expect(dueAt()).toBe(120_010);
+});
+
+it("nothing is asked for a machine that rests", () => {
+  resting = true;
+  expect(dueAt()).toBeUndefined();
+  r.handleTimeout(70_000);
+  expect(asked).toHaveLength(0);
+});
+
+it("a hub that does not answer is asked again, and what it said holds meanwhile", () => {
+  r.handleTimeout(60_000);
+  answer(61_000, { kind: "timeout" });
+  expect(told).toEqual([]);
+  expect(dueAt()).toBe(66_000);
+  expect(resolutions.known(C)?.prefixes).toEqual(HAS);
+});
+
+it("another answer of a hub that has only just come back is not believed, of one that is settled it is", () => {
+  unsettled = true;
+  r.handleTimeout(60_000);
+  answer(60_010, resolved(MORE));
+  expect(told).toEqual([]);
+  expect(resolutions.known(C)?.prefixes).toEqual(HAS);
+  unsettled = false;
+  r.handleTimeout(65_010);
+  answer(65_020, resolved(MORE));
+  expect(told).toMatchObject([{ prefixes: MORE }]);
+});
+
+it("an owner of which the hub knows nothing any more is forgotten", () => {
+  r.handleTimeout(60_000);
+  answer(60_010, {
+    kind: "reply",
+    from: HUB,
+    body: { kind: "refused", code: "not-found", reason: "nobody" },
+  });
+  expect(told).toEqual([{ refusal: "hub: nobody" }]);
+  expect(resolutions.known(C)).toBeUndefined();
+});
