@@ -212,7 +212,7 @@ export class Driver {
   /** Begins to read, again and again, what no event tells of. */
   private poll(): void {
     const { schedule, direct, config } = this;
-    const shortcuts = () => this.engine.spoke?.shortcuts() ?? [];
+    const shortcuts = () => this.engine.spoke?.shortcutStatus() ?? [];
     schedule.every("periodic", OVERLAY_POLL, () => this.pollOverlay());
     schedule.every("periodic", RECONCILE, () => this.reconcile());
     const peerPause = () => {
@@ -230,7 +230,7 @@ export class Driver {
       return fresh ? FORWARDING_FAST : FORWARDING_SLOW;
     };
     this.offering?.poll();
-    schedule.every("read strangers", OVERLAY_POLL, () => this.sources.read());
+    schedule.every("read unattested sources", OVERLAY_POLL, () => this.sources.read());
     schedule.every("read forwarding counters", forwardingPause, () => direct.readForwarding());
   }
 
@@ -339,7 +339,7 @@ export class Driver {
   /** Overrides that no machine knows (found at start) go when they are not needed any more. */
   private dropOverrides(): void {
     this.routes.dropFound((prefix) =>
-      (this.engine.spoke?.shortcuts() ?? []).some((s) => s.prefixes.some((p) => p.prefix === prefix)),
+      (this.engine.spoke?.shortcutStatus() ?? []).some((s) => s.prefixes.some((p) => p.prefix === prefix)),
     );
   }
 
@@ -380,10 +380,10 @@ export class Driver {
   input(input: Input): void {
     if (this.schedule.ended) return;
     this.engine.handleInput(this.ports.clock.now(), input);
-    this.settle();
+    this.drainOutputs();
   }
 
-  private settle(): void {
+  private drainOutputs(): void {
     for (;;) {
       const o = this.engine.pollOutput();
       if (o === undefined) break;
@@ -408,8 +408,8 @@ export class Driver {
         this.timerAt = Number.POSITIVE_INFINITY;
         if (this.schedule.ended) return;
         this.engine.handleTimeout(this.ports.clock.now());
-        this.settle();
-        this.offering?.examineDoubtful();
+        this.drainOutputs();
+        this.offering?.recheckPending();
         this.arm();
       }),
     );
@@ -428,7 +428,7 @@ export class Driver {
         return;
       case "alias":
       case "offer":
-      case "remark":
+      case "update-classes":
       case "withdraw":
       case "explain":
         this.offering?.perform(o);

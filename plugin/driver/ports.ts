@@ -141,7 +141,7 @@ export interface TrafficPort {
 }
 
 /** A source that is not this router's to use on a direct path. */
-export interface Stranger {
+export interface UnattestedSource {
   readonly source: Address;
   readonly packets: number;
 }
@@ -156,7 +156,7 @@ export interface SourceGuardPort {
     readonly sources: readonly Prefix[];
   }): Promise<void>;
   /** Those of the last minutes, as many as are remembered. */
-  strangers(): Promise<readonly Stranger[]>;
+  unattestedSources(): Promise<readonly UnattestedSource[]>;
   remove(): Promise<void>;
 }
 
@@ -258,13 +258,13 @@ export interface Sent {
   /** As far as the daemon shows them; empty when it does not. Undefined: it is not sent the prefix, but would be sent an offer. */
   readonly attributes: string | undefined;
   /** It tells the prefix itself, and gets it back: not to get it is no loss. */
-  readonly told: boolean;
+  readonly isOrigin: boolean;
   /** Why an offer for the prefix would be seen there, whatever its attributes; empty when it would not. */
-  readonly sees: string;
+  readonly visibleReason: string;
 }
 
 /** To whom the daemon sends certain prefixes at this moment. */
-export interface Audience {
+export interface NeighbourView {
   /** Changes with the daemon's configuration. */
   readonly configuration: string;
   /** By a key of the daemon's. */
@@ -287,7 +287,7 @@ export interface DaemonPort {
    */
   readonly igpNextHops: ((prefix: Prefix) => Promise<readonly Address[]>) | undefined;
   /** To whom these prefixes are sent now. Without prefixes only `configuration` counts. */
-  audience(prefixes: readonly Prefix[]): Promise<Audience>;
+  neighbourView(prefixes: readonly Prefix[]): Promise<NeighbourView>;
   close(): Promise<void>;
 }
 

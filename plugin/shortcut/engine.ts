@@ -8,7 +8,7 @@ import { id64FromBytes } from "../wire/control/codec.js";
 import type { Id64, ReplyBody, RequestBody } from "../wire/control/message.js";
 import type { Ping } from "../wire/ping.js";
 import { ControlLink, type Correspondent, type Crypto, type Identity, type Outcome } from "./control/link.js";
-import { PairKeys } from "./control/pair-secrets.js";
+import { PairSecrets } from "./control/pair-secrets.js";
 import { earliest } from "./deadlines.js";
 import type { Input, Output, RoutingView } from "./events.js";
 import { Hub } from "./hub/hub.js";
@@ -56,7 +56,7 @@ export class Engine {
   ) {
     const { self, parameters } = config;
     const { randomBytes } = surroundings;
-    const keys = new PairKeys(surroundings.crypto);
+    const keys = new PairSecrets(surroundings.crypto);
     const emit = (o: Output): void => void this.out.push(o);
     const pings = new Pings(self.bootId, config.listenPort, keys, emit);
     this.pings = pings;
@@ -143,7 +143,7 @@ export class Engine {
       default:
         this.spoke?.handleInput(now, input);
     }
-    this.settle();
+    this.drainOutputs();
   }
 
   private handlePing(now: number, from: Endpoint, to: Endpoint, payload: Uint8Array): void {
@@ -154,7 +154,7 @@ export class Engine {
     hub?.handlePing(from, to, ping);
   }
 
-  private settle(): void {
+  private drainOutputs(): void {
     for (;;) {
       const datagram = this.control.pollOutput();
       if (datagram === undefined) break;
@@ -187,6 +187,6 @@ export class Engine {
     this.control.handleTimeout(now);
     this.spoke?.handleTimeout(now);
     if (!this.stopping) this.hub?.handleTimeout(now);
-    this.settle();
+    this.drainOutputs();
   }
 }

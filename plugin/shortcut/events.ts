@@ -7,7 +7,7 @@ import type { PublicKey } from "../net/key.js";
 import type { Id64 } from "../wire/control/message.js";
 import type { FlapDamping } from "./machine/flap-damping.js";
 import type { InterfaceAddress } from "./nat/candidates.js";
-import type { Marks } from "./offer/offer-classes.js";
+import type { OfferClasses } from "./offer/offer-classes.js";
 import type { ProbeSession, StreamEvent } from "./probe/stream.js";
 import type { HubSession } from "./spoke/hub-presence.js";
 
@@ -81,9 +81,9 @@ export type Input =
   | { readonly kind: "underneath-changed"; readonly prefixes: readonly Prefix[] | "all" }
   | { readonly kind: "offers-session"; readonly established: boolean; readonly reason: string }
   /** An offer of the prefix does harm, or would; it is not to stand until `harm-over`. */
-  | { readonly kind: "harm"; readonly prefix: Prefix; readonly reason: string }
+  | { readonly kind: "offer-blocked"; readonly prefix: Prefix; readonly reason: string }
   /** What made them do harm has changed. */
-  | { readonly kind: "harm-over"; readonly prefixes: readonly Prefix[] }
+  | { readonly kind: "offer-unblocked"; readonly prefixes: readonly Prefix[] }
   | { readonly kind: "explained"; readonly prefix: Prefix; readonly reason: string }
   /** Direct interface, as read from the kernel. */
   | { readonly kind: "peers"; readonly readAt: number; readonly peers: readonly PeerStatus[] }
@@ -182,10 +182,15 @@ export type Output =
       readonly prefix: Prefix;
       readonly alias: Address;
       readonly underneath: Prefix;
-      readonly marks: Marks;
+      readonly classes: OfferClasses;
     }
   /** An offer that stands has other marks now. */
-  | { readonly kind: "remark"; readonly prefix: Prefix; readonly alias: Address; readonly marks: Marks }
+  | {
+      readonly kind: "update-classes";
+      readonly prefix: Prefix;
+      readonly alias: Address;
+      readonly classes: OfferClasses;
+    }
   | { readonly kind: "withdraw"; readonly prefix: Prefix }
   | { readonly kind: "explain"; readonly prefix: Prefix; readonly alias: Address }
   | { readonly kind: "peer"; readonly owner: Address; readonly want: PeerWant }
@@ -230,7 +235,7 @@ export interface ShortcutStatus {
   /** What the NATs of both ends let expect, in words; empty before the exchange. */
   readonly nat: string;
   /** What the offers say of the shortcut, in words; empty when none stands. */
-  readonly marks: string;
+  readonly classes: string;
   readonly retryAt: number | undefined;
   /** What failures of the direct path cost: penalty, and milliseconds until it may be used again. */
   readonly damping: Pick<FlapDamping, "penalty" | "suppressedFor">;

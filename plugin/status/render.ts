@@ -36,9 +36,9 @@ export function renderStatus(s: StatusReport): string {
         ? `hub ${h.address}: registered for ${duration(h.since)}, sees this router at ${endpoint(h.reflexive)}`
         : `hub ${h.address}: ${h.problem}`,
     );
-  if (s.strangers.length > 0)
+  if (s.unattestedSources.length > 0)
     out.push(
-      `sent by ${s.overlay}, since the hub does not attest the source for this router: ${s.strangers.map((x) => `${x.source} (${x.packets} packets)`).join(", ")}`,
+      `sent by ${s.overlay}, since the hub does not attest the source for this router: ${s.unattestedSources.map((x) => `${x.source} (${x.packets} packets)`).join(", ")}`,
     );
   if (s.nat !== "") out.push(`NAT: ${s.nat}`);
   if (s.pings.obstacle !== "") out.push(`pings: ${s.pings.obstacle}`);
@@ -98,7 +98,7 @@ export function renderExplanation(e: Explanation): string {
     out.push(`  endpoint: ${formatEndpoint(e.shortcut.endpoint)}${kind}`);
   }
   if ((e.shortcut?.nat ?? "") !== "") out.push(`  ${e.shortcut?.nat ?? ""}`);
-  if ((e.shortcut?.marks ?? "") !== "") out.push(`  offered as: ${e.shortcut?.marks ?? ""}`);
+  if ((e.shortcut?.classes ?? "") !== "") out.push(`  offered as: ${e.shortcut?.classes ?? ""}`);
   const { roundTrip, hubRoundTrip } = e.shortcut ?? {};
   if (roundTrip !== undefined || hubRoundTrip !== undefined) {
     const text = (t: number | undefined) => (t === undefined ? "not measured" : ms(t));

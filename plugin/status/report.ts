@@ -4,7 +4,7 @@
  */
 
 import type { Driver } from "../driver/driver.js";
-import type { Stranger } from "../driver/ports.js";
+import type { UnattestedSource } from "../driver/ports.js";
 import type { JournalEntry } from "../driver/runtime/journal.js";
 import {
   type Address,
@@ -28,7 +28,7 @@ export interface StatusReport {
   readonly daemon: { readonly kind: string; readonly session: string } | undefined;
   readonly hubs: readonly HubStatus[];
   /** Sources whose packets go by the overlay because the hub does not attest them for this router. */
-  readonly strangers: readonly Stranger[];
+  readonly unattestedSources: readonly UnattestedSource[];
   /** How the NATs before a spoke behave, in words; empty on a hub. */
   readonly nat: string;
   /** Why pings cannot be used, empty when they can; and how many there were. */
@@ -51,7 +51,7 @@ export interface DestinationReport {
   readonly destination: Prefix;
   readonly owner: Address | undefined;
   readonly bitsPerSecond: number;
-  readonly hot: boolean;
+  readonly aboveThreshold: boolean;
   readonly stage: string;
   readonly reason: string;
 }
@@ -80,7 +80,7 @@ const aged = (now: number, s: ShortcutStatus): ShortcutReport => {
 
 export function statusReport(driver: Driver, now: number): StatusReport {
   const { engine, config } = driver;
-  const shortcuts = (engine.spoke?.shortcuts() ?? []).map((s) => aged(now, s));
+  const shortcuts = (engine.spoke?.shortcutStatus() ?? []).map((s) => aged(now, s));
   return {
     role: config.role,
     address: engine.config.self.address,
@@ -89,19 +89,19 @@ export function statusReport(driver: Driver, now: number): StatusReport {
     publicKey: engine.config.self.publicKey,
     daemon:
       config.daemon === undefined ? undefined : { kind: config.daemon.kind, session: driver.sessionText },
-    hubs: (engine.spoke?.hubs() ?? []).map((h) => ({ ...h, since: now - h.since })),
-    strangers: driver.sources.strangers,
+    hubs: (engine.spoke?.hubStatus() ?? []).map((h) => ({ ...h, since: now - h.since })),
+    unattestedSources: driver.sources.unattestedSources,
     nat: engine.spoke?.natText() ?? "",
     pings: { obstacle: engine.pings.obstacle, ...engine.pings.status() },
     shortcuts,
-    destinations: (engine.spoke?.destinations(now) ?? []).map((d) => {
+    destinations: (engine.spoke?.destinationStatus(now) ?? []).map((d) => {
       const shortcut = shortcuts.find((s) => s.owner === d.owner || covers(s, d.rate.destination));
       return {
         destination: d.rate.destination,
         owner: shortcut?.owner ?? d.owner,
         bitsPerSecond: d.rate.bitsPerSecond,
-        hot: d.rate.hot,
-        stage: shortcut?.stage ?? (d.rate.hot ? "hot" : "below threshold"),
+        aboveThreshold: d.rate.aboveThreshold,
+        stage: shortcut?.stage ?? (d.rate.aboveThreshold ? "hot" : "below threshold"),
         reason: shortcut === undefined ? d.reason : shortcut.reason,
       };
     }),
@@ -128,7 +128,7 @@ export function explain(driver: Driver, now: number, query: string): Explanation
         : `${under.prefix} by next hop ${under.nextHop}`;
   const found = spoke?.shortcutFor(now, destination);
   const shortcut = found === undefined ? undefined : aged(now, found);
-  const counted = spoke?.destinations(now).find((d) => overlaps(d.rate.destination, destination));
+  const counted = spoke?.destinationStatus(now).find((d) => overlaps(d.rate.destination, destination));
   const rate =
     counted === undefined
       ? "no traffic counted"
@@ -149,7 +149,7 @@ export function explain(driver: Driver, now: number, query: string): Explanation
         : "below threshold: no traffic by the overlay is counted";
     return { ...base, stage: "idle", reason, age: undefined, owner: undefined };
   }
-  const stage = counted.rate.hot ? "hot" : "below threshold";
+  const stage = counted.rate.aboveThreshold ? "hot" : "below threshold";
   return { ...base, stage, reason: counted.reason, age: undefined, owner: counted.owner };
 }
 

@@ -35,7 +35,7 @@ export interface Probe {
    * The sender still routes, by routes of its own that do not leave by overlay or direct interface, every prefix that the
    * receiver's `accepted` generation names.
    */
-  readonly keeps: boolean;
+  readonly ownsRoutes: boolean;
   readonly sequence: number;
   /** Sender's clock, microseconds modulo 2^32. */
   readonly sentAt: number;
@@ -58,7 +58,7 @@ export function encodeProbe(p: Probe): Uint8Array {
   view.setUint32(0, MAGIC);
   out[4] = VERSION;
   out[5] =
-    (p.hearYou ? 1 : 0) | (p.busy ? 2 : 0) | (p.flipped ? 4 : 0) | (p.down ? 8 : 0) | (p.keeps ? 16 : 0);
+    (p.hearYou ? 1 : 0) | (p.busy ? 2 : 0) | (p.flipped ? 4 : 0) | (p.down ? 8 : 0) | (p.ownsRoutes ? 16 : 0);
   view.setUint16(6, out.length);
   out.set(id64Bytes(p.bootId), 8);
   out.set(id64Bytes(p.accepted), 16);
@@ -103,7 +103,7 @@ export function decodeProbe(bytes: Uint8Array): Result<Probe, string> {
     busy: (flags & 2) !== 0,
     flipped: (flags & 4) !== 0,
     down: (flags & 8) !== 0,
-    keeps: (flags & 16) !== 0,
+    ownsRoutes: (flags & 16) !== 0,
     sequence: view.getUint32(32),
     sentAt: view.getUint32(36),
     echo: view.getUint32(40),

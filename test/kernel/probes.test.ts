@@ -36,7 +36,7 @@ const session = (mine: number, yours: number): ProbeSession => ({
   accepted: id(9),
   flipped: false,
   down: false,
-  keeps: true,
+  ownsRoutes: true,
   idle: false,
   answers: false,
   interval: 100,

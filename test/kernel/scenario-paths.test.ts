@@ -10,7 +10,8 @@ describe.each(["bird", "frr"] as const)("with %s on the spokes", (spokes) => {
 
 describe("with bird on the spokes", () => {
   it("a refusal by policy loses and doubles nothing, there and back", () => holds("flips-policy", "bird", 2));
-  it("a source that the hub does not attest is carried by the hub", () => holds("strangers", "bird"));
+  it("a source that the hub does not attest is carried by the hub", () =>
+    holds("unattested-sources", "bird"));
   it("a shortcut outlives its hub", () => holds("hub-reboot", "bird"));
   it("the hub path is taken within 500 ms of a cut in both directions", () => holds("cut-both", "bird"));
 });

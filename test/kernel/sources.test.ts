@@ -83,11 +83,11 @@ describe("the source guard", () => {
     expect(await wayOf("10.1.0.1")).toBe("direct");
     expect(await wayOf("10.255.0.1")).toBe("direct");
     expect(await wayOf("2001:db8:1::1")).toBe("direct");
-    expect(await guard.strangers()).toEqual([]);
+    expect(await guard.unattestedSources()).toEqual([]);
     expect(await wayOf("10.77.0.1")).toBe("overlay");
     expect(await wayOf("10.77.0.1")).toBe("overlay");
     expect(await wayOf("2001:db8:77::1")).toBe("overlay");
-    expect(await guard.strangers()).toEqual([
+    expect(await guard.unattestedSources()).toEqual([
       { source: "10.77.0.1", packets: 2 },
       { source: "2001:db8:77::1", packets: 1 },
     ]);

@@ -117,7 +117,7 @@ describe("a path that fails", () => {
       flap();
       w.run(w.now + 100);
       // the end that suppresses it holds the other back
-      const there = c.engine.spoke?.shortcuts()[0]?.damping.suppressedFor(w.now) ?? 0;
+      const there = c.engine.spoke?.shortcutStatus()[0]?.damping.suppressedFor(w.now) ?? 0;
       left.push(Math.max(damping().left, there));
       away.push(until(2_000_000, direct));
     }

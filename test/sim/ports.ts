@@ -288,7 +288,7 @@ export class MemoryWorld {
           await this.call("sources.set");
           this.guarded = sources;
         },
-        strangers: async () => [],
+        unattestedSources: async () => [],
         remove: async () => {
           await this.call("sources.remove");
           this.guarded = undefined;
@@ -343,7 +343,7 @@ export class MemoryWorld {
         explain: async () => this.explanation,
         igpNextHops: undefined,
         hubSession: async () => "up",
-        audience: async () => ({ configuration: "", neighbours: new Map(), sent: new Map() }),
+        neighbourView: async () => ({ configuration: "", neighbours: new Map(), sent: new Map() }),
         close: async () => {
           this.daemonClosed = true;
         },

@@ -26,7 +26,8 @@ const first = (w: World): Router => {
   if (a === undefined) throw new Error("no spoke");
   return a;
 };
-const directs = (a: Router) => a.engine.spoke?.shortcuts().filter((s) => s.stage === "direct").length ?? 0;
+const directs = (a: Router) =>
+  a.engine.spoke?.shortcutStatus().filter((s) => s.stage === "direct").length ?? 0;
 
 describe("500 shortcuts on one spoke", () => {
   it("come up, stay, and cost little when nothing changes", () => {
@@ -86,7 +87,7 @@ describe("1,000 destinations over the threshold in the same second", () => {
       for (const host of hosts) a.bytes.set(host, second * 1_000_000);
       w.run(w.now + 1_000);
     }
-    expect(a.engine.spoke?.shortcuts().map((s) => s.owner)).toEqual([c.address]);
+    expect(a.engine.spoke?.shortcutStatus().map((s) => s.owner)).toEqual([c.address]);
     expect(asked.kinds.get("resolve") ?? 0).toBeLessThanOrEqual(32);
   });
 });

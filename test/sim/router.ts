@@ -229,7 +229,7 @@ export class Router {
         this.daemon.offers.set(o.prefix, o.alias);
         this.reconsider(o.prefix);
         return;
-      case "remark":
+      case "update-classes":
         this.reconsider(o.prefix);
         return;
       case "withdraw":

@@ -20,7 +20,7 @@ export function drive(from: Router, to: Router, rate = 5e6): void {
 }
 
 export const statusOf = (a: Router, c: Router): ShortcutStatus | undefined =>
-  a.engine.spoke?.shortcuts().find((s) => s.owner === c.address);
+  a.engine.spoke?.shortcutStatus().find((s) => s.owner === c.address);
 
 export const areDirect = (a: Router, c: Router): boolean =>
   a.path(c.site) === "direct" && c.path(a.site) === "direct";

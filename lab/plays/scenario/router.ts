@@ -126,8 +126,8 @@ const rpFilter: Scenario = {
 const STRANGER = "2001:db8:1:77::10";
 const COUNT_STRANGER = `table inet stranger { counter got { }; chain c { type filter hook prerouting priority -300; ip6 saddr ${STRANGER} counter name got; }; }`;
 
-const strangers: Scenario = {
-  name: "strangers",
+const unattestedSources: Scenario = {
+  name: "unattested-sources",
   description:
     "packets from a source behind A that the hub does not attest: the hub carries them, and status names them",
   script: async (stage) => {
@@ -146,11 +146,17 @@ const strangers: Scenario = {
     });
     await stage.becomes("all 200 arrived at host-c", 5_000, async () => (await got()) === 200);
     await stage.becomes("status on A names the source", 10_000, async () =>
-      ((await site.shortcutd("a").status())?.strangers ?? []).some(
+      ((await site.shortcutd("a").status())?.unattestedSources ?? []).some(
         (x) => x.source === STRANGER && x.packets === 200,
       ),
     );
   },
 };
 
-export const router: readonly Scenario[] = [strangers, firewall, firewallIptables, firewallCold, rpFilter];
+export const router: readonly Scenario[] = [
+  unattestedSources,
+  firewall,
+  firewallIptables,
+  firewallCold,
+  rpFilter,
+];

@@ -4,13 +4,13 @@
  * modules `bird-audit.ts` and `bird-explain.ts`.
  */
 
-import { listeners, sentAttributes } from "../../driver/daemon/bird/audience.js";
 import { auditBird, type BirdFacts } from "../../driver/daemon/bird/audit.js";
 import { explainBird, type OfferFacts } from "../../driver/daemon/bird/explain.js";
+import { listeners, sentAttributes } from "../../driver/daemon/bird/neighbour-view.js";
 import {
-  type Audience,
   type DaemonExpectation,
   type DaemonPort,
+  type NeighbourView,
   PortError,
   type Sent,
 } from "../../driver/ports.js";
@@ -183,7 +183,7 @@ export function birdClient(options: BirdOptions): DaemonPort {
   };
 
   /** `primary`: without it BIRD also shows what the filter would let pass if it were the best route. */
-  const audience = async (prefixes: readonly Prefix[]): Promise<Audience> => {
+  const neighbourView = async (prefixes: readonly Prefix[]): Promise<NeighbourView> => {
     const status = await bulk.ask("show status");
     const configuration = status.lines.map((l) => l.text).find((l) => /reconfiguration/.test(l)) ?? "";
     if (prefixes.length === 0) return { configuration, neighbours: new Map(), sent: new Map() };
@@ -195,7 +195,8 @@ export function birdClient(options: BirdOptions): DaemonPort {
         if (!families.has(familyOf(prefix))) continue;
         const reply = await bulk.ask(`show route ${prefix} primary export ${symbol(name)} all`);
         const route = isFailure(reply) ? undefined : parseRoutes(reply).find((r) => r.prefix === prefix);
-        if (route !== undefined) to.set(name, { attributes: sentAttributes(route), sees: "", told: false });
+        if (route !== undefined)
+          to.set(name, { attributes: sentAttributes(route), visibleReason: "", isOrigin: false });
       }
       sent.set(prefix, to);
     }
@@ -204,7 +205,7 @@ export function birdClient(options: BirdOptions): DaemonPort {
 
   return {
     kind: "bird",
-    audience,
+    neighbourView,
     check: async (expect: DaemonExpectation) => {
       const found = await facts();
       return { version: found.version, findings: auditBird(found, expect) };

@@ -7,19 +7,19 @@ import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { auditFrr } from "../../driver/daemon/frr/audit.js";
+import { explainFrr } from "../../driver/daemon/frr/explain.js";
 import {
   type NeighbourDetail,
   neighbourOf,
   type PrefixFacts,
-  sees,
-} from "../../driver/daemon/frr/audience.js";
-import { auditFrr } from "../../driver/daemon/frr/audit.js";
-import { explainFrr } from "../../driver/daemon/frr/explain.js";
+  visibleReason,
+} from "../../driver/daemon/frr/neighbour-view.js";
 import {
-  type Audience,
   type DaemonExpectation,
   type DaemonPort,
   type Neighbour,
+  type NeighbourView,
   PortError,
   type Sent,
 } from "../../driver/ports.js";
@@ -268,7 +268,7 @@ export function frrClient(options: FrrOptions): DaemonPort {
   };
   const OSPF = "ospf";
 
-  const audience = async (prefixes: readonly Prefix[]): Promise<Audience> => {
+  const neighbourView = async (prefixes: readonly Prefix[]): Promise<NeighbourView> => {
     const hasOspf = existsSync(join(options.directory, "ospfd.vty"));
     const ask = "show running-config";
     const [bgpConfig, ospfConfig] = await Promise.all([
@@ -297,15 +297,16 @@ export function frrClient(options: FrrOptions): DaemonPort {
         if (neighbours.has(key))
           to.set(key, {
             attributes: `${paths} path(s)`,
-            sees: sees(await detail(family, key), facts),
-            told: facts.tellers.has(key),
+            visibleReason: visibleReason(await detail(family, key), facts),
+            isOrigin: facts.tellers.has(key),
           });
       if (family === 4 && hasOspf) {
         const asked = `show ip ospf${vrf} database external ${prefixAddress(prefix)} self-originate json`;
         const lsa = await ospfd.decoded(asked, (t) => decodeExternalLsa(t, prefix)).catch(() => undefined);
         const leak =
           facts.known || !redistributesAll ? "" : "router ospf redistributes all of BGP, new prefixes too";
-        if (lsa !== undefined || leak !== "") to.set(OSPF, { attributes: lsa, sees: leak, told: false });
+        if (lsa !== undefined || leak !== "")
+          to.set(OSPF, { attributes: lsa, visibleReason: leak, isOrigin: false });
         neighbours.set(OSPF, {
           name: "OSPF",
           address: undefined,
@@ -319,7 +320,7 @@ export function frrClient(options: FrrOptions): DaemonPort {
 
   return {
     kind: "frr",
-    audience,
+    neighbourView,
     check: async (expect: DaemonExpectation) => {
       source = expect.offersSource;
       feed = expect.feedSource;

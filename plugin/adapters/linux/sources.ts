@@ -26,12 +26,12 @@ export function sourceGuardScript({ table, direct, overlay, sources }: SourceGua
     const own = of(family);
     const elements = own === "" ? "" : ` elements = { ${own} }`;
     return `  set own${family} { type ipv${family}_addr; flags interval; auto-merge;${elements} }
-  set strangers${family} { type ipv${family}_addr; size ${NAMED}; flags dynamic,timeout; timeout 10m; counter; }`;
+  set unattested${family} { type ipv${family}_addr; size ${NAMED}; flags dynamic,timeout; timeout 10m; counter; }`;
   });
   // a full set ends its rule, so that the second must not depend on the first
   const rules = (["ip", "ip6"] as const).map((ip) => {
     const family = ip === "ip" ? 4 : 6;
-    return `    ${ip} saddr != @own${family} update @strangers${family} { ${ip} saddr }
+    return `    ${ip} saddr != @own${family} update @unattested${family} { ${ip} saddr }
     ${ip} saddr != @own${family} fwd to "${overlay}"`;
   });
   return `add table netdev ${table}
@@ -62,10 +62,10 @@ export function sourceGuardAdapter(table: string): SourceGuardPort {
       );
       made = true;
     },
-    async strangers() {
+    async unattestedSources() {
       const out: { source: ReturnType<typeof addressFromBytes>; packets: number }[] = [];
       if (!made) return out;
-      for (const set of ["strangers4", "strangers6"])
+      for (const set of ["unattested4", "unattested6"])
         await netlinkDump(NETLINK_NETFILTER, dumpSetElements(table, set, NFPROTO_NETDEV), place, (m) => {
           const elements = decodeSetElements(m.payload);
           if (!elements.ok) throw new PortError(place, `${elements.error.at}: ${elements.error.problem}`);

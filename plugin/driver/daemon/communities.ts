@@ -1,13 +1,17 @@
 /** shortcutd's own large communities (RFC 8092), the table of doc/communities.md: functions 1 and 2 of the daemon's AS. */
 import { type Address, addressBytes } from "../../net/address.js";
-import type { Prospect } from "../../shortcut/nat/mapping.js";
-import type { Marks, RoundTrip } from "../../shortcut/offer/offer-classes.js";
+import type { NatPrognosis } from "../../shortcut/nat/mapping.js";
+import type { OfferClasses, RoundTrip } from "../../shortcut/offer/offer-classes.js";
 import { type LargeCommunity, largeCommunityFromParts } from "../../wire/bgp/community.js";
 
 /** Function 1: what the offer is, by value. */
 export const OFFER_FUNCTION = 1;
 export const OFFER_VALUE = 1;
-export const PROSPECT_VALUES: Readonly<Record<Prospect, number>> = { likely: 20, doubtful: 21, hopeless: 22 };
+export const PROSPECT_VALUES: Readonly<Record<NatPrognosis, number>> = {
+  likely: 20,
+  doubtful: 21,
+  hopeless: 22,
+};
 /** Of rate class 0; class N is N more. */
 export const RATE_VALUE = 30;
 export const ROUND_TRIP_VALUES: Readonly<Record<RoundTrip, number>> = {
@@ -24,8 +28,8 @@ export const ownerValue = (owner: Address): number =>
     .slice(-4)
     .reduce((n, byte) => n * 256 + byte, 0);
 
-export const communitiesOf = (as: number, m: Marks): LargeCommunity[] => [
-  ...[OFFER_VALUE, PROSPECT_VALUES[m.prospect], RATE_VALUE + m.rate, ROUND_TRIP_VALUES[m.roundTrip]].map(
+export const communitiesOf = (as: number, m: OfferClasses): LargeCommunity[] => [
+  ...[OFFER_VALUE, PROSPECT_VALUES[m.natPrognosis], RATE_VALUE + m.rate, ROUND_TRIP_VALUES[m.roundTrip]].map(
     (value) => largeCommunityFromParts(as, OFFER_FUNCTION, value),
   ),
   largeCommunityFromParts(as, OWNER_FUNCTION, ownerValue(m.owner)),

@@ -1,13 +1,13 @@
 /**
  * Do no harm: what the daemon's neighbours are sent of an offered prefix, before the offer stands and after the daemon selected it. Who was sent
  * the prefix and is sent it no longer loses a route, by a filter of the operator's that takes the offer for something else; who
- * is sent it now, or sent it with other attributes, sees the offer. Either way the offer goes, and is not made again until the daemon's
+ * is sent it now, or sent it with other attributes, visibleReason the offer. Either way the offer goes, and is not made again until the daemon's
  * configuration or the route underneath has changed, or an hour has passed.
  *
  * Questions are collected: one at a time, and after each as long a pause as it took.
  */
 import type { Address, Prefix } from "../../net/address.js";
-import type { Audience, Clock, DaemonPort, Neighbour, Sent } from "../ports.js";
+import type { Clock, DaemonPort, Neighbour, NeighbourView, Sent } from "../ports.js";
 import { asPortError } from "../runtime/task-queue.js";
 
 /** An operator's filter may work late (OSPF), and a session may be about to send. */
@@ -22,7 +22,7 @@ const FORGET = 3_600_000;
 /** After a change of configuration. */
 const SESSIONS_RESTART = 60_000;
 
-export interface HarmRules {
+export interface NeighbourGuardRules {
   readonly acceptVisible: boolean;
   /** Their loss of the prefix is none: they told it. */
   readonly hubs: readonly Address[];
@@ -33,25 +33,29 @@ const by = (n: Neighbour | undefined): string =>
   n === undefined || n.filter === "" ? "" : `: its ${n.filter}`;
 
 /** Why an offer would be seen wherever the prefix is sent; undefined when it would not, or the operator accepts it. */
-export function foreseen(prefix: Prefix, before: Audience, rules: HarmRules): string | undefined {
+export function visibleTo(
+  prefix: Prefix,
+  before: NeighbourView,
+  rules: NeighbourGuardRules,
+): string | undefined {
   if (rules.acceptVisible) return undefined;
-  for (const [key, { sees }] of before.sent.get(prefix) ?? [])
-    if (sees !== "")
-      return `${named(before.neighbours.get(key), key)} would see an offer for ${prefix}: ${sees} (bgp.accept-visible)`;
+  for (const [key, { visibleReason }] of before.sent.get(prefix) ?? [])
+    if (visibleReason !== "")
+      return `${named(before.neighbours.get(key), key)} would see an offer for ${prefix}: ${visibleReason} (bgp.accept-visible)`;
   return undefined;
 }
 
 /** What has become of those who were sent the prefix, and who is sent it now; undefined when nobody notices anything. */
-export function harmOf(
+export function changeSeen(
   prefix: Prefix,
-  before: Audience,
-  now: Audience,
-  rules: HarmRules,
+  before: NeighbourView,
+  now: NeighbourView,
+  rules: NeighbourGuardRules,
 ): string | undefined {
   const was: ReadonlyMap<string, Sent> = before.sent.get(prefix) ?? new Map();
   const is: ReadonlyMap<string, Sent> = now.sent.get(prefix) ?? new Map();
-  for (const [key, { attributes, told }] of was) {
-    if (told || attributes === undefined || is.get(key)?.attributes !== undefined) continue;
+  for (const [key, { attributes, isOrigin }] of was) {
+    if (isOrigin || attributes === undefined || is.get(key)?.attributes !== undefined) continue;
     // a session that is down hears nothing, offer or not
     const n = now.neighbours.get(key);
     if (n === undefined || (n.address !== undefined && rules.hubs.includes(n.address))) continue;
@@ -73,7 +77,7 @@ export function harmOf(
 }
 
 interface Watched {
-  readonly before: Audience;
+  readonly before: NeighbourView;
   /** Under which it was looked at last. */
   configuration: string;
   /** Sessions may come up anew with what was changed. */
@@ -88,25 +92,25 @@ interface Held {
   readonly since: number;
 }
 
-export interface HarmEvents {
-  onHarm(prefix: Prefix, reason: string): void;
-  onOver(prefixes: readonly Prefix[]): void;
+export interface NeighbourGuardEvents {
+  onBlocked(prefix: Prefix, reason: string): void;
+  onUnblocked(prefixes: readonly Prefix[]): void;
   onProblem(text: string): void;
 }
 
-export class Harm {
+export class NeighbourGuard {
   private readonly watched = new Map<Prefix, Watched>();
   private readonly held = new Map<Prefix, Held>();
-  private waiting: { readonly prefixes: Set<Prefix>; readonly answer: Promise<Audience> } | undefined;
+  private waiting: { readonly prefixes: Set<Prefix>; readonly answer: Promise<NeighbourView> } | undefined;
   private free: Promise<void> = Promise.resolve();
   private ended = false;
   private polling = false;
 
   constructor(
-    private readonly daemon: Pick<DaemonPort, "audience">,
+    private readonly daemon: Pick<DaemonPort, "neighbourView">,
     private readonly clock: Clock,
-    private readonly rules: HarmRules,
-    private readonly on: HarmEvents,
+    private readonly rules: NeighbourGuardRules,
+    private readonly on: NeighbourGuardEvents,
     /** What lies underneath, as far as its change gives a refused offer another chance. */
     private readonly underneath: (prefix: Prefix) => string,
   ) {}
@@ -114,22 +118,22 @@ export class Harm {
   /** Whether the offer may be announced. Without an answer of the daemon it may: then nothing is compared. */
   async permits(prefix: Prefix): Promise<boolean> {
     this.watched.delete(prefix);
-    let before: Audience;
+    let before: NeighbourView;
     try {
       before = await this.ask(prefix);
     } catch (e) {
       this.on.onProblem(
-        `what neighbours are sent of ${prefix} is unknown: ${asPortError("audience", e).message}`,
+        `what neighbours are sent of ${prefix} is unknown: ${asPortError("neighbourView", e).message}`,
       );
       return true;
     }
     if (this.ended) return false;
     const held = this.held.get(prefix);
     if (held !== undefined && this.stillHeld(prefix, held, before.configuration)) {
-      this.on.onHarm(prefix, held.reason);
+      this.on.onBlocked(prefix, held.reason);
       return false;
     }
-    const reason = foreseen(prefix, before, this.rules);
+    const reason = visibleTo(prefix, before, this.rules);
     if (reason !== undefined) {
       this.refuse(prefix, reason, before);
       return false;
@@ -175,25 +179,30 @@ export class Harm {
     try {
       const now = await this.ask(prefix);
       if (!stands()) return;
-      const reason = harmOf(prefix, w.before, now, this.rules);
+      const reason = changeSeen(prefix, w.before, now, this.rules);
       if (reason === undefined) return;
       if (again) this.clock.after(CONFIRM, () => void this.check(prefix, w, false));
       else this.refuse(prefix, reason, now, w.before.configuration);
     } catch (e) {
       this.on.onProblem(
-        `what neighbours are sent of ${prefix} is unknown: ${asPortError("audience", e).message}`,
+        `what neighbours are sent of ${prefix} is unknown: ${asPortError("neighbourView", e).message}`,
       );
     }
   }
 
-  private refuse(prefix: Prefix, reason: string, { configuration }: Audience, before = configuration): void {
+  private refuse(
+    prefix: Prefix,
+    reason: string,
+    { configuration }: NeighbourView,
+    before = configuration,
+  ): void {
     this.watched.delete(prefix);
     const underneath = this.underneath(prefix);
-    this.on.onHarm(prefix, reason);
+    this.on.onBlocked(prefix, reason);
     if (configuration === before) {
       this.held.set(prefix, { reason, configuration, underneath, since: this.clock.now() });
       this.poll();
-    } else this.on.onOver([prefix]); // the operator may have meant it: the next offer compares anew
+    } else this.on.onUnblocked([prefix]); // the operator may have meant it: the next offer compares anew
   }
 
   private stillHeld(prefix: Prefix, h: Held, configuration: string): boolean {
@@ -206,7 +215,7 @@ export class Harm {
 
   private release(prefixes: readonly Prefix[]): void {
     for (const p of prefixes) this.held.delete(p);
-    if (prefixes.length > 0 && !this.ended) this.on.onOver(prefixes);
+    if (prefixes.length > 0 && !this.ended) this.on.onUnblocked(prefixes);
   }
 
   /** While anything depends on it: has the daemon's configuration changed? */
@@ -221,7 +230,7 @@ export class Harm {
   private async readConfiguration(): Promise<void> {
     try {
       if (this.ended) return;
-      const { configuration } = await this.daemon.audience([]);
+      const { configuration } = await this.daemon.neighbourView([]);
       for (const [prefix, w] of [...this.watched]) {
         if (w.configuration !== configuration) w.suspectUntil = this.clock.now() + SESSIONS_RESTART;
         w.configuration = configuration;
@@ -236,14 +245,14 @@ export class Harm {
     }
   }
 
-  private ask(prefix: Prefix): Promise<Audience> {
+  private ask(prefix: Prefix): Promise<NeighbourView> {
     if (this.waiting === undefined) {
       const prefixes = new Set<Prefix>();
       const answer = this.free.then(async () => {
         await this.pause(GATHER);
         this.waiting = undefined;
         const since = this.clock.now();
-        const a = this.daemon.audience([...prefixes]);
+        const a = this.daemon.neighbourView([...prefixes]);
         this.free = a.then(
           () => this.pause(this.clock.now() - since),
           () => this.pause(this.clock.now() - since),

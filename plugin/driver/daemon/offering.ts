@@ -15,7 +15,7 @@ import type { Journal } from "../runtime/journal.js";
 import type { Schedule } from "../runtime/schedule.js";
 import type { TaskQueue } from "../runtime/task-queue.js";
 import { IgpRoutes } from "./igp-routes.js";
-import { Harm } from "./neighbour-guard.js";
+import { NeighbourGuard } from "./neighbour-guard.js";
 import { birdRule, frrRule, SelectionWatcher } from "./selection.js";
 import { DaemonSessions } from "./sessions.js";
 import { Routing } from "./underneath.js";
@@ -44,7 +44,10 @@ export interface OfferingHost {
 }
 
 /** What the engine wants of the daemon. */
-export type OfferOutput = Extract<Output, { kind: "alias" | "offer" | "remark" | "withdraw" | "explain" }>;
+export type OfferOutput = Extract<
+  Output,
+  { kind: "alias" | "offer" | "update-classes" | "withdraw" | "explain" }
+>;
 
 /** A route of an IGP that goes while an offer hides it is noticed within this. */
 const IGP_POLL = 1_000;
@@ -53,7 +56,7 @@ export class Offering {
   readonly routing: Routing;
   private readonly sessions: DaemonSessions;
   private readonly igp: IgpRoutes | undefined;
-  private readonly harm: Harm | undefined;
+  private readonly neighbourGuard: NeighbourGuard | undefined;
   private readonly selection: SelectionWatcher;
   /** What the engine was last told of the sessions. */
   private told: string | undefined;
@@ -73,11 +76,11 @@ export class Offering {
         onChange: () => this.sessionChanged(),
         onUnderneath: (prefixes) => {
           host.input({ kind: "underneath-changed", prefixes });
-          this.harm?.underneathChanged();
+          this.neighbourGuard?.underneathChanged();
         },
         onProblem: (place, text) => host.journal.problem(place, text),
       },
-      (prefix, alias, marks) => this.routing.attributes(prefix, alias, marks),
+      (prefix, alias, classes) => this.routing.attributes(prefix, alias, classes),
     );
     this.igp = d.kind === "frr" ? new IgpRoutes(fib, config.aliases) : undefined;
     this.routing = new Routing({
@@ -91,13 +94,13 @@ export class Offering {
       as: d.as,
     });
     if (host.daemon !== undefined)
-      this.harm = new Harm(
+      this.neighbourGuard = new NeighbourGuard(
         host.daemon,
         host.clock,
         { acceptVisible: d.acceptVisible, hubs: config.hubs },
         {
-          onHarm: (prefix, reason) => host.input({ kind: "harm", prefix, reason }),
-          onOver: (prefixes) => host.input({ kind: "harm-over", prefixes }),
+          onBlocked: (prefix, reason) => host.input({ kind: "offer-blocked", prefix, reason }),
+          onUnblocked: (prefixes) => host.input({ kind: "offer-unblocked", prefixes }),
           onProblem: (text) => host.journal.problem("daemon's neighbours", text),
         },
         (prefix) => {
@@ -122,7 +125,7 @@ export class Offering {
 
   /** Nothing is compared any more. */
   end(): void {
-    this.harm?.end();
+    this.neighbourGuard?.end();
   }
 
   stopOffers(): Promise<void> {
@@ -170,18 +173,18 @@ export class Offering {
       case "offer":
         routes.holdNet(o.prefix, routes.pointsDirect(o.alias));
         this.selection.stand({ prefix: o.prefix, alias: o.alias });
-        this.sessions.offer(o.prefix, o.alias, o.marks, this.harm?.permits(o.prefix));
+        this.sessions.offer(o.prefix, o.alias, o.classes, this.neighbourGuard?.permits(o.prefix));
         tasks.add("selection", async () => this.examine([o.prefix]));
         return;
-      case "remark":
+      case "update-classes":
         // the daemon may replace its route
         routes.holdNet(o.prefix, routes.pointsDirect(o.alias));
-        this.sessions.remark(o.prefix, o.marks);
+        this.sessions.updateClasses(o.prefix, o.classes);
         return;
       case "withdraw":
         routes.holdNet(o.prefix, false);
         this.selection.withdraw(o.prefix);
-        this.harm?.withdraw(o.prefix);
+        this.neighbourGuard?.withdraw(o.prefix);
         this.sessions.withdraw(o.prefix);
         return;
       case "explain":
@@ -224,7 +227,7 @@ export class Offering {
   /** Looks at the FIB for what was offered: whatever has changed, the engine is told. */
   examine(prefixes: readonly Prefix[] | "all"): void {
     for (const state of this.selection.examine(this.host.clock.now(), prefixes)) {
-      this.harm?.observe(state.prefix, state.selected);
+      this.neighbourGuard?.observe(state.prefix, state.selected);
       this.host.input({ kind: "route-state", state });
     }
     this.host.arm();
@@ -251,7 +254,7 @@ export class Offering {
     return this.selection.pollTimeout();
   }
 
-  examineDoubtful(): void {
+  recheckPending(): void {
     this.examine(this.selection.inDoubt());
   }
 }

@@ -7,7 +7,7 @@ import type { AdjRibIn } from "../../bgp/rib.js";
 import type { DaemonConfig } from "../../config/config.js";
 import { type Address, familyOf, type Prefix } from "../../net/address.js";
 import type { Result } from "../../net/result.js";
-import type { Marks } from "../../shortcut/offer/offer-classes.js";
+import type { OfferClasses } from "../../shortcut/offer/offer-classes.js";
 import type { PathAttributes } from "../../wire/bgp/attributes.js";
 import type { BgpPort, SpeakerPort } from "../ports.js";
 import type { TaskQueue } from "../runtime/task-queue.js";
@@ -21,7 +21,7 @@ export interface DaemonSessionsEvents {
 
 interface Standing {
   readonly alias: Address;
-  marks: Marks;
+  classes: OfferClasses;
   /** Not announced yet. */
   held: boolean;
 }
@@ -45,7 +45,7 @@ export class DaemonSessions {
     private readonly attributes: (
       prefix: Prefix,
       alias: Address,
-      marks: Marks,
+      classes: OfferClasses,
     ) => Result<PathAttributes, string>,
   ) {
     this.offersSpeaker = bgp.open(this.spec("offers"), {
@@ -138,8 +138,8 @@ export class DaemonSessions {
   }
 
   /** Announces it when `allowed` says so and everything that was asked of the kernel before is done. */
-  offer(prefix: Prefix, alias: Address, marks: Marks, allowed: Promise<boolean> | undefined): void {
-    const offer: Standing = { alias, marks, held: allowed !== undefined };
+  offer(prefix: Prefix, alias: Address, classes: OfferClasses, allowed: Promise<boolean> | undefined): void {
+    const offer: Standing = { alias, classes, held: allowed !== undefined };
     this.standing.set(prefix, offer);
     if (allowed === undefined) {
       this.tasks.add("offers", async () => this.announce(prefix));
@@ -152,11 +152,11 @@ export class DaemonSessions {
     });
   }
 
-  /** Announces it anew with other marks, unless it is not announced yet. */
-  remark(prefix: Prefix, marks: Marks): void {
+  /** Announces it anew with other classes, unless it is not announced yet. */
+  updateClasses(prefix: Prefix, classes: OfferClasses): void {
     const offer = this.standing.get(prefix);
     if (offer === undefined) return;
-    offer.marks = marks;
+    offer.classes = classes;
     this.tasks.add("offers", async () => this.announce(prefix));
   }
 
@@ -168,7 +168,7 @@ export class DaemonSessions {
   private announce(prefix: Prefix): void {
     const offer = this.standing.get(prefix);
     if (offer === undefined || offer.held) return;
-    const attributes = this.attributes(prefix, offer.alias, offer.marks);
+    const attributes = this.attributes(prefix, offer.alias, offer.classes);
     if (attributes.ok) this.offersSpeaker.announce([{ prefix, attributes: attributes.value }]);
   }
 }

@@ -16,7 +16,7 @@ import {
 } from "../../net/address.js";
 import { err, ok, type Result } from "../../net/result.js";
 import type { NothingUnderneath, Path, RoutingView, Underneath } from "../../shortcut/events.js";
-import type { Marks } from "../../shortcut/offer/offer-classes.js";
+import type { OfferClasses } from "../../shortcut/offer/offer-classes.js";
 import type { PathAttributes } from "../../wire/bgp/attributes.js";
 import { type FibView, RTPROT_SHORTCUTD } from "../kernel/fib-view.js";
 import { communitiesOf } from "./communities.js";
@@ -125,14 +125,18 @@ export class Routing implements RoutingView {
   }
 
   /** The attributes of an offer for `prefix` with this alias, copied from what lies underneath now. */
-  attributes(prefix: Prefix, alias: Address, marks: Marks | undefined): Result<PathAttributes, string> {
+  attributes(
+    prefix: Prefix,
+    alias: Address,
+    classes: OfferClasses | undefined,
+  ): Result<PathAttributes, string> {
     const under = this.underneathOf(prefix);
     if (under === undefined) return err(`no route underneath ${prefix}`);
     const spec: OfferSpec = {
       underneath: under.attributes,
       session: this.options.session,
       alias,
-      largeCommunities: marks === undefined ? [] : communitiesOf(this.options.as, marks),
+      largeCommunities: classes === undefined ? [] : communitiesOf(this.options.as, classes),
       // to BGP a prefix that only an IGP has is new as well
       noAdvertise: under.attributes === undefined || under.prefix !== prefix,
       anyType: this.options.anyType,

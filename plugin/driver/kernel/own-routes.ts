@@ -55,7 +55,7 @@ export class OwnRoutes {
   private readonly overrides = new Map<Prefix, WantedRoute>();
   /** Overrides that a machine wants; the others were found at start. */
   private readonly wantedOverrides = new Set<Prefix>();
-  private readonly nets = new Map<Prefix, { readonly route: WantedRoute; until: number }>();
+  private readonly guardRoutes = new Map<Prefix, { readonly route: WantedRoute; until: number }>();
   /** Prefixes that go direct: their nets stay. */
   private readonly standing = new Set<Prefix>();
 
@@ -162,7 +162,7 @@ export class OwnRoutes {
     else if (this.standing.delete(prefix)) this.limitNet(prefix);
     if (this.host.hasUnderneath(prefix)) this.spreadNet(prefix, NET_HOLD);
     else {
-      const held = this.nets.get(prefix);
+      const held = this.guardRoutes.get(prefix);
       // a daemon that went may have come back without the route as yet
       if (held !== undefined && !standing && held.until - this.host.clock.now() <= NET_HOLD)
         this.dropNet(prefix);
@@ -171,7 +171,7 @@ export class OwnRoutes {
 
   /** A net that stood ends soon, unless something else holds it for longer. */
   private limitNet(prefix: Prefix): void {
-    const held = this.nets.get(prefix);
+    const held = this.guardRoutes.get(prefix);
     if (held === undefined) return;
     held.until = Math.max(held.until, this.host.clock.now() + NET_HOLD);
     this.host.schedule.later(NET_HOLD, () => this.releaseNet(prefix));
@@ -183,7 +183,7 @@ export class OwnRoutes {
   }
 
   private spreadNet(prefix: Prefix, ms: number): void {
-    const held = this.nets.get(prefix);
+    const held = this.guardRoutes.get(prefix);
     const until = this.host.clock.now() + ms;
     if (held !== undefined) {
       held.until = Math.max(held.until, until);
@@ -191,13 +191,13 @@ export class OwnRoutes {
     }
     const { fib, tasks, schedule } = this.host;
     const route: WantedRoute = { table: this.main, prefix, dev: fib.overlay, metric: NET_METRIC };
-    this.nets.set(prefix, { route, until });
-    tasks.add("net", () => this.put(route));
+    this.guardRoutes.set(prefix, { route, until });
+    tasks.add("guard route", () => this.put(route));
     schedule.later(ms, () => this.releaseNet(prefix));
   }
 
   private releaseNet(prefix: Prefix): void {
-    const held = this.nets.get(prefix);
+    const held = this.guardRoutes.get(prefix);
     if (held === undefined || this.standing.has(prefix)) return;
     const wait = held.until - this.host.clock.now();
     if (wait > 0) this.host.schedule.later(wait, () => this.releaseNet(prefix));
@@ -205,21 +205,21 @@ export class OwnRoutes {
   }
 
   private dropNet(prefix: Prefix): void {
-    const held = this.nets.get(prefix);
+    const held = this.guardRoutes.get(prefix);
     if (held === undefined) return;
-    this.nets.delete(prefix);
-    this.host.tasks.add("net", () => this.take(held.route));
+    this.guardRoutes.delete(prefix);
+    this.host.tasks.add("guard route", () => this.take(held.route));
   }
 
   // ------------------------------------------------------------------------------------------ all of them
 
   private netRoutes(): WantedRoute[] {
-    return [...this.nets.values()].map((n) => n.route);
+    return [...this.guardRoutes.values()].map((n) => n.route);
   }
 
   /** Declared against actual: what somebody removed comes back, what nobody wants goes. */
   async reconcile(report: (text: string) => void): Promise<void> {
-    const inMain = this.overrides.size + this.nets.size > 0 ? [this.main] : [];
+    const inMain = this.overrides.size + this.guardRoutes.size > 0 ? [this.main] : [];
     const found = await this.dump([this.host.aliasTable, ...inMain]);
     const wanted = [...this.aliases.values(), ...this.overrides.values(), ...this.netRoutes()];
     for (const s of reconcileRoutes(wanted, found)) {

@@ -3,7 +3,7 @@
  * loopback that nobody announces. The guard keeps them on the overlay and names them, so that an operator can announce them.
  */
 import { type Address, type Prefix, prefix } from "../../net/address.js";
-import type { SourceGuardPort, Stranger } from "../ports.js";
+import type { SourceGuardPort, UnattestedSource } from "../ports.js";
 import { TaskQueue } from "../runtime/task-queue.js";
 
 /** Probes are link-local, and WireGuard carries no other link-local traffic. */
@@ -18,7 +18,7 @@ export class SourceGuard {
   private readonly indexes = new Map<string, number>();
   private readonly logged = new Set<Address>();
   /** Sources that were sent by the overlay although their destination goes direct. */
-  strangers: readonly Stranger[] = [];
+  unattestedSources: readonly UnattestedSource[] = [];
 
   constructor(
     private readonly port: SourceGuardPort,
@@ -49,8 +49,8 @@ export class SourceGuard {
   }
 
   async read(): Promise<void> {
-    this.strangers = await this.port.strangers();
-    for (const { source } of this.strangers) {
+    this.unattestedSources = await this.port.unattestedSources();
+    for (const { source } of this.unattestedSources) {
       if (this.logged.has(source) || this.logged.size >= LOGGED) continue;
       this.logged.add(source);
       this.problem(

@@ -23,7 +23,7 @@ import {
   type RequestBody,
 } from "../../wire/control/message.js";
 import type { Parameters } from "../parameters.js";
-import { type Crypto, type PairKeys, sameBytes } from "./pair-secrets.js";
+import { type Crypto, type PairSecrets, sameBytes } from "./pair-secrets.js";
 
 export type { Crypto };
 
@@ -79,7 +79,7 @@ export class ControlLink {
   constructor(
     private readonly self: Identity,
     private readonly port: number,
-    private readonly keys: PairKeys,
+    private readonly keys: PairSecrets,
     private readonly randomBytes: (n: number) => Uint8Array,
     private readonly parameters: Pick<Parameters, "retransmit" | "attempts">,
     /**

@@ -20,7 +20,7 @@ export const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => {
   return diff === 0;
 };
 
-export class PairKeys {
+export class PairSecrets {
   private readonly secrets = new Map<PublicKey, Uint8Array>();
 
   constructor(private readonly crypto: Crypto) {}

@@ -1,5 +1,5 @@
 /**
- * The course of one shortcut, as far as all its stages share it: the stage and when it ends, the owner and what the hub attests for it, the
+ * The attempt of one shortcut, as far as all its stages share it: the stage and when it ends, the owner and what the hub attests for it, the
  * other end, and the offers. What belongs to some stages only is kept by these.
  */
 import type { Address, Prefix } from "../../net/address.js";
@@ -9,19 +9,19 @@ import type { Milestone, Stage } from "../events.js";
 import type { ChecksHost } from "../nat/connectivity-checks.js";
 import { Offers, type OffersHost } from "../offer/offers.js";
 import type { Attested } from "../spoke/resolutions.js";
-import { OtherEnd, type OtherEndHost } from "./remote.js";
-import type { Ending, Setbacks } from "./teardown-reasons.js";
+import { Remote, type RemoteHost } from "./remote.js";
+import type { FailureHistory, TeardownRule } from "./teardown-reasons.js";
 import type { TunnelHost } from "./tunnel.js";
 
 /** What a machine needs of its engine. */
-export interface Host extends OffersHost, OtherEndHost, TunnelHost, ChecksHost {
+export interface ShortcutHost extends OffersHost, RemoteHost, TunnelHost, ChecksHost {
   random(): number;
   /** Whether this router has routes of its own to all prefixes that the hub attests for it. */
   routesOwn(now: number): boolean;
   /** Generation of this router's own prefixes, as the hub attests them; undefined until the hub said. */
   selfGeneration(now: number): Id64 | undefined;
   /** A route underneath went: is it the hub that went? `Shortcut.hubPresence` is told. */
-  suspectHub(now: number): void;
+  checkHubAlive(now: number): void;
   /** Asks the hub what the owner owns. */
   resolveOwner(
     now: number,
@@ -40,16 +40,16 @@ export interface Host extends OffersHost, OtherEndHost, TunnelHost, ChecksHost {
 /** The ways that lead from one stage into another's hands; the machine ties them together. */
 export interface Ways {
   /** From anywhere: back to the overlay. */
-  turnBack(now: number, reason: string, ending: Ending): void;
+  fallBackToHub(now: number, reason: string, ending: TeardownRule): void;
   /** The own daemon has selected: the other end may soon send. */
   openNat(now: number): void;
   /** The other end may not know where this end is reached. */
-  tellWhereabouts(now: number): void;
-  /** From offered or refused: both ends consent. */
+  announceReachability(now: number): void;
+  /** From offered or refused: both ends offered. */
   connect(now: number): void;
 }
 
-export class Course {
+export class Attempt {
   stage: Stage = "resolving";
   since: number;
   reason = "";
@@ -58,19 +58,19 @@ export class Course {
   /** When offers that stand are renewed. */
   refreshAt: number | undefined;
   attested: Attested | undefined;
-  readonly them: OtherEnd;
+  readonly remote: Remote;
   readonly offers: Offers;
 
   constructor(
-    readonly host: Host,
+    readonly host: ShortcutHost,
     readonly owner: Address,
     public origin: "local" | "remote",
     now: number,
     /** What went wrong in a row, here and in machines before this one: it lengthens the pause. */
-    readonly setbacks: Setbacks,
+    readonly failures: FailureHistory,
   ) {
     this.since = now;
-    this.them = new OtherEnd(host, owner);
+    this.remote = new Remote(host, owner);
     this.offers = new Offers(host, owner);
   }
 

@@ -11,14 +11,14 @@ import type { Ping } from "../../wire/ping.js";
 import { earliest } from "../deadlines.js";
 import type { PeerStatus } from "../events.js";
 import { Checks } from "../nat/connectivity-checks.js";
-import type { Course, Ways } from "./attempt.js";
-import type { Consent } from "./offered.js";
-import type { Outlook } from "./path-forecast.js";
+import type { Attempt, Ways } from "./attempt.js";
+import type { Offered } from "./offered.js";
+import type { PathForecast } from "./path-forecast.js";
 import { HubPath, RoundTripCheck, type RoundTripVerdict } from "./round-trip.js";
 import { FAILED, HOPELESS, PATH_FAILED, UNREACHABLE } from "./teardown-reasons.js";
 import { Tunnel } from "./tunnel.js";
 
-export class Path {
+export class Connecting {
   tunnel: Tunnel | undefined;
   /** From the own daemon's selection on, where both ends can send pings. */
   private checks: Checks | undefined;
@@ -28,53 +28,53 @@ export class Path {
   private roundTrips: RoundTripCheck;
 
   constructor(
-    private readonly course: Course,
-    private readonly outlook: Outlook,
-    private readonly consent: Consent,
+    private readonly attempt: Attempt,
+    private readonly forecast: PathForecast,
+    private readonly offered: Offered,
     private readonly ways: Ways,
   ) {
-    this.roundTrips = new RoundTripCheck(course.host.parameters.maxRoundTrip);
+    this.roundTrips = new RoundTripCheck(attempt.host.parameters.maxRoundTrip);
   }
 
   private get active(): boolean {
-    return this.course.in("connecting", "direct");
+    return this.attempt.in("connecting", "direct");
   }
 
   // ------------------------------------------------------------------------------------------ the way there
 
   /** Before the other end may send: what arrives at a NAT that is not open harms it. Only once the own daemon has selected. */
   openNat(now: number): void {
-    const { host, them, prefixes } = this.course;
-    const { peer, epochs } = them;
+    const { host, remote, prefixes } = this.attempt;
+    const { peer, epochs } = remote;
     if (peer === undefined || !peer.pings || !host.pingsUsable) return;
     const { publicKey, candidates } = peer;
     this.checks ??= new Checks(host, { publicKey, candidates, epochs, prefixes }, now);
     if (!this.checks.stale(now)) return;
     this.checks.open(now);
-    this.course.milestone("opened", `towards ${this.checks.list()}`);
+    this.attempt.milestone("opened", `towards ${this.checks.list()}`);
   }
 
   connect(now: number): void {
-    const { course, consent } = this;
-    const { host, them, owner, prefixes } = course;
-    const { peer } = them;
+    const { attempt, offered } = this;
+    const { host, remote, owner, prefixes } = attempt;
+    const { peer } = remote;
     if (peer === undefined) return;
     const { usable, reason } = host.directUsable();
-    if (!usable || !them.reachable) {
+    if (!usable || !remote.reachable) {
       const unknown = "neither end knows its public endpoint yet: no hub has heard the direct interfaces";
-      this.ways.turnBack(now, usable ? unknown : reason, FAILED);
+      this.ways.fallBackToHub(now, usable ? unknown : reason, FAILED);
       return;
     }
-    const here = course.offers.selected;
-    const both = here && them.selected;
+    const here = attempt.offers.selected;
+    const both = here && remote.selected;
     const whose = here ? "this router's" : "the owner's";
-    course.enter(now, "connecting", both ? "both daemons selected" : `one way: ${whose} daemon selected`);
+    attempt.enter(now, "connecting", both ? "both daemons selected" : `one way: ${whose} daemon selected`);
     // the other end waits for our answer
-    if (consent.oneWay && them.told.selected === undefined) consent.tellSelected(now, true);
+    if (offered.oneWay && remote.told.selected === undefined) offered.tellSelected(now, true);
     const { connectTimeout, checkTimeout, maxRoundTrip } = host.parameters;
-    course.deadline = now + connectTimeout;
-    const { epochs, role } = them;
-    const accepted = course.attested?.generation ?? ZERO_ID;
+    attempt.deadline = now + connectTimeout;
+    const { epochs, role } = remote;
+    const accepted = attempt.attested?.generation ?? ZERO_ID;
     const tunnel = new Tunnel(host, { owner, peer, epochs, role, prefixes, accepted }, now);
     this.tunnel = tunnel;
     this.hubPath = new HubPath(host, owner, now, maxRoundTrip !== undefined);
@@ -82,38 +82,38 @@ export class Path {
     this.openNat(now);
     const { checks } = this;
     if (checks === undefined) {
-      if (role === "responder" || them.ready) tunnel.configure(peer.candidates[0]);
+      if (role === "responder" || remote.ready) tunnel.configure(peer.candidates[0]);
       return;
     }
     // the responder learns where the initiator is from its handshake, so that two initiations cannot cross
     if (role === "responder") tunnel.configure(undefined);
-    else course.deadline = now + checkTimeout;
-    if (them.open(now)) this.startChecks(now);
+    else attempt.deadline = now + checkTimeout;
+    if (remote.open(now)) this.startChecks(now);
   }
 
   /** Not before the other end knows where this end is reached: its NAT is not open to pings from elsewhere. */
   private startChecks(now: number): void {
     this.otherOpen = true;
-    if (!this.course.in("connecting") || this.course.them.telling) return;
+    if (!this.attempt.in("connecting") || this.attempt.remote.telling) return;
     this.checks?.start(now);
     this.advance(now);
   }
 
   /** The initiator takes the best pair that works, once the responder's peer is there; and a better one later. */
   private advance(now: number): void {
-    const { checks, tunnel, course } = this;
+    const { checks, tunnel, attempt } = this;
     if (checks === undefined || tunnel?.role !== "initiator") return;
-    if (course.in("connecting") && !tunnel.configured && course.them.ready) {
+    if (attempt.in("connecting") && !tunnel.configured && attempt.remote.ready) {
       const found = checks.nominee(now);
       if (found === undefined) return;
-      course.milestone("path-found", `${formatEndpoint(found)} (${checks.kindOf(found)})`);
-      course.deadline = now + course.host.parameters.connectTimeout;
+      attempt.milestone("path-found", `${formatEndpoint(found)} (${checks.kindOf(found)})`);
+      attempt.deadline = now + attempt.host.parameters.connectTimeout;
       checks.use(now, found, false);
       tunnel.configure(found);
-    } else if (course.in("direct")) {
+    } else if (attempt.in("direct")) {
       const better = checks.better();
       if (better === undefined || sameEndpoint(better, tunnel.endpoint)) return;
-      course.milestone("better-path", `${formatEndpoint(better)} (${checks.kindOf(better)})`);
+      attempt.milestone("better-path", `${formatEndpoint(better)} (${checks.kindOf(better)})`);
       tunnel.move(better);
       checks.use(now, better, true);
     }
@@ -121,18 +121,18 @@ export class Path {
 
   /** An authentic ping of the other end. */
   handlePing(now: number, from: Endpoint, at: Address, ping: Ping): void {
-    const { course, consent } = this;
-    if (!course.them.isCurrent(ping.epochs)) return;
-    if (ping.kind === "ping" && course.in("offered", "refused")) consent.implied(now);
-    if (this.checks === undefined || !this.active || !consent.agreed) return;
-    if (ping.ready) course.them.ready = true;
+    const { attempt, offered } = this;
+    if (!attempt.remote.isCurrent(ping.epochs)) return;
+    if (ping.kind === "ping" && attempt.in("offered", "refused")) offered.implied(now);
+    if (this.checks === undefined || !this.active || !offered.agreed) return;
+    if (ping.ready) attempt.remote.ready = true;
     this.checks.receive(now, from, at, ping);
     this.advance(now);
   }
 
   /** The responder's peer is there. */
   responderReady(now: number): void {
-    if (this.checks === undefined) this.tunnel?.configure(this.course.them.peer?.candidates[0]);
+    if (this.checks === undefined) this.tunnel?.configure(this.attempt.remote.peer?.candidates[0]);
     else this.startChecks(now);
   }
 
@@ -145,33 +145,33 @@ export class Path {
   /** Where this end may be reached, or what it may reach, has changed. */
   candidatesChanged(now: number): void {
     if (this.active) this.checks?.improveNow(now);
-    if (this.active || this.course.in("offered", "refused")) this.tellWhereabouts(now);
+    if (this.active || this.attempt.in("offered", "refused")) this.tellWhereabouts(now);
   }
 
   /** Tells the other end, unless it knows. */
   tellWhereabouts(now: number): void {
-    this.course.them.tellWhereabouts(now, (t) => {
+    this.attempt.remote.announceReachability(now, (t) => {
       if (this.otherOpen) this.startChecks(t);
     });
   }
 
   peerApplied(now: number, error: string | undefined): void {
-    const { tunnel, course } = this;
+    const { tunnel, attempt } = this;
     if (tunnel === undefined || !tunnel.configured) return;
     const news = tunnel.markApplied();
     if (error !== undefined) {
-      this.ways.turnBack(now, `cannot configure the peer: ${error}`, FAILED);
+      this.ways.fallBackToHub(now, `cannot configure the peer: ${error}`, FAILED);
       return;
     }
     if (!news) return;
-    course.milestone("peer-created", tunnel.role);
+    attempt.milestone("peer-created", tunnel.role);
     if (this.checks !== undefined) this.checks.ready = true;
-    if (!course.in("connecting")) return;
-    tunnel.startProbes(course.host.routesOwn(now));
+    if (!attempt.in("connecting")) return;
+    tunnel.startProbes(attempt.host.routesOwn(now));
     if (tunnel.role === "responder") {
-      const { them } = course;
-      them.send(now, "ready", { kind: "ready", epochs: them.epochs }, (t, o) => {
-        this.consent.afterTelling(t, o);
+      const { remote } = attempt;
+      remote.send(now, "ready", { kind: "ready", epochs: remote.epochs }, (t, o) => {
+        this.offered.afterTelling(t, o);
         // the other end has opened its NAT before it answered
         this.startChecks(t);
       });
@@ -179,23 +179,23 @@ export class Path {
   }
 
   peerStatus(now: number, s: PeerStatus): void {
-    this.tunnel?.observe(now, s, this.course.in("connecting"));
+    this.tunnel?.observe(now, s, this.attempt.in("connecting"));
     if (s.endpoint !== undefined) this.checks?.seen(s.endpoint);
     this.advance(now);
-    this.say(now);
+    this.announce(now);
   }
 
   // ------------------------------------------------------------------------------------------ while it is there
 
   /** What our probes tell the other end, after anything that bears on it. */
-  say(now: number): void {
-    const { tunnel, course } = this;
+  announce(now: number): void {
+    const { tunnel, attempt } = this;
     if (tunnel === undefined) return;
-    tunnel.say({
-      flipped: course.offers.onDirect,
+    tunnel.announce({
+      flipped: attempt.offers.onDirect,
       down: !this.active,
-      keeps: course.host.routesOwn(now),
-      idle: course.in("direct") && tunnel.quiet(now),
+      ownsRoutes: attempt.host.routesOwn(now),
+      idle: attempt.in("direct") && tunnel.quiet(now),
     });
   }
 
@@ -207,10 +207,10 @@ export class Path {
 
   /** What this router sends to the owner by the overlay, bits per second. */
   trafficRead(now: number, byOverlay: number): void {
-    if (!this.course.in("direct")) this.outlook.read(now, byOverlay, undefined, undefined);
+    if (!this.attempt.in("direct")) this.forecast.read(now, byOverlay, undefined, undefined);
     else {
       const sent = byOverlay + (this.tunnel?.sentRate ?? 0);
-      this.outlook.read(now, sent, this.tunnel?.prober.roundTrip, this.hubRoundTrip);
+      this.forecast.read(now, sent, this.tunnel?.prober.roundTrip, this.hubRoundTrip);
     }
   }
 
@@ -265,14 +265,14 @@ export class Path {
 
   /** The deadline has come before the path is proven. */
   giveUp(now: number): void {
-    const { course, checks, outlook, tunnel } = this;
-    const reason = tunnel?.describe(course.ownGeneration(now)) ?? "no tunnel";
-    if (checks === undefined || tunnel?.heard === true) this.ways.turnBack(now, reason, PATH_FAILED);
+    const { attempt, checks, forecast, tunnel } = this;
+    const reason = tunnel?.describe(attempt.ownGeneration(now)) ?? "no tunnel";
+    if (checks === undefined || tunnel?.heard === true) this.ways.fallBackToHub(now, reason, PATH_FAILED);
     else {
-      course.host.reobserve(now);
-      const because = outlook.prospect === "likely" ? "" : `; ${outlook.natText()}`;
-      const ending = outlook.prospect === "hopeless" ? HOPELESS : UNREACHABLE;
-      this.ways.turnBack(now, `${checks.describe()}${because}`, ending);
+      attempt.host.reobserve(now);
+      const because = forecast.natPrognosis === "likely" ? "" : `; ${forecast.natText()}`;
+      const ending = forecast.natPrognosis === "hopeless" ? HOPELESS : UNREACHABLE;
+      this.ways.fallBackToHub(now, `${checks.describe()}${because}`, ending);
     }
   }
 }

@@ -8,16 +8,16 @@ import { earliest } from "../deadlines.js";
 import type { RouteState } from "../events.js";
 import type { StreamEvent } from "../probe/stream.js";
 import type { Presence } from "../spoke/hub-presence.js";
-import type { Course, Ways } from "./attempt.js";
-import type { Path } from "./connecting.js";
-import type { Consent } from "./offered.js";
-import type { Outlook } from "./path-forecast.js";
+import type { Attempt, Ways } from "./attempt.js";
+import type { Connecting } from "./connecting.js";
+import type { Offered } from "./offered.js";
+import type { PathForecast } from "./path-forecast.js";
 import {
-  FOLLOWED,
-  forgive as forgiveAll,
-  hasSetbacks,
-  ORDERLY,
+  clear as forgiveAll,
+  hasFailures,
   PATH_FAILED,
+  PEER_INITIATED,
+  PLANNED,
   UNWANTED,
 } from "./teardown-reasons.js";
 import type { Tunnel } from "./tunnel.js";
@@ -32,49 +32,49 @@ export class Direct {
   private orphanedAt: number | undefined;
 
   constructor(
-    private readonly course: Course,
-    private readonly outlook: Outlook,
-    private readonly consent: Consent,
-    private readonly path: Path,
+    private readonly attempt: Attempt,
+    private readonly forecast: PathForecast,
+    private readonly offered: Offered,
+    private readonly path: Connecting,
     private readonly ways: Ways,
   ) {}
 
   handleProbe(now: number, event: StreamEvent): void {
     const { tunnel } = this.path;
-    if (tunnel === undefined || !this.course.in("connecting", "direct")) return;
+    if (tunnel === undefined || !this.attempt.in("connecting", "direct")) return;
     tunnel.receive(event);
     this.judge(now, tunnel);
-    this.path.say(now);
+    this.path.announce(now);
   }
 
   private judge(now: number, tunnel: Tunnel): void {
-    const { course, path } = this;
+    const { attempt, path } = this;
     const { prober } = tunnel;
     if (this.orphanedAt !== undefined && !prober.remoteKeeps) this.reconsider(now, false);
-    const verdict = prober.verdict(course.ownGeneration(now));
-    if (course.in("connecting")) {
+    const verdict = prober.verdict(attempt.ownGeneration(now));
+    if (attempt.in("connecting")) {
       if (verdict === "proven" && tunnel.applied) this.weigh(now, tunnel);
       return;
     }
-    if (!course.in("direct")) return;
+    if (!attempt.in("direct")) return;
     switch (verdict) {
       case "lost":
         if (now < (this.failureAt(tunnel) ?? now)) return;
-        course.milestone("path-failed", prober.describeLoss());
-        course.host.reobserve(now);
-        this.ways.turnBack(now, "the direct path failed", PATH_FAILED);
+        attempt.milestone("path-failed", prober.describeLoss());
+        attempt.host.reobserve(now);
+        this.ways.fallBackToHub(now, "the direct path failed", PATH_FAILED);
         return;
       case "down":
-        this.ways.turnBack(now, "the other end goes back", FOLLOWED);
+        this.ways.fallBackToHub(now, "the other end goes back", PEER_INITIATED);
         return;
       case "unaccepted":
-        this.ways.turnBack(now, "the owner no longer accepts our prefixes", ORDERLY);
+        this.ways.fallBackToHub(now, "the owner no longer accepts our prefixes", PLANNED);
         return;
       case "waiting":
         return;
       case "proven": {
         const fits = path.stillFits(now, tunnel);
-        if (fits.kind === "slow") this.ways.turnBack(now, fits.reason, UNWANTED);
+        if (fits.kind === "slow") this.ways.fallBackToHub(now, fits.reason, UNWANTED);
         return;
       }
       default:
@@ -86,20 +86,20 @@ export class Direct {
   private weigh(now: number, tunnel: Tunnel): void {
     const fits = this.path.fits(now, tunnel);
     if (fits.kind === "fits") this.flip(now, tunnel);
-    else if (fits.kind === "slow") this.ways.turnBack(now, fits.reason, UNWANTED);
+    else if (fits.kind === "slow") this.ways.fallBackToHub(now, fits.reason, UNWANTED);
   }
 
   private flip(now: number, tunnel: Tunnel): void {
-    const { course, path } = this;
+    const { attempt, path } = this;
     const { roundTrip } = tunnel.prober;
     const rtt = roundTrip === undefined ? "" : `round trip ${roundTrip.toFixed(1)} ms`;
-    course.milestone("path-proven", rtt);
-    course.enter(now, "direct", rtt);
+    attempt.milestone("path-proven", rtt);
+    attempt.enter(now, "direct", rtt);
     tunnel.busyAt = now;
     this.shown = false;
-    course.milestone("flipping", "");
-    course.offers.point("direct");
-    path.say(now);
+    attempt.milestone("flipping", "");
+    attempt.offers.point("direct");
+    path.announce(now);
     path.use(now, tunnel);
   }
 
@@ -110,73 +110,73 @@ export class Direct {
   }
 
   routeSeen(s: RouteState): void {
-    if (!this.course.in("direct") || this.shown || s.path !== "direct") return;
+    if (!this.attempt.in("direct") || this.shown || s.path !== "direct") return;
     this.shown = true;
-    this.course.milestone("flipped", s.prefix);
+    this.attempt.milestone("flipped", s.prefix);
   }
 
   // ------------------------------------------------------------------------------------------ the routes underneath
 
   underneathChanged(now: number): void {
-    if (this.course.in("offered", "refused", "connecting", "direct")) this.reconsider(now, true);
+    if (this.attempt.in("offered", "refused", "connecting", "direct")) this.reconsider(now, true);
   }
 
-  /** Offers follow the routes underneath; a shortcut whose hub is there and has taken them away ends. */
+  /** Offers follow the routes underneath; a shortcut whose hub is there and has taken remote away ends. */
   private reconsider(now: number, hubMayBeGone: boolean): void {
-    const { course, outlook } = this;
-    const { host, offers, prefixes } = course;
+    const { attempt, forecast } = this;
+    const { host, offers, prefixes } = attempt;
     const keeps = this.path.tunnel?.prober.remoteKeeps === true;
-    const may = hubMayBeGone && course.in("direct") && keeps && host.parameters.outlive > 0;
-    const { orphans } = offers.update(prefixes, outlook.marks(now), may);
+    const may = hubMayBeGone && attempt.in("direct") && keeps && host.parameters.outlive > 0;
+    const { orphans } = offers.update(prefixes, forecast.classes(now), may);
     if (orphans === 0) {
-      if (this.orphanedAt !== undefined) course.reason = "";
+      if (this.orphanedAt !== undefined) attempt.reason = "";
       this.orphanedAt = undefined;
     } else {
       this.orphanedAt ??= now;
-      host.suspectHub(now);
+      host.checkHubAlive(now);
     }
-    this.consent.consider(now);
+    this.offered.consider(now);
   }
 
   /** What has become of the suspicion that the hub is gone. */
   hubPresence(now: number, presence: Presence): void {
-    const { course } = this;
+    const { attempt } = this;
     if (this.orphanedAt === undefined) return;
     if (presence === "present") this.reconsider(now, false);
     else if (presence === "absent") {
-      const seconds = Math.round(course.host.parameters.outlive / 1000);
-      course.reason = `the hub is gone: stays for up to ${seconds} s, while the owner confirms its prefixes`;
-      course.milestone("outlives-hub", course.reason);
+      const seconds = Math.round(attempt.host.parameters.outlive / 1000);
+      attempt.reason = `the hub is gone: stays for up to ${seconds} s, while the owner confirms its prefixes`;
+      attempt.milestone("outlives-hub", attempt.reason);
     }
   }
 
   // ------------------------------------------------------------------------------------------ time
 
   pollTimeout(): number | undefined {
-    const { course, path, orphanedAt } = this;
+    const { attempt, path, orphanedAt } = this;
     const { tunnel } = path;
-    if (tunnel === undefined || !course.in("direct")) return undefined;
-    const { idleTimeout, outlive, forgive } = course.host.parameters;
+    if (tunnel === undefined || !attempt.in("direct")) return undefined;
+    const { idleTimeout, outlive, forgive } = attempt.host.parameters;
     return earliest(
       this.failureAt(tunnel),
       tunnel.busyAt + idleTimeout,
       orphanedAt === undefined ? undefined : orphanedAt + outlive,
-      hasSetbacks(course.setbacks) ? course.since + forgive : undefined,
+      hasFailures(attempt.failures) ? attempt.since + forgive : undefined,
     );
   }
 
   /** A path that nothing goes by, or that has proven itself for long enough. */
   watch(now: number): void {
-    const { course, path, orphanedAt } = this;
+    const { attempt, path, orphanedAt } = this;
     const { tunnel } = path;
-    if (tunnel === undefined || !course.in("direct")) return;
-    const { forgive, idleTimeout, outlive } = course.host.parameters;
+    if (tunnel === undefined || !attempt.in("direct")) return;
+    const { forgive, idleTimeout, outlive } = attempt.host.parameters;
     const seconds = (ms: number) => Math.round(ms / 1000);
-    if (hasSetbacks(course.setbacks) && now >= course.since + forgive) forgiveAll(course.setbacks);
+    if (hasFailures(attempt.failures) && now >= attempt.since + forgive) forgiveAll(attempt.failures);
     if (now >= tunnel.busyAt + idleTimeout)
-      this.ways.turnBack(now, `idle for ${seconds(idleTimeout)} s`, ORDERLY);
+      this.ways.fallBackToHub(now, `idle for ${seconds(idleTimeout)} s`, PLANNED);
     else if (orphanedAt !== undefined && now >= orphanedAt + outlive)
-      this.ways.turnBack(now, `the hub has been away for ${seconds(outlive)} s`, ORDERLY);
+      this.ways.fallBackToHub(now, `the hub has been away for ${seconds(outlive)} s`, PLANNED);
     else this.judge(now, tunnel);
   }
 

@@ -5,54 +5,59 @@
 import { contains } from "../../net/address.js";
 import type { Candidate, Mapping } from "../../wire/control/message.js";
 import { isPrivate } from "../nat/candidates.js";
-import { type Prospect, prospectOf } from "../nat/mapping.js";
-import { type Marks, RateClass, type RoundTripClass } from "../offer/offer-classes.js";
-import type { Course } from "./attempt.js";
+import { type NatPrognosis, natPrognosisOf } from "../nat/mapping.js";
+import { type OfferClasses, RateClass, type RoundTripClass } from "../offer/offer-classes.js";
+import type { Attempt } from "./attempt.js";
 
-export class Outlook {
-  prospect: Prospect = "likely";
+export class PathForecast {
+  natPrognosis: NatPrognosis = "likely";
   private readonly rate = new RateClass();
 
   constructor(
-    private readonly course: Course,
+    private readonly attempt: Attempt,
     /** Of every attempt, here and in machines before this one. */
     private readonly roundTrip: RoundTripClass,
   ) {}
 
   /** What the NATs of both ends let expect: judged once an attempt. */
   judge(): void {
-    this.prospect = this.judged();
+    this.natPrognosis = this.judged();
   }
 
-  private judged(): Prospect {
-    const { host, them } = this.course;
-    const { peer } = them;
+  private judged(): NatPrognosis {
+    const { host, remote } = this.attempt;
+    const { peer } = remote;
     if (peer === undefined) return "likely";
     const open = (c: Candidate): boolean =>
       c.kind === "configured" || (c.kind === "host" && !isPrivate(c.address));
     const near = (c: Candidate): boolean => host.onLink().some((p) => contains(p, c.address));
     const otherWay =
       peer.candidates.some((c) => open(c) || near(c)) || host.candidates().some((c) => open(c));
-    return prospectOf(host.mapping, peer.mapping, otherWay);
+    return natPrognosisOf(host.mapping, peer.mapping, otherWay);
   }
 
-  marks(now: number): Marks {
-    const { owner } = this.course;
-    return { owner, prospect: this.prospect, rate: this.rate.value, roundTrip: this.roundTrip.at(now) };
+  classes(now: number): OfferClasses {
+    const { owner } = this.attempt;
+    return {
+      owner,
+      natPrognosis: this.natPrognosis,
+      rate: this.rate.value,
+      roundTrip: this.roundTrip.at(now),
+    };
   }
 
   /** Bits per second to the owner, by all ways; and of a path in use, both round trips in milliseconds. */
   read(now: number, rate: number, direct: number | undefined, hub: number | undefined): void {
     this.rate.read(now, rate);
     if (direct !== undefined && hub !== undefined) this.roundTrip.read(now, direct, hub);
-    this.course.offers.remark(this.marks(now));
+    this.attempt.offers.updateClasses(this.classes(now));
   }
 
   natText(): string {
-    const { host, them } = this.course;
+    const { host, remote } = this.attempt;
     const name = (m: Mapping): string =>
       m === "none" ? "no NAT" : m === "unknown" ? "unknown" : `${m} mapping`;
-    const there = them.peer?.mapping ?? "unknown";
-    return `NAT: ${name(host.mapping)} here, ${name(there)} at the owner: a direct path is ${this.prospect}`;
+    const there = remote.peer?.mapping ?? "unknown";
+    return `NAT: ${name(host.mapping)} here, ${name(there)} at the owner: a direct path is ${this.natPrognosis}`;
   }
 }

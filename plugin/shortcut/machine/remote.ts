@@ -17,7 +17,7 @@ import type {
 import type { Correspondent, Identity, Outcome } from "../control/link.js";
 
 /** What talking to the other end needs of the engine. */
-export interface OtherEndHost {
+export interface RemoteHost {
   readonly self: Identity;
   readonly overlayMtu: number;
   request(now: number, to: Address, body: RequestBody, done: (now: number, outcome: Outcome) => void): Id64;
@@ -61,7 +61,7 @@ export const busy = (reason: string): ReplyBody => ({ kind: "refused", code: "bu
 /** A NAT forgets what was not answered after 30 s (nf_conntrack_udp_timeout). */
 const OPENING_LASTS = 25_000;
 
-export class OtherEnd {
+export class Remote {
   peer: Peer | undefined;
   /** Its daemon has selected our prefixes; why not, in its daemon's terms. */
   selected = false;
@@ -84,13 +84,13 @@ export class OtherEnd {
   /** Of the other end's exchange: what it said later changes no role. */
   private theirCandidates: readonly Candidate[] = [];
   /** Where the other end was told that this end is reached, and through what. */
-  private toldWhereabouts: { readonly candidates: string; readonly mapping: string } | undefined;
+  private announced: { readonly candidates: string; readonly mapping: string } | undefined;
   /** It may not yet know where this end is reached: its NAT is not open to what comes from there. */
   telling = false;
   private readonly requests = new Map<string, Id64>();
 
   constructor(
-    private readonly host: OtherEndHost,
+    private readonly host: RemoteHost,
     private readonly owner: Address,
   ) {
     this.current = { mine: host.nextEpoch(), yours: 0 };
@@ -110,7 +110,7 @@ export class OtherEnd {
     this.told.flipped = false;
     this.offeredCandidates = [];
     this.theirCandidates = [];
-    this.toldWhereabouts = undefined;
+    this.announced = undefined;
     this.telling = false;
     this.current = { mine: this.host.nextEpoch(), yours: 0 };
   }
@@ -135,7 +135,7 @@ export class OtherEnd {
   exchangeBody(): ExchangeBody {
     if (this.offeredCandidates.length === 0) {
       this.offeredCandidates = this.host.candidates();
-      this.toldWhereabouts = { candidates: textOf(this.offeredCandidates), mapping: this.host.mapping };
+      this.announced = { candidates: textOf(this.offeredCandidates), mapping: this.host.mapping };
     }
     const { overlayMtu: mtu, pingsUsable: pings, mapping } = this.host;
     return { epochs: this.epochs, candidates: this.offeredCandidates, mtu, pings, mapping };
@@ -156,13 +156,13 @@ export class OtherEnd {
   }
 
   /** Tells the other end where this end is reached now, unless it knows. */
-  tellWhereabouts(now: number, known: (now: number) => void): void {
+  announceReachability(now: number, known: (now: number) => void): void {
     const candidates = textOf(this.host.candidates());
     const { mapping } = this.host;
-    const told = this.toldWhereabouts;
+    const told = this.announced;
     if (this.peer === undefined || told === undefined) return;
     if (told.candidates === candidates && told.mapping === mapping) return;
-    this.toldWhereabouts = { candidates, mapping };
+    this.announced = { candidates, mapping };
     if (told.candidates !== candidates) this.telling = true;
     this.send(now, "update", { kind: "update", ...this.update() }, (t) => {
       this.telling = false;

@@ -27,7 +27,7 @@ export interface TunnelHost {
 export interface Said {
   readonly flipped: boolean;
   readonly down: boolean;
-  readonly keeps: boolean;
+  readonly ownsRoutes: boolean;
   /** Nothing goes by the path. */
   readonly idle: boolean;
 }
@@ -183,7 +183,7 @@ export class Tunnel {
       accepted: ends.accepted,
       flipped: false,
       down: false,
-      keeps,
+      ownsRoutes: keeps,
       idle: false,
       answers: ends.role === "responder",
       interval: probeInterval,
@@ -194,12 +194,12 @@ export class Tunnel {
   }
 
   /** What probes say from now on. */
-  say(said: Said): void {
+  announce(said: Said): void {
     const s = this.session;
     if (s === undefined) return;
-    const { flipped, down, keeps, idle } = said;
-    if (s.flipped !== flipped || s.down !== down || s.keeps !== keeps || s.idle !== idle)
-      this.probe({ ...s, flipped, down, keeps, idle });
+    const { flipped, down, ownsRoutes: keeps, idle } = said;
+    if (s.flipped !== flipped || s.down !== down || s.ownsRoutes !== keeps || s.idle !== idle)
+      this.probe({ ...s, flipped, down, ownsRoutes: keeps, idle });
   }
 
   private probe(session: ProbeSession | undefined): void {

@@ -98,7 +98,7 @@ export class Checks {
       // what a ping already taught
       if (known === undefined) this.follow(now, this.add(c, c.kind));
     }
-    this.reckon();
+    this.recomputeDeadlines();
   }
 
   /** One that is learnt late is opened and tried as those before it were. */
@@ -155,7 +155,7 @@ export class Checks {
     this.pairs.forEach((p, i) => {
       p.nextAt = now + i * PACE;
     });
-    this.reckon();
+    this.recomputeDeadlines();
     this.handleTimeout(now);
   }
 
@@ -181,7 +181,7 @@ export class Checks {
   receive(now: number, from: Endpoint, at: Address, ping: Ping): void {
     if (ping.kind === "pong") this.answered(now, from, ping);
     else if (ping.kind === "ping") this.asked(now, from, at, ping);
-    this.reckon();
+    this.recomputeDeadlines();
   }
 
   private asked(now: number, from: Endpoint, at: Address, ping: Ping): void {
@@ -243,7 +243,7 @@ export class Checks {
     if (this.using !== undefined) this.using.taken++;
     for (const p of this.pairs) p.nextAt = Number.POSITIVE_INFINITY;
     this.improveAt = improves && this.using !== undefined ? now + IMPROVE_FIRST : Number.POSITIVE_INFINITY;
-    this.reckon();
+    this.recomputeDeadlines();
   }
 
   /** What WireGuard sends to: a packet that was on its way by the pair before takes it back there, if it comes late. */
@@ -254,7 +254,7 @@ export class Checks {
   /** Looks for something better now: there is news of addresses. */
   improveNow(now: number): void {
     if (this.improveAt !== Number.POSITIVE_INFINITY) this.improveAt = now;
-    this.reckon();
+    this.recomputeDeadlines();
   }
 
   /** A pair that works and is better than the one that is used. */
@@ -271,7 +271,7 @@ export class Checks {
   }
 
   /** Asked for often, by spokes with many shortcuts: reckoned only when something has changed. */
-  private reckon(): void {
+  private recomputeDeadlines(): void {
     let at = this.improveAt;
     for (const p of this.pairs) if (p.nextAt < at) at = p.nextAt;
     const settled = this.over || this.settled ? undefined : this.settledAt();
@@ -284,7 +284,7 @@ export class Checks {
     if (now >= this.improveAt) this.improve(now);
     if (now >= (this.settledAt() ?? Number.POSITIVE_INFINITY)) this.settled = true;
     for (const p of this.pairs) if (now >= p.nextAt) this.repeat(now, p);
-    this.reckon();
+    this.recomputeDeadlines();
   }
 
   private repeat(now: number, p: Pair): void {

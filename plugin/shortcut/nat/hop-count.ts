@@ -11,7 +11,7 @@ import { isPrivate } from "./candidates.js";
 const ASSUMED = 2;
 export const MOST_HOPS = 5;
 
-export class Hops {
+export class HopCount {
   private towards: Endpoint | undefined;
   private readonly seen = new Map<number, Address>();
 

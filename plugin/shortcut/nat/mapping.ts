@@ -61,7 +61,7 @@ export function describeMapping(v: NatVerdict): string {
 }
 
 /** What two NATs together let expect; `direct` candidates are those that need no NAT to behave. */
-export type Prospect = "likely" | "doubtful" | "hopeless";
+export type NatPrognosis = "likely" | "doubtful" | "hopeless";
 
 const hard = (m: Mapping): boolean => m === "address-dependent" || m === "address-and-port-dependent";
 
@@ -69,7 +69,7 @@ const hard = (m: Mapping): boolean => m === "address-dependent" || m === "addres
  * Two mappings that change with the destination tell neither end to where it should send: hopeless, unless an endpoint is
  * there that no NAT hides. One of them alone passes where the other filters by address at most: doubtful.
  */
-export function prospectOf(here: Mapping, there: Mapping, otherWay: boolean): Prospect {
+export function natPrognosisOf(here: Mapping, there: Mapping, otherWay: boolean): NatPrognosis {
   if (otherWay) return hard(here) && hard(there) ? "doubtful" : "likely";
   if (hard(here) && hard(there)) return "hopeless";
   const open = here === "none" || there === "none";

@@ -6,7 +6,7 @@ import type { Address, Endpoint } from "../../net/address.js";
 import type { PublicKey } from "../../net/key.js";
 import type { Id64 } from "../../wire/control/message.js";
 import { decodePing, encodePing, type Ping, pingMac, pingMacInput } from "../../wire/ping.js";
-import { type PairKeys, sameBytes } from "../control/pair-secrets.js";
+import { type PairSecrets, sameBytes } from "../control/pair-secrets.js";
 import type { Output } from "../events.js";
 
 export interface PingCounts {
@@ -39,7 +39,7 @@ export class Pings {
   constructor(
     private readonly bootId: Id64,
     private readonly port: number,
-    private readonly keys: PairKeys,
+    private readonly keys: PairSecrets,
     private readonly emit: (o: Output) => void,
   ) {}
 

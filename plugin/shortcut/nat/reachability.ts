@@ -8,11 +8,11 @@ import type { Candidate, Id64, Mapping } from "../../wire/control/message.js";
 import type { Ping } from "../../wire/ping.js";
 import type { HubEndpoint, HubLink } from "../spoke/hub-link.js";
 import { type InterfaceAddress, onLink, ownCandidates } from "./candidates.js";
-import { Hops, MOST_HOPS } from "./hop-count.js";
+import { HopCount, MOST_HOPS } from "./hop-count.js";
 import { describeMapping, judgeMapping, NO_VERDICT } from "./mapping.js";
 import type { PingTarget } from "./pings.js";
 
-export interface WhereaboutsConfig {
+export interface ReachabilityConfig {
   /** UDP port of the direct interface. */
   readonly port: number;
   /** Prefixes of which no address is offered. */
@@ -23,23 +23,23 @@ export interface WhereaboutsConfig {
   readonly publicEndpoints: readonly Endpoint[];
 }
 
-export interface WhereaboutsHost {
+export interface ReachabilityHost {
   readonly pingsUsable: boolean;
   sendPing(theirs: PublicKey, ping: Omit<Ping, "bootId">, target: PingTarget): void;
   randomId(): Id64;
 }
 
-export class Whereabouts {
+export class Reachability {
   private addresses: readonly InterfaceAddress[] = [];
   /** What the hubs' observations say of the NAT before this router. */
   private nat = NO_VERDICT;
-  private readonly hops = new Hops();
+  private readonly hops = new HopCount();
   /** Candidates and mapping as machines last heard of them. */
   private told = "";
 
   constructor(
-    private readonly host: WhereaboutsHost,
-    private readonly config: WhereaboutsConfig,
+    private readonly host: ReachabilityHost,
+    private readonly config: ReachabilityConfig,
     private readonly links: readonly Pick<
       HubLink,
       "reflexive" | "observations" | "observe" | "observeAgain"

@@ -4,21 +4,24 @@
  * reluctantly, since every change is an announcement and may turn a policy's answer around.
  */
 import type { Address } from "../../net/address.js";
-import type { Prospect } from "../nat/mapping.js";
+import type { NatPrognosis } from "../nat/mapping.js";
 
 /** The direct path against the way by the hub, as measured. */
 export type RoundTrip = "unknown" | "not-slower" | "slower";
 
-export interface Marks {
+export interface OfferClasses {
   readonly owner: Address;
-  readonly prospect: Prospect;
+  readonly natPrognosis: NatPrognosis;
   /** Index of {@link RATE_CLASSES}. */
   readonly rate: number;
   readonly roundTrip: RoundTrip;
 }
 
-export const sameMarks = (a: Marks, b: Marks): boolean =>
-  a.owner === b.owner && a.prospect === b.prospect && a.rate === b.rate && a.roundTrip === b.roundTrip;
+export const sameClasses = (a: OfferClasses, b: OfferClasses): boolean =>
+  a.owner === b.owner &&
+  a.natPrognosis === b.natPrognosis &&
+  a.rate === b.rate &&
+  a.roundTrip === b.roundTrip;
 
 /** What a rate class begins at, bits per second that this router sends to the owner. */
 export const RATE_CLASSES: readonly number[] = [0, 1e6, 3e6, 10e6, 30e6, 100e6, 300e6, 1e9, 3e9, 10e9];
@@ -104,9 +107,9 @@ export class RoundTripClass {
 }
 
 /** In words, for `explain`. */
-export function describeMarks(m: Marks): string {
+export function describeClasses(m: OfferClasses): string {
   const least = RATE_CLASSES[m.rate] ?? 0;
   const rate = least === 0 ? "below 1 Mbit/s" : `${least / 1e6} Mbit/s or more`;
   const roundTrip = m.roundTrip === "unknown" ? "not measured" : m.roundTrip.replace("-", " ");
-  return `owner ${m.owner}, NAT ${m.prospect}, rate class ${m.rate} (${rate}), round trip ${roundTrip}`;
+  return `owner ${m.owner}, NAT ${m.natPrognosis}, rate class ${m.rate} (${rate}), round trip ${roundTrip}`;
 }

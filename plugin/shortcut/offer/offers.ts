@@ -15,7 +15,7 @@ import type {
   Underneath,
 } from "../events.js";
 import type { AliasPool } from "./alias-pool.js";
-import { type Marks, sameMarks } from "./offer-classes.js";
+import { type OfferClasses, sameClasses } from "./offer-classes.js";
 
 /** What offers need of the engine. */
 export interface OffersHost {
@@ -30,7 +30,7 @@ interface Offer {
   readonly prefix: Prefix;
   readonly alias: Address;
   readonly underneath: Prefix;
-  marks: Marks;
+  classes: OfferClasses;
   selected: boolean;
   reason: string;
   path: Path;
@@ -61,8 +61,8 @@ export class Offers {
   }
 
   /** What the offers that stand say of themselves. */
-  get marks(): Marks | undefined {
-    for (const o of this.standing.values()) return o.marks;
+  get classes(): OfferClasses | undefined {
+    for (const o of this.standing.values()) return o.classes;
     return undefined;
   }
 
@@ -104,7 +104,7 @@ export class Offers {
    */
   update(
     attested: readonly Prefix[],
-    marks: Marks,
+    classes: OfferClasses,
     keepOrphans = false,
   ): { readonly refusals: string[]; readonly orphans: number } {
     const refusals: string[] = [];
@@ -113,7 +113,7 @@ export class Offers {
     for (const prefix of attested) {
       if (prefix === hostPrefix(this.owner)) continue;
       const under = this.host.routing.underneath(prefix);
-      const refusal = "refusal" in under ? under.refusal : this.offer(prefix, under, marks);
+      const refusal = "refusal" in under ? under.refusal : this.offer(prefix, under, classes);
       if (refusal === undefined) wanted.add(prefix);
       else if (keepOrphans && "gone" in under && under.gone && this.standing.has(prefix)) {
         wanted.add(prefix);
@@ -124,7 +124,7 @@ export class Offers {
     return { refusals, orphans };
   }
 
-  private offer(prefix: Prefix, u: Underneath, marks: Marks): string | undefined {
+  private offer(prefix: Prefix, u: Underneath, classes: OfferClasses): string | undefined {
     const holder = this.host.offeredFor(prefix);
     if (holder !== undefined && holder !== this.owner)
       return `${prefix} moved here from ${holder}, whose offer is still being taken back`;
@@ -134,17 +134,17 @@ export class Offers {
     this.aliases.add(alias);
     const before = this.standing.get(prefix);
     if (before !== undefined && before.alias === alias && before.underneath === u.prefix) {
-      this.remarkOne(before, marks);
+      this.updateOne(before, classes);
       return undefined;
     }
     this.host.emit({ kind: "alias", alias, to: this.to });
-    this.host.emit({ kind: "offer", prefix, alias, underneath: u.prefix, marks });
+    this.host.emit({ kind: "offer", prefix, alias, underneath: u.prefix, classes });
     this.leaving.delete(prefix);
     this.standing.set(prefix, {
       prefix,
       alias,
       underneath: u.prefix,
-      marks,
+      classes,
       selected: before?.selected ?? false,
       reason: before?.reason ?? "waiting for the daemon",
       path: before?.path ?? "none",
@@ -153,14 +153,14 @@ export class Offers {
   }
 
   /** Announces those again whose marks are others now. */
-  remark(marks: Marks): void {
-    for (const offer of this.standing.values()) this.remarkOne(offer, marks);
+  updateClasses(classes: OfferClasses): void {
+    for (const offer of this.standing.values()) this.updateOne(offer, classes);
   }
 
-  private remarkOne(offer: Offer, marks: Marks): void {
-    if (sameMarks(offer.marks, marks)) return;
-    offer.marks = marks;
-    this.host.emit({ kind: "remark", prefix: offer.prefix, alias: offer.alias, marks });
+  private updateOne(offer: Offer, classes: OfferClasses): void {
+    if (sameClasses(offer.classes, classes)) return;
+    offer.classes = classes;
+    this.host.emit({ kind: "update-classes", prefix: offer.prefix, alias: offer.alias, classes });
   }
 
   private withdraw(offer: Offer): void {

@@ -25,7 +25,7 @@ export class Prober {
   heard = false;
   accepted: Id64 | undefined;
   remoteFlipped = false;
-  /** The other end still routes, by itself, everything that this end accepts from it: {@link Probe.keeps}. */
+  /** The other end still routes, by itself, everything that this end accepts from it: {@link Probe.ownsRoutes}. */
   remoteKeeps = false;
   /** Smoothed as in RFC 6298, milliseconds. */
   roundTrip: number | undefined;
@@ -43,7 +43,7 @@ export class Prober {
     if (p.heardFull !== 0) this.heardFullThere = true;
     this.accepted = p.accepted;
     this.remoteFlipped = p.flipped;
-    this.remoteKeeps = p.keeps;
+    this.remoteKeeps = p.ownsRoutes;
     if (p.hearYou) {
       this.hears = true;
       if (this.loss?.loss !== "narrow") this.loss = undefined;

@@ -58,7 +58,7 @@ export class ProbeRelay {
   /** A probe that arrived from the peer with this key, at `at`. */
   receive(at: number, key: PublicKey, probe: Probe): void {
     const stream = this.streams.get(key);
-    if (stream?.receive(at, probe) === true) this.settle(at, key, stream);
+    if (stream?.receive(at, probe) === true) this.recomputeDeadline(at, key, stream);
   }
 
   pollTimeout(now: number): number | undefined {
@@ -75,11 +75,11 @@ export class ProbeRelay {
     for (const key of this.deadlines.due(now)) {
       const stream = this.streams.get(key);
       stream?.handleTimeout(now);
-      if (stream !== undefined) this.settle(now, key, stream);
+      if (stream !== undefined) this.recomputeDeadline(now, key, stream);
     }
   }
 
-  private settle(now: number, key: PublicKey, stream: ProbeStream): void {
+  private recomputeDeadline(now: number, key: PublicKey, stream: ProbeStream): void {
     for (const event of stream.events.splice(0)) this.out.push({ kind: "event", event: { ...event, key } });
     const probe = now < this.leaseEnds ? stream.next(now, this.random()) : undefined;
     if (probe !== undefined) this.out.push({ kind: "send", key, probe });

@@ -21,7 +21,7 @@ export interface ProbeSession {
   readonly accepted: Id64;
   readonly flipped: boolean;
   readonly down: boolean;
-  readonly keeps: boolean;
+  readonly ownsRoutes: boolean;
   /** There is no traffic to watch over: the slow rate will do. */
   readonly idle: boolean;
   /** Sends nothing before the other end's first probe. */
@@ -115,7 +115,7 @@ export class ProbeStream {
   }
 
   private state(now: number): string {
-    const { accepted, flipped, down, keeps, idle } = this.session;
+    const { accepted, flipped, down, ownsRoutes: keeps, idle } = this.session;
     return `${accepted} ${flipped} ${down} ${keeps} ${idle} ${this.desired} ${this.hears(now)} ${this.heardFullHere !== 0}`;
   }
 
@@ -149,7 +149,7 @@ export class ProbeStream {
       busy: !s.idle,
       flipped: s.flipped,
       down: s.down,
-      keeps: s.keeps,
+      ownsRoutes: s.ownsRoutes,
       sequence: this.sequence,
       sentAt,
       echo: this.remote?.sentAt ?? 0,
@@ -191,7 +191,7 @@ export class ProbeStream {
       this.remote = p;
       if (this.announced !== undefined && p.echo !== 0 && !after(this.announced.sentAt, p.echo))
         this.announced.confirmed = true;
-      this.reckonFull(at, p);
+      this.countFullSize(at, p);
     }
     if (p.size >= s.fullSize) this.heardFullHere = p.sequence;
     this.events.push({ kind: "heard", at, probe: p });
@@ -205,7 +205,7 @@ export class ProbeStream {
   }
 
   /** What the other end says of our full-size probes. */
-  private reckonFull(at: number, p: Probe): void {
+  private countFullSize(at: number, p: Probe): void {
     if (p.heardFull !== 0 && p.heardFull !== this.fullConfirmed) {
       this.fullConfirmed = p.heardFull;
       this.unconfirmed = this.unconfirmed.filter((u) => after(u.sequence, p.heardFull));

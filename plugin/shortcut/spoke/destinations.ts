@@ -62,14 +62,14 @@ export class Destinations {
 
   isHot(prefixes: readonly Prefix[]): boolean {
     for (const r of this.trigger.rates())
-      if (r.hot && prefixes.some((p) => overlaps(p, r.destination))) return true;
+      if (r.aboveThreshold && prefixes.some((p) => overlaps(p, r.destination))) return true;
     return false;
   }
 
   /** Every hot destination without a machine gets one, or a reason. */
   pursue(now: number): void {
-    const hot = [...this.trigger.rates()].filter((r) => r.hot);
-    for (const r of hot.sort((x, y) => y.bitsPerSecond - x.bitsPerSecond)) {
+    const above = [...this.trigger.rates()].filter((r) => r.aboveThreshold);
+    for (const r of above.sort((x, y) => y.bitsPerSecond - x.bitsPerSecond)) {
       const known = this.host.resolutions.ownerOf(now, r.destination);
       if (known !== undefined) this.begin(now, known, r, 0);
       else this.lookUp(now, r);
@@ -114,7 +114,7 @@ export class Destinations {
   private reasonFor(now: number, r: DestinationRate, obstacle: string | undefined): string {
     const { rate, duration } = this.parameters;
     const mbit = (n: number) => (n / 1e6).toFixed(1);
-    if (!r.hot) {
+    if (!r.aboveThreshold) {
       const text = `${mbit(r.bitsPerSecond)} of ${mbit(rate)} Mbit/s`;
       if (r.aboveSince === undefined) return `below threshold: ${text}`;
       return `above threshold for ${((now - r.aboveSince) / 1000).toFixed(1)} of ${duration / 1000} s: ${text}`;

@@ -130,7 +130,7 @@ export class HubLink {
   }
 
   /** The hub may be there again: it is asked soon. */
-  hasten(now: number): void {
+  retrySoon(now: number): void {
     this.failures = 0;
     if (this.registered === undefined) this.nextAt = Math.min(this.nextAt, now);
   }

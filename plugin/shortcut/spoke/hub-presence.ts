@@ -30,17 +30,17 @@ const READ_ABSENT = 1_000;
 /** A hub that was away or was started anew has its routes and its spokes again after this many keepalives. */
 const GRACE_KEEPALIVES = 3;
 
-export interface AbsenceHost {
+export interface HubPresenceHost {
   readonly parameters: Pick<Parameters, "hubKeepalive">;
   /** Asks every hub for a sign. */
   ask(now: number): void;
-  /** Has session and overlay peers read: {@link HubAbsence.session} and {@link HubAbsence.received} are told. */
+  /** Has session and overlay peers read: {@link HubPresence.session} and {@link HubPresence.received} are told. */
   inspect(): void;
   /** Another presence than before. */
   changed(now: number, presence: Presence): void;
 }
 
-export class HubAbsence {
+export class HubPresence {
   private state: Presence = "present";
   private deadline = Number.POSITIVE_INFINITY;
   private readAt = Number.POSITIVE_INFINITY;
@@ -50,7 +50,7 @@ export class HubAbsence {
   private daemonSays: HubSession | undefined;
   private sign = false;
 
-  constructor(private readonly host: AbsenceHost) {}
+  constructor(private readonly host: HubPresenceHost) {}
 
   get presence(): Presence {
     return this.state;
@@ -69,7 +69,7 @@ export class HubAbsence {
   }
 
   /** A route underneath went. */
-  suspect(now: number): void {
+  checkHubAlive(now: number): void {
     if (this.state !== "present") return;
     this.baseline = undefined;
     this.daemonSays = undefined;

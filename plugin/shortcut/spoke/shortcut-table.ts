@@ -7,8 +7,8 @@ import { type Address, overlaps, type Prefix } from "../../net/address.js";
 import { PrefixMap } from "../../net/lpm.js";
 import { Deadlines } from "../deadlines.js";
 import { FlapDamping } from "../machine/flap-damping.js";
-import { type Host, Shortcut } from "../machine/machine.js";
-import { hasSetbacks, type Setbacks } from "../machine/teardown-reasons.js";
+import { type Host, Shortcut } from "../machine/shortcut.js";
+import { type FailureHistory, hasFailures } from "../machine/teardown-reasons.js";
 import { RoundTripClass } from "../offer/offer-classes.js";
 import type { DestinationRate } from "./trigger.js";
 
@@ -18,13 +18,13 @@ const LEAST_RATE = 10_000;
 const EVICTION_AGE = 10_000;
 const EVICTION_RATIO = 2;
 
-export class Machines {
+export class ShortcutTable {
   private readonly byOwner = new Map<Address, Shortcut>();
   private readonly deadlines = new Deadlines<Address>();
   /** Machines whose deadlines may have changed since they were reckoned. */
   private touched: Set<Address> | "all" = "all";
   /** Of machines that have gone: forgiven with time. */
-  private readonly setbacks = new Map<Address, { readonly setbacks: Setbacks; readonly at: number }>();
+  private readonly failures = new Map<Address, { readonly history: FailureHistory; readonly at: number }>();
   /** Of every owner to which a direct path was measured. */
   private readonly roundTrips = new Map<Address, RoundTripClass>();
 
@@ -66,43 +66,43 @@ export class Machines {
 
   /** The least used shortcut makes room for a destination that deserves it clearly more; the newcomer is tried again when it has gone. */
   evict(now: number, r: DestinationRate): void {
-    let least: { readonly machine: Shortcut; readonly rate: number } | undefined;
-    for (const machine of this.byOwner.values()) {
+    let least: { readonly shortcut: Shortcut; readonly rate: number } | undefined;
+    for (const shortcut of this.byOwner.values()) {
       // one is on its way out already
-      if (machine.stage === "returning" || machine.stage === "draining") return;
-      if (machine.stage !== "direct" || now - machine.since < EVICTION_AGE) continue;
-      const rate = machine.status().bitsPerSecond ?? 0;
-      if (least === undefined || rate < least.rate) least = { machine, rate };
+      if (shortcut.stage === "returning" || shortcut.stage === "draining") return;
+      if (shortcut.stage !== "direct" || now - shortcut.since < EVICTION_AGE) continue;
+      const rate = shortcut.status().bitsPerSecond ?? 0;
+      if (least === undefined || rate < least.rate) least = { shortcut, rate };
     }
     if (least === undefined || least.rate * EVICTION_RATIO > r.bitsPerSecond) return;
     const full = `the maximum of ${this.most} shortcuts is reached`;
-    least.machine.stop(now, `makes room for ${r.destination}: ${full}`);
+    least.shortcut.stop(now, `makes room for ${r.destination}: ${full}`);
   }
 
   create(now: number, owner: Address, origin: "local" | "remote"): Shortcut {
     const { backoffMax, damping: rules } = this.host.parameters;
-    const f = this.setbacks.get(owner);
+    const f = this.failures.get(owner);
     const fresh = f === undefined || now - f.at >= backoffMax;
-    const damping = f?.setbacks.damping ?? new FlapDamping(rules);
-    const setbacks = fresh ? { failures: 0, deferrals: 0, hastened: 0, damping } : f.setbacks;
+    const damping = f?.history.damping ?? new FlapDamping(rules);
+    const history = fresh ? { failures: 0, deferrals: 0, broughtForward: 0, damping } : f.history;
     const roundTrip = this.roundTrips.get(owner) ?? new RoundTripClass();
     this.roundTrips.set(owner, roundTrip);
-    const machine = new Shortcut(this.host, owner, origin, now, setbacks, roundTrip);
-    this.byOwner.set(owner, machine);
-    return machine;
+    const shortcut = new Shortcut(this.host, owner, origin, now, history, roundTrip);
+    this.byOwner.set(owner, shortcut);
+    return shortcut;
   }
 
   /** After anything that may have changed any machine. */
-  sweep(now: number): void {
+  removeFinished(now: number): void {
     this.touched = "all";
     for (const [owner, m] of this.byOwner) {
       if (!m.finished) continue;
       this.byOwner.delete(owner);
       this.deadlines.set(owner, undefined);
-      const { deferrals, damping } = m.setbacks;
-      if (deferrals > 0 || hasSetbacks(m.setbacks) || !damping.forgotten(now))
-        this.setbacks.set(owner, { setbacks: m.setbacks, at: now });
-      else this.setbacks.delete(owner);
+      const { deferrals, damping } = m.failures;
+      if (deferrals > 0 || hasFailures(m.failures) || !damping.forgotten(now))
+        this.failures.set(owner, { history: m.failures, at: now });
+      else this.failures.delete(owner);
       if (this.roundTrips.get(owner)?.at(now) === "unknown") this.roundTrips.delete(owner);
     }
   }
@@ -131,7 +131,7 @@ export class Machines {
   // ------------------------------------------------------------------------------------------ time
 
   /** Brings deadlines up to date. Returns whether any machine may have changed. */
-  reckon(): boolean {
+  recomputeDeadlines(): boolean {
     const { touched } = this;
     this.touched = new Set();
     for (const owner of touched === "all" ? this.byOwner.keys() : touched)
@@ -139,7 +139,7 @@ export class Machines {
     return touched === "all";
   }
 
-  /** The first of all deadlines, as {@link reckon}ed. */
+  /** The first of all deadlines, as {@link recomputeDeadlines}ed. */
   pollTimeout(): number | undefined {
     return this.deadlines.first();
   }

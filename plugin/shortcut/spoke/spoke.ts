@@ -10,30 +10,30 @@ import type { Ping } from "../../wire/ping.js";
 import type { Correspondent } from "../control/link.js";
 import { earliest } from "../deadlines.js";
 import type { Input, PeerStatus, ShortcutStatus } from "../events.js";
-import type { Host, Shortcut } from "../machine/machine.js";
-import { Whereabouts, type WhereaboutsConfig } from "../nat/reachability.js";
+import type { Host, Shortcut } from "../machine/shortcut.js";
+import { Reachability, type ReachabilityConfig } from "../nat/reachability.js";
 import type { StreamEvent } from "../probe/stream.js";
-import { Renewals } from "./attestation-renewal.js";
+import { AttestationRenewal } from "./attestation-renewal.js";
 import { type DestinationStatus, Destinations, type NotNow } from "./destinations.js";
 import { HubLink, type HubLinkHost, type HubStatus } from "./hub-link.js";
-import { HubAbsence, type Presence } from "./hub-presence.js";
+import { HubPresence, type Presence } from "./hub-presence.js";
 import { OwnPrefixes } from "./own-prefixes.js";
 import { type Owned, Resolutions } from "./resolutions.js";
-import { Machines } from "./shortcut-table.js";
+import { ShortcutTable } from "./shortcut-table.js";
 import type { DestinationRate, TriggerParameters } from "./trigger.js";
 
-export interface SpokeConfig extends WhereaboutsConfig {
+export interface SpokeConfig extends ReachabilityConfig {
   readonly hubs: readonly Address[];
   readonly trigger: TriggerParameters;
   readonly maxShortcuts: number;
 }
 
-type MachineHost = Omit<
+type SharedHost = Omit<
   Host,
   | "candidates"
   | "selfGeneration"
   | "routesOwn"
-  | "suspectHub"
+  | "checkHubAlive"
   | "mapping"
   | "openTtl"
   | "reobserve"
@@ -46,16 +46,16 @@ type MachineHost = Omit<
   | "lowRate"
   | "directUsable"
 >;
-export type SpokeHost = MachineHost & HubLinkHost;
+export type SpokeHost = SharedHost & HubLinkHost;
 
 export class Spoke {
   private readonly links: HubLink[];
-  private readonly machines: Machines;
+  private readonly shortcuts: ShortcutTable;
   private readonly resolutions: Resolutions;
-  private readonly renewals: Renewals;
-  private readonly hot: Destinations;
-  private readonly where: Whereabouts;
-  private readonly absence: HubAbsence;
+  private readonly attestationRenewal: AttestationRenewal;
+  private readonly destinations: Destinations;
+  private readonly reachability: Reachability;
+  private readonly presence: HubPresence;
   private readonly own: OwnPrefixes;
   private usable = { usable: false, reason: "the direct interface is not up yet" };
   private sessionUp = false;
@@ -67,7 +67,7 @@ export class Spoke {
     private readonly config: SpokeConfig,
     now: number,
   ) {
-    this.absence = new HubAbsence({
+    this.presence = new HubPresence({
       parameters: host.parameters,
       ask: (t) => {
         for (const l of this.links) l.ask(t);
@@ -86,7 +86,7 @@ export class Spoke {
     this.own = new OwnPrefixes({
       told: () =>
         this.links.find((l) => l.registered !== undefined || l.generation !== undefined)?.generation,
-      unsettled: (t) => this.absence.unsettled(t),
+      unsettled: (t) => this.presence.unsettled(t),
       ask: (t, done) => {
         this.resolutions.expire(t, host.self.address);
         this.resolutions.ofOwner(t, host.self.address, done);
@@ -95,18 +95,18 @@ export class Spoke {
       changed: (prefixes) => host.emit({ kind: "own-prefixes", prefixes }),
     });
     const events = {
-      heard: (t: number) => this.absence.heard(t),
+      heard: (t: number) => this.presence.heard(t),
       restarted: (t: number) => this.hubRestarted(t),
     };
     this.links = config.hubs.map((h) => new HubLink(host, h, now, events));
-    this.where = new Whereabouts(host, config, this.links, () => this.own.prefixes);
-    this.machines = new Machines(this.machineHost(), config.maxShortcuts);
-    this.renewals = new Renewals(this.absence, this.machines, this.resolutions);
-    this.hot = new Destinations(
+    this.reachability = new Reachability(host, config, this.links, () => this.own.prefixes);
+    this.shortcuts = new ShortcutTable(this.shortcutHost(), config.maxShortcuts);
+    this.attestationRenewal = new AttestationRenewal(this.presence, this.shortcuts, this.resolutions);
+    this.destinations = new Destinations(
       {
         resolutions: this.resolutions,
         backoffMax: host.parameters.backoffMax,
-        taken: (d) => this.machines.take(d),
+        taken: (d) => this.shortcuts.take(d),
         begin: (t, owned, rate, ago) => this.begin(t, owned, rate, ago),
       },
       config.trigger,
@@ -115,8 +115,8 @@ export class Spoke {
 
   // ------------------------------------------------------------------------------------------ what machines ask
 
-  private machineHost(): Host {
-    const { host, where } = this;
+  private shortcutHost(): Host {
+    const { host, reachability } = this;
     return {
       self: host.self,
       parameters: host.parameters,
@@ -128,31 +128,31 @@ export class Spoke {
       request: (now, to, body, done) => host.request(now, to, body, done),
       cancel: (id) => host.cancel(id),
       nextEpoch: () => host.nextEpoch(),
-      candidates: () => where.candidates(),
+      candidates: () => reachability.candidates(),
       selfGeneration: (now) => this.own.generation(now),
       routesOwn: (now) => this.own.routes(now),
-      suspectHub: (now) => this.absence.suspect(now),
+      checkHubAlive: (now) => this.presence.checkHubAlive(now),
       get openTtl() {
-        return where.openTtl;
+        return reachability.openTtl;
       },
-      reobserve: (now) => where.reobserve(now),
-      observeAgain: (now) => where.observeAgain(now),
+      reobserve: (now) => reachability.reobserve(now),
+      observeAgain: (now) => reachability.observeAgain(now),
       underlay: (a) => {
         const way = host.routing.wayTo(a);
         return way !== "overlay" && way !== "direct";
       },
-      onLink: () => where.onLink(),
+      onLink: () => reachability.onLink(),
       get pingsUsable() {
         return host.pingsUsable;
       },
       get mapping() {
-        return where.mapping;
+        return reachability.mapping;
       },
       sendPing: (theirs, ping, target) => host.sendPing(theirs, ping, target),
       randomId: () => host.randomId(),
       resolveOwner: (now, owner, done) => this.resolutions.ofOwner(now, owner, done),
-      isHot: (prefixes) => this.hot.isHot(prefixes),
-      offeredFor: (prefix) => this.machines.find((m) => m.offersPrefix(prefix))?.owner,
+      isHot: (prefixes) => this.destinations.isHot(prefixes),
+      offeredFor: (prefix) => this.shortcuts.find((m) => m.offersPrefix(prefix))?.owner,
       lowRate: this.config.trigger.rate * this.config.trigger.hysteresis,
       directUsable: () => this.usable,
     };
@@ -163,7 +163,7 @@ export class Spoke {
       const key = l.keyOf(bootId);
       if (key !== undefined) return key;
     }
-    return this.machines.find((m) => m.bootId === bootId)?.publicKey;
+    return this.shortcuts.find((m) => m.bootId === bootId)?.publicKey;
   }
 
   /** An authentic ping. */
@@ -171,19 +171,19 @@ export class Spoke {
     if (ping.kind === "observed") {
       const link = this.links.find((l) => l.keyOf(ping.bootId) !== undefined);
       if (link?.observed(now, from, ping) === true) {
-        if (link.met !== undefined) this.where.measureHops(link.met);
-        this.whereaboutsSeen(now);
-        this.machines.sweep(now);
+        if (link.met !== undefined) this.reachability.measureHops(link.met);
+        this.reachabilityObserved(now);
+        this.shortcuts.removeFinished(now);
       }
       return;
     }
-    this.machines.find((m) => m.bootId === ping.bootId)?.handlePing(now, from, at, ping);
-    this.machines.sweep(now);
+    this.shortcuts.find((m) => m.bootId === ping.bootId)?.handlePing(now, from, at, ping);
+    this.shortcuts.removeFinished(now);
   }
 
   /** Machines hear of it when this router may be reachable elsewhere than before. */
-  private whereaboutsSeen(now: number): void {
-    if (this.where.changed()) for (const m of this.machines.all()) m.candidatesChanged(now);
+  private reachabilityObserved(now: number): void {
+    if (this.reachability.changed()) for (const m of this.shortcuts.all()) m.candidatesChanged(now);
   }
 
   private hub(): HubLink | undefined {
@@ -193,13 +193,13 @@ export class Spoke {
   // ------------------------------------------------------------------------------------------ resolution
 
   private hubPresence(now: number, presence: Presence): void {
-    if (presence === "returned") for (const l of this.links) l.hasten(now);
-    for (const m of this.machines.all()) m.hubPresence(now, presence);
-    this.machines.sweep(now);
+    if (presence === "returned") for (const l of this.links) l.retrySoon(now);
+    for (const m of this.shortcuts.all()) m.hubPresence(now, presence);
+    this.shortcuts.removeFinished(now);
   }
 
   private hubRestarted(now: number): void {
-    this.absence.restarted(now);
+    this.presence.restarted(now);
     this.resolutions.expire(now, "all");
   }
 
@@ -215,17 +215,17 @@ export class Spoke {
     if (this.stopping) return undefined;
     if (owner === this.host.self.address)
       return { reason: "the hub routes it to this router", pause: 60_000 };
-    if (this.machines.get(owner) !== undefined) return undefined;
-    if (!this.machines.hasRoom) {
-      this.machines.evict(now, r);
+    if (this.shortcuts.get(owner) !== undefined) return undefined;
+    if (!this.shortcuts.hasRoom) {
+      this.shortcuts.evict(now, r);
       return { reason: `the maximum of ${this.config.maxShortcuts} shortcuts is reached`, pause: 2_000 };
     }
-    const machine = this.machines.create(now, owner, "local");
+    const shortcut = this.shortcuts.create(now, owner, "local");
     const rate = `${(r.bitsPerSecond / 1e6).toFixed(1)} Mbit/s to ${r.destination}`;
     this.host.emit({ kind: "milestone", owner, milestone: "over-threshold", detail: rate, ago });
     this.host.emit({ kind: "milestone", owner, milestone: "resolved", detail: owned.prefixes.join(", ") });
-    machine.trafficRead(now, r.bitsPerSecond);
-    machine.startLocal(now, owned, rate);
+    shortcut.trafficRead(now, r.bitsPerSecond);
+    shortcut.startLocal(now, owned, rate);
     return undefined;
   }
 
@@ -234,93 +234,94 @@ export class Spoke {
   handleInput(now: number, input: Exclude<Input, { kind: "datagram" | "fib" | "ping" }>): void {
     switch (input.kind) {
       case "traffic":
-        this.hot.read(now, input.samples);
-        this.machines.tellRates(now, this.hot.rates());
-        if (!this.stopping && this.obstacle === undefined) this.hot.pursue(now);
+        this.destinations.read(now, input.samples);
+        this.shortcuts.tellRates(now, this.destinations.rates());
+        if (!this.stopping && this.obstacle === undefined) this.destinations.pursue(now);
         this.own.learn(now);
         break;
       case "probe":
         this.probe(now, input.owner, input.event);
         return;
       case "route-state":
-        for (const m of this.machines.all())
+        for (const m of this.shortcuts.all())
           if (m.offersPrefix(input.state.prefix)) m.routeState(now, input.state);
         break;
       case "underneath-changed": {
         const touches = (m: Shortcut) =>
           input.prefixes === "all" ||
           m.prefixes.some((p) => (input.prefixes as readonly Prefix[]).some((q) => overlaps(p, q)));
-        for (const m of this.machines.all()) if (touches(m)) m.underneathChanged(now);
+        for (const m of this.shortcuts.all()) if (touches(m)) m.underneathChanged(now);
         break;
       }
       case "offers-session":
         this.sessionUp = input.established;
         this.sessionReason = input.reason;
-        if (!input.established) for (const m of this.machines.all()) m.sessionDown(now, input.reason);
+        if (!input.established) for (const m of this.shortcuts.all()) m.sessionDown(now, input.reason);
         break;
-      case "harm":
-        for (const m of this.machines.all()) m.harm(now, input.prefix, input.reason);
+      case "offer-blocked":
+        for (const m of this.shortcuts.all()) m.offerBlocked(now, input.prefix, input.reason);
         break;
-      case "harm-over":
-        for (const m of this.machines.all()) if (input.prefixes.some((p) => m.harmedBy(p))) m.harmOver(now);
+      case "offer-unblocked":
+        for (const m of this.shortcuts.all())
+          if (input.prefixes.some((p) => m.blockedBy(p))) m.offerUnblocked(now);
         break;
       case "explained":
-        for (const m of this.machines.all()) m.explained(input.prefix, input.reason);
+        for (const m of this.shortcuts.all()) m.explained(input.prefix, input.reason);
         break;
       case "peers":
         this.peers(now, input.peers);
         break;
       case "peer-applied":
-        for (const m of this.machines.all())
+        for (const m of this.shortcuts.all())
           if (m.publicKey === input.publicKey) m.peerApplied(now, input.error);
         break;
       case "pings":
-        this.where.reobserve(now);
+        this.reachability.reobserve(now);
         break;
       case "exceeded":
-        this.where.exceeded(input.hop, input.to, input.ttl);
+        this.reachability.exceeded(input.hop, input.to, input.ttl);
         break;
       case "addresses":
-        if (!this.where.learn(input.addresses)) break;
-        this.where.reobserve(now);
-        this.whereaboutsSeen(now);
+        if (!this.reachability.learn(input.addresses)) break;
+        this.reachability.reobserve(now);
+        this.reachabilityObserved(now);
         break;
       case "overlay-peers":
         for (const l of this.links) l.overlayPeers(now, input.peers);
-        this.absence.received(now, this.receivedFromHubs(input.peers));
+        this.presence.received(now, this.receivedFromHubs(input.peers));
         break;
       case "hub-session":
-        this.absence.session(now, input.session);
+        this.presence.session(now, input.session);
         break;
       case "direct-usable":
         this.usable = { usable: input.usable, reason: input.reason };
-        if (!input.usable) for (const m of this.machines.all()) m.directUnusable(now, input.reason);
+        if (!input.usable) for (const m of this.shortcuts.all()) m.directUnusable(now, input.reason);
         break;
       case "purge":
-        for (const m of this.machines.all())
+        for (const m of this.shortcuts.all())
           if (input.owner === "all" || input.owner === m.owner) m.stop(now, "purged by the operator");
         this.resolutions.forget(input.owner);
         break;
       case "stop":
         this.stopping = true;
-        for (const m of this.machines.all()) m.stop(now, "shortcutd stops");
+        for (const m of this.shortcuts.all()) m.stop(now, "shortcutd stops");
         break;
     }
-    this.machines.sweep(now);
+    this.shortcuts.removeFinished(now);
   }
 
   /** By far the most frequent input: it bears on one machine alone. */
   private probe(now: number, owner: Address, event: StreamEvent): void {
-    const machine = this.machines.get(owner);
-    const before = machine?.stage;
-    machine?.handleProbe(now, event);
-    if (machine?.stage !== before) this.machines.sweep(now);
-    else this.machines.touch(owner);
+    const shortcut = this.shortcuts.get(owner);
+    const before = shortcut?.stage;
+    shortcut?.handleProbe(now, event);
+    if (shortcut?.stage !== before) this.shortcuts.removeFinished(now);
+    else this.shortcuts.touch(owner);
   }
 
   private peers(now: number, peers: readonly PeerStatus[]): void {
     const byKey = new Map<PublicKey, PeerStatus>(peers.map((p) => [p.publicKey, p]));
-    for (const m of this.machines.all()) {
+    for (const m of this.shortcuts.all()) {
       const status = m.publicKey === undefined ? undefined : byKey.get(m.publicKey);
       if (status !== undefined) m.peerStatus(now, status);
     }
@@ -328,9 +329,9 @@ export class Spoke {
 
   handleRequest(now: number, from: Correspondent, body: RequestBody): ReplyBody | undefined {
     // what comes from another spoke has come through a hub
-    for (const l of this.links) l.hasten(now);
+    for (const l of this.links) l.retrySoon(now);
     const reply = this.dispatch(now, from, body);
-    this.machines.sweep(now);
+    this.shortcuts.removeFinished(now);
     return reply;
   }
 
@@ -346,9 +347,9 @@ export class Spoke {
       case "ping":
         return { kind: "pong" };
       case "exchange": {
-        const machine = this.machines.get(from.address);
+        const shortcut = this.shortcuts.get(from.address);
         if (this.stopping) return { kind: "refused", code: "busy", reason: "this end is stopping" };
-        if (machine !== undefined && !machine.resting) return machine.handleRequest(now, from, body);
+        if (shortcut !== undefined && !shortcut.resting) return shortcut.handleRequest(now, from, body);
         if (!this.sessionUp)
           return {
             kind: "refused",
@@ -356,16 +357,16 @@ export class Spoke {
             reason: `no session with the daemon: ${this.sessionReason}`,
           };
         if (!this.usable.usable) return { kind: "refused", code: "busy", reason: this.usable.reason };
-        if (!this.machines.hasRoom)
+        if (!this.shortcuts.hasRoom)
           return { kind: "refused", code: "busy", reason: "this end has its maximum of shortcuts" };
         if (this.config.hubs.includes(from.address))
           return { kind: "refused", code: "not-permitted", reason: "a hub has no shortcuts" };
-        if (machine !== undefined) return machine.handleRequest(now, from, body);
-        return this.machines.create(now, from.address, "remote").accept(now, from, body);
+        if (shortcut !== undefined) return shortcut.handleRequest(now, from, body);
+        return this.shortcuts.create(now, from.address, "remote").accept(now, from, body);
       }
       default: {
-        const machine = this.machines.get(from.address);
-        if (machine !== undefined) return machine.handleRequest(now, from, body);
+        const shortcut = this.shortcuts.get(from.address);
+        if (shortcut !== undefined) return shortcut.handleRequest(now, from, body);
         return { kind: "refused", code: "stale", reason: "no shortcut with this owner" };
       }
     }
@@ -384,40 +385,40 @@ export class Spoke {
   private purge(now: number, from: Correspondent, owner: Address): ReplyBody {
     if (!this.links.some((l) => l.registered?.publicKey === from.publicKey && l.address === from.address))
       return { kind: "refused", code: "not-permitted", reason: "only a hub purges" };
-    const machine = this.machines.get(owner);
+    const shortcut = this.shortcuts.get(owner);
     this.resolutions.expire(now, owner);
-    if (machine !== undefined && !machine.resting) this.renewals.renew(now, machine);
+    if (shortcut !== undefined && !shortcut.resting) this.attestationRenewal.renew(now, shortcut);
     return { kind: "ack" };
   }
 
   // ------------------------------------------------------------------------------------------ time
 
   pollTimeout(): number | undefined {
-    this.reckon();
-    const at = this.machines.pollTimeout();
+    this.recomputeDeadlines();
+    const at = this.shortcuts.pollTimeout();
     if (this.stopping) return at;
     const links = this.links.map((l) => l.pollTimeout());
-    return earliest(at, ...links, this.absence.pollTimeout(), this.renewals.pollTimeout());
+    return earliest(at, ...links, this.presence.pollTimeout(), this.attestationRenewal.pollTimeout());
   }
 
-  private reckon(): void {
-    if (this.machines.reckon()) this.renewals.reckon();
+  private recomputeDeadlines(): void {
+    if (this.shortcuts.recomputeDeadlines()) this.attestationRenewal.recomputeDeadlines();
   }
 
   handleTimeout(now: number): void {
-    this.reckon();
-    this.machines.handleTimeout(now);
+    this.recomputeDeadlines();
+    this.shortcuts.handleTimeout(now);
     if (!this.stopping) {
       for (const l of this.links) l.handleTimeout(now);
-      this.absence.handleTimeout(now);
-      this.renewals.handleTimeout(now);
+      this.presence.handleTimeout(now);
+      this.attestationRenewal.handleTimeout(now);
     }
-    this.machines.sweep(now);
+    this.shortcuts.removeFinished(now);
   }
 
   /** Whether nothing of any machine is left in kernel or daemon. */
   get quiet(): boolean {
-    return this.machines.resting;
+    return this.shortcuts.resting;
   }
 
   stopLinks(): void {
@@ -428,19 +429,19 @@ export class Spoke {
 
   /** How the NATs before this router behave, in words. */
   natText(): string {
-    return this.where.describe();
+    return this.reachability.describe();
   }
 
-  shortcuts(): ShortcutStatus[] {
-    return this.machines.all().map((m) => m.status());
+  shortcutStatus(): ShortcutStatus[] {
+    return this.shortcuts.all().map((m) => m.status());
   }
 
-  hubs(): HubStatus[] {
+  hubStatus(): HubStatus[] {
     return this.links.map((l) => l.status());
   }
 
-  destinations(now: number): DestinationStatus[] {
-    return this.hot.status(now, this.obstacle);
+  destinationStatus(now: number): DestinationStatus[] {
+    return this.destinations.status(now, this.obstacle);
   }
 
   /** The machine whose owner has this destination, for `explain`. */
@@ -450,6 +451,6 @@ export class Spoke {
       m.owner === owner ||
       m.prefixes.some((p) => overlaps(p, destination)) ||
       hostPrefix(m.owner) === destination;
-    return this.machines.find(its)?.status();
+    return this.shortcuts.find(its)?.status();
   }
 }

@@ -1,5 +1,5 @@
 /**
- * Decides from byte counters which destinations deserve a shortcut. A destination is `hot` after its rate stayed at or above
+ * Decides from byte counters which destinations deserve a shortcut. A destination is `above` after its rate stayed at or above
  * `rate` for `duration`; it cools only below `rate * hysteresis`, so a flow that oscillates around the threshold does not flap.
  * Counters may vanish (the set's timeout) and start again at zero; both are no negative rate.
  */
@@ -8,9 +8,9 @@ import type { Prefix } from "../../net/address.js";
 export interface TriggerParameters {
   /** Bits per second. */
   readonly rate: number;
-  /** Milliseconds above `rate` before a destination is hot. */
+  /** Milliseconds above `rate` before a destination is above. */
   readonly duration: number;
-  /** Fraction of `rate` below which a hot destination cools: 0 < x < 1. */
+  /** Fraction of `rate` below which a above destination cools: 0 < x < 1. */
   readonly hysteresis: number;
   /** Destinations remembered; beyond it the coldest are forgotten. */
   readonly capacity: number;
@@ -20,7 +20,7 @@ export interface DestinationRate {
   readonly destination: Prefix;
   /** Bits per second over the last interval between two readings. */
   readonly bitsPerSecond: number;
-  readonly hot: boolean;
+  readonly aboveThreshold: boolean;
   /** Since when the rate is at or above the threshold; undefined below it. */
   readonly aboveSince: number | undefined;
 }
@@ -29,7 +29,7 @@ interface Entry {
   bytes: number;
   rate: number;
   aboveSince: number | undefined;
-  hot: boolean;
+  above: boolean;
 }
 
 export class Trigger {
@@ -40,7 +40,7 @@ export class Trigger {
 
   constructor(private readonly parameters: TriggerParameters) {}
 
-  /** A reading of all counters at `now` (milliseconds). Returns the destinations that became hot with this reading. */
+  /** A reading of all counters at `now` (milliseconds). Returns the destinations that became above with this reading. */
   read(now: number, samples: Iterable<{ readonly destination: Prefix; readonly bytes: number }>): Prefix[] {
     const interval = this.lastRead === undefined ? undefined : now - this.lastRead;
     if (interval !== undefined && interval <= 0) return [];
@@ -53,7 +53,7 @@ export class Trigger {
       if (e === undefined) {
         // bytes before the first reading have no known duration, unless the counter is newer than the last reading
         const rate = interval === undefined || this.full ? 0 : (s.bytes * 8000) / interval;
-        this.entries.set(s.destination, { bytes: s.bytes, rate, aboveSince: undefined, hot: false });
+        this.entries.set(s.destination, { bytes: s.bytes, rate, aboveSince: undefined, above: false });
         this.advance(now, s.destination, interval ?? 0, heated);
         continue;
       }
@@ -72,15 +72,15 @@ export class Trigger {
     if (e === undefined) return;
     if (e.rate >= this.parameters.rate) {
       e.aboveSince ??= now - interval;
-      if (!e.hot && now - e.aboveSince >= this.parameters.duration) {
-        e.hot = true;
+      if (!e.above && now - e.aboveSince >= this.parameters.duration) {
+        e.above = true;
         heated.push(destination);
       }
       return;
     }
-    if (!e.hot || e.rate < this.parameters.rate * this.parameters.hysteresis) {
+    if (!e.above || e.rate < this.parameters.rate * this.parameters.hysteresis) {
       e.aboveSince = undefined;
-      e.hot = false;
+      e.above = false;
     }
   }
 
@@ -89,17 +89,17 @@ export class Trigger {
     this.full = over > 0;
     if (over <= 0) return;
     const coldest = [...this.entries].sort(
-      ([, a], [, b]) => Number(a.hot) - Number(b.hot) || a.rate - b.rate,
+      ([, a], [, b]) => Number(a.above) - Number(b.above) || a.rate - b.rate,
     );
     for (const [d] of coldest.slice(0, over)) this.entries.delete(d);
   }
 
   isHot(destination: Prefix): boolean {
-    return this.entries.get(destination)?.hot ?? false;
+    return this.entries.get(destination)?.above ?? false;
   }
 
   *rates(): IterableIterator<DestinationRate> {
     for (const [destination, e] of this.entries)
-      yield { destination, bitsPerSecond: e.rate, hot: e.hot, aboveSince: e.aboveSince };
+      yield { destination, bitsPerSecond: e.rate, aboveThreshold: e.above, aboveSince: e.aboveSince };
   }
 }

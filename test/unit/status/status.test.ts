@@ -114,7 +114,7 @@ describe("explain", () => {
   const shortcut = (stage: Stage, given: Partial<ShortcutReport> = {}): ShortcutReport => ({
     candidate: "",
     nat: "",
-    marks: "",
+    classes: "",
     owner: address("10.255.0.3"),
     stage,
     origin: "local",
@@ -233,7 +233,7 @@ describe("status", () => {
         destination: P,
         owner: undefined,
         bitsPerSecond: 3_100_000,
-        hot: false,
+        aboveThreshold: false,
         stage: "below threshold",
         reason: "below threshold: 3.1 of 10.0 Mbit/s",
       },

@@ -14,12 +14,12 @@ const aProbe: fc.Arbitrary<Probe> = fc.record({
   busy: fc.boolean(),
   flipped: fc.boolean(),
   down: fc.boolean(),
-  keeps: fc.boolean(),
+  ownsRoutes: fc.boolean(),
   sequence: u32,
   sentAt: u32,
   echo: u32,
   held: u32,
-  interval: interval,
+  interval,
   requires: interval,
   multiplier: fc.integer({ min: 1, max: 255 }),
   heardFull: u32,
@@ -56,7 +56,7 @@ const PROBE: Probe = {
   busy: false,
   flipped: true,
   down: false,
-  keeps: false,
+  ownsRoutes: false,
   sequence: 0x23,
   sentAt: 0x24,
   echo: 0x25,
@@ -81,7 +81,7 @@ describe("probes", () => {
     ["down", 8],
     ["keeps", 16],
   ] as const)("carry %s in bit %i of the flags", (flag, bit) => {
-    const none = { ...PROBE, hearYou: false, busy: false, flipped: false, down: false, keeps: false };
+    const none = { ...PROBE, hearYou: false, busy: false, flipped: false, down: false, ownsRoutes: false };
     expect(encodeProbe(none)[5]).toBe(0);
     expect(encodeProbe({ ...none, [flag]: true })[5]).toBe(bit);
   });

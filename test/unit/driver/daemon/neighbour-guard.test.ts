@@ -1,19 +1,28 @@
 import { beforeEach, describe, expect, it } from "vitest";
-import { foreseen, Harm, harmOf } from "../../../../plugin/driver/daemon/neighbour-guard.js";
-import type { Audience, Clock } from "../../../../plugin/driver/ports.js";
+import { changeSeen, NeighbourGuard, visibleTo } from "../../../../plugin/driver/daemon/neighbour-guard.js";
+import type { Clock, NeighbourView } from "../../../../plugin/driver/ports.js";
 import { address, type Prefix, prefix } from "../../../../plugin/net/address.js";
 
 const P = prefix("10.3.0.0/24");
 const rules = { acceptVisible: false, hubs: [address("10.255.0.3")] };
 
 /** `up` are the neighbours, `sent` what each is sent. */
-const audience = (up: readonly string[], sent: Readonly<Record<string, string>>, sees = ""): Audience => ({
+const audience = (
+  up: readonly string[],
+  sent: Readonly<Record<string, string>>,
+  visibleReason = "",
+): NeighbourView => ({
   configuration: "1",
   neighbours: new Map(
     up.map((a) => [a, { name: `neighbor ${a}`, address: address(a), filter: "outgoing route-map X" }]),
   ),
   sent: new Map([
-    [P, new Map(Object.entries(sent).map(([k, attributes]) => [k, { attributes, sees, told: false }]))],
+    [
+      P,
+      new Map(
+        Object.entries(sent).map(([k, attributes]) => [k, { attributes, visibleReason, isOrigin: false }]),
+      ),
+    ],
   ]),
 });
 const RA = "10.1.8.2";
@@ -22,51 +31,56 @@ const before = audience([RA, HUB], { [RA]: "1 path(s)" });
 
 describe("harm to a neighbour", () => {
   it("is none when everybody is sent what he was", () => {
-    expect(harmOf(P, before, before, rules)).toBeUndefined();
+    expect(changeSeen(P, before, before, rules)).toBeUndefined();
   });
   it("is a route that it loses: named, with the filter", () => {
-    expect(harmOf(P, before, audience([RA, HUB], {}), rules)).toBe(
+    expect(changeSeen(P, before, audience([RA, HUB], {}), rules)).toBe(
       "neighbor 10.1.8.2 is no longer sent 10.3.0.0/24: its outgoing route-map X",
     );
-    expect(harmOf(P, before, audience([RA], {}), { ...rules, acceptVisible: true })).toBeDefined();
+    expect(changeSeen(P, before, audience([RA], {}), { ...rules, acceptVisible: true })).toBeDefined();
   });
   it("is none to one whose session is down, nor to a hub that gets its own route back no more", () => {
-    expect(harmOf(P, before, audience([HUB], {}), rules)).toBeUndefined();
+    expect(changeSeen(P, before, audience([HUB], {}), rules)).toBeUndefined();
     const sentBack = audience([RA, HUB], { [RA]: "1 path(s)", [HUB]: "1 path(s)" });
-    expect(harmOf(P, sentBack, before, rules)).toBeUndefined();
+    expect(changeSeen(P, sentBack, before, rules)).toBeUndefined();
   });
-  it("is an offer that it sees, unless that is accepted", () => {
+  it("is an offer that it visibleReason, unless that is accepted", () => {
     const seen = [
       audience([RA, HUB], { [RA]: "1 path(s)", [HUB]: "1 path(s)" }),
       audience([RA, HUB], { [RA]: "2 path(s)" }),
     ];
     for (const now of seen) {
-      expect(harmOf(P, before, now, rules)).toContain("(bgp.accept-visible)");
-      expect(harmOf(P, before, now, { ...rules, acceptVisible: true })).toBeUndefined();
+      expect(changeSeen(P, before, now, rules)).toContain("(bgp.accept-visible)");
+      expect(changeSeen(P, before, now, { ...rules, acceptVisible: true })).toBeUndefined();
     }
   });
   it("is none when a neighbour came up meanwhile", () => {
     expect(
-      harmOf(P, before, audience([RA, "10.1.8.6"], { [RA]: "1 path(s)", "10.1.8.6": "1 path(s)" }), rules),
+      changeSeen(
+        P,
+        before,
+        audience([RA, "10.1.8.6"], { [RA]: "1 path(s)", "10.1.8.6": "1 path(s)" }),
+        rules,
+      ),
     ).toBeUndefined();
   });
   it("is foreseen where an offer cannot be hidden", () => {
     const a = audience([RA], { [RA]: "" }, "it is a client");
-    expect(foreseen(P, a, rules)).toContain(
+    expect(visibleTo(P, a, rules)).toContain(
       "neighbor 10.1.8.2 would see an offer for 10.3.0.0/24: it is a client",
     );
-    expect(foreseen(P, a, { ...rules, acceptVisible: true })).toBeUndefined();
+    expect(visibleTo(P, a, { ...rules, acceptVisible: true })).toBeUndefined();
   });
 });
 
 describe("an offer that does harm", () => {
   let now: number;
   let timers: { at: number; run: () => void }[];
-  let answer: Audience;
+  let answer: NeighbourView;
   let asked: (readonly Prefix[])[];
   let said: string[];
   let underneath: string;
-  let harm: Harm;
+  let harm: NeighbourGuard;
 
   const clock: Clock = {
     now: () => now,
@@ -111,17 +125,17 @@ describe("an offer that does harm", () => {
     said = [];
     underneath = "u";
     const daemon = {
-      audience: async (prefixes: readonly Prefix[]) => {
+      neighbourView: async (prefixes: readonly Prefix[]) => {
         asked.push(prefixes);
         return answer;
       },
     };
     const events = {
-      onHarm: (_: Prefix, reason: string) => void said.push(reason),
-      onOver: () => void said.push("over"),
+      onBlocked: (_: Prefix, reason: string) => void said.push(reason),
+      onUnblocked: () => void said.push("over"),
       onProblem: (text: string) => void said.push(text),
     };
-    harm = new Harm(daemon, clock, rules, events, () => underneath);
+    harm = new NeighbourGuard(daemon, clock, rules, events, () => underneath);
   });
 
   it("is withdrawn when the loss is confirmed, and not made again before something changes", async () => {
@@ -176,11 +190,11 @@ describe("an offer that does harm", () => {
   });
 
   it("is made when the daemon does not answer, and that is said", async () => {
-    harm = new Harm(
-      { audience: () => Promise.reject(new Error("no answer")) },
+    harm = new NeighbourGuard(
+      { neighbourView: () => Promise.reject(new Error("no answer")) },
       clock,
       rules,
-      { onHarm: () => {}, onOver: () => {}, onProblem: (text) => void said.push(text) },
+      { onBlocked: () => {}, onUnblocked: () => {}, onProblem: (text) => void said.push(text) },
       () => "",
     );
     expect(await permits(P)).toBe(true);

@@ -15,8 +15,8 @@ const P = prefix("10.1.0.0/24");
 const SELF = address("10.255.0.2");
 const C = address("10.255.0.3");
 const ALIAS = address("198.18.0.1");
-const MARKS = { owner: C, prospect: "likely", rate: 0, roundTrip: "unknown" } as const;
-const OFFER = { kind: "offer", prefix: P, alias: ALIAS, underneath: P, marks: MARKS } as const;
+const MARKS = { owner: C, natPrognosis: "likely", rate: 0, roundTrip: "unknown" } as const;
+const OFFER = { kind: "offer", prefix: P, alias: ALIAS, underneath: P, classes: MARKS } as const;
 const NET = "254 10.1.0.0/24 dev wg0 proto 99 metric 4278190080";
 
 let w: MemoryWorld;
@@ -100,7 +100,7 @@ describe("an offer", () => {
     o.perform({ kind: "alias", alias: ALIAS, to: "overlay" });
     o.perform(OFFER);
     await done();
-    o.examineDoubtful();
+    o.recheckPending();
     o.examine([P]);
     const state = { prefix: P, path: "overlay", daemonPath: "overlay", selected: false, harmful: false };
     expect(of("route-state")).toEqual([

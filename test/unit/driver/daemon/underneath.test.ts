@@ -50,7 +50,7 @@ function routing(
 }
 
 const attributes = (r: Routing, p = P) => {
-  const marks = { owner: C, prospect: "doubtful", rate: 3, roundTrip: "slower" } as const;
+  const marks = { owner: C, natPrognosis: "doubtful", rate: 3, roundTrip: "slower" } as const;
   const a = r.attributes(p, ALIAS, marks);
   if (!a.ok) throw new Error(a.error);
   return a.value;

@@ -14,7 +14,7 @@ import {
   type Crypto,
   type Outcome,
 } from "../../../../plugin/shortcut/control/link.js";
-import { PairKeys } from "../../../../plugin/shortcut/control/pair-secrets.js";
+import { PairSecrets } from "../../../../plugin/shortcut/control/pair-secrets.js";
 import {
   decodeBody,
   decodeEnvelope,
@@ -83,7 +83,7 @@ class End {
     return new ControlLink(
       self,
       PORT,
-      new PairKeys(this.held.crypto),
+      new PairSecrets(this.held.crypto),
       (n) => Uint8Array.from({ length: n }, () => Math.floor(random() * 256)),
       { retransmit: 250, attempts: 5 },
       (_now, from, body) => {

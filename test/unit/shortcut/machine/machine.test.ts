@@ -132,7 +132,7 @@ describe("a shortcut does not come up, and says why", () => {
     w.run(w.now + 40_000);
     drive(a, c);
     never(20_000);
-    const row = a.engine.spoke?.destinations(w.now).find((x) => x.rate.destination === c.site);
+    const row = a.engine.spoke?.destinationStatus(w.now).find((x) => x.rate.destination === c.site);
     expect(row?.reason).toContain("does not run shortcutd");
     expect(a.daemon.offers.size).toBe(0);
   });
@@ -152,9 +152,9 @@ describe("a shortcut does not come up, and says why", () => {
     w.run(w.now + 40_000);
     drive(a, c);
     never(20_000);
-    expect(a.engine.spoke?.hubs()[0]?.registered).toBe(false);
-    expect(a.engine.spoke?.hubs()[0]?.problem).toContain("does not answer on the control port");
-    const row = a.engine.spoke?.destinations(w.now).find((x) => x.rate.destination === c.site);
+    expect(a.engine.spoke?.hubStatus()[0]?.registered).toBe(false);
+    expect(a.engine.spoke?.hubStatus()[0]?.problem).toContain("does not answer on the control port");
+    const row = a.engine.spoke?.destinationStatus(w.now).find((x) => x.rate.destination === c.site);
     expect(row?.reason).toContain("does not answer");
     w.passes = undefined;
     bothDirect(w, a, c, 120_000);
@@ -179,7 +179,7 @@ describe("a shortcut does not come up, and says why", () => {
     w.input(a, { kind: "direct-usable", usable: false, reason: "rp_filter is strict on wg0" });
     drive(a, c);
     never(10_000);
-    const row = a.engine.spoke?.destinations(w.now).find((x) => x.rate.destination === c.site);
+    const row = a.engine.spoke?.destinationStatus(w.now).find((x) => x.rate.destination === c.site);
     expect(row?.reason).toBe("rp_filter is strict on wg0");
     drive(c, a);
     never(10_000);
@@ -295,7 +295,7 @@ describe("a shortcut does not come up, and says why", () => {
     drive(a, d);
     w.run(w.now + 10_000);
     expect(stage(a, d)).toBeUndefined();
-    const row = a.engine.spoke?.destinations(w.now).find((x) => x.rate.destination === d.site);
+    const row = a.engine.spoke?.destinationStatus(w.now).find((x) => x.rate.destination === d.site);
     expect(row?.reason).toBe("the maximum of 1 shortcuts is reached");
     drive(d, c);
     w.run(w.now + 10_000);

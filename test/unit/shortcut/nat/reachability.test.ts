@@ -3,15 +3,15 @@ import { describe, expect, it } from "vitest";
 import { address, type Endpoint, parseEndpoint, prefix } from "../../../../plugin/net/address.js";
 import { publicKeyFromBytes } from "../../../../plugin/net/key.js";
 import { isUsable, onLink, ownCandidates, priorityOf } from "../../../../plugin/shortcut/nat/candidates.js";
-import { Hops } from "../../../../plugin/shortcut/nat/hop-count.js";
+import { HopCount } from "../../../../plugin/shortcut/nat/hop-count.js";
 import {
   describeMapping,
   judgeMapping,
+  natPrognosisOf,
   type Observation,
-  prospectOf,
 } from "../../../../plugin/shortcut/nat/mapping.js";
 import type { PingTarget } from "../../../../plugin/shortcut/nat/pings.js";
-import { Whereabouts } from "../../../../plugin/shortcut/nat/reachability.js";
+import { Reachability } from "../../../../plugin/shortcut/nat/reachability.js";
 import { id64FromBytes } from "../../../../plugin/wire/control/codec.js";
 import type { Mapping } from "../../../../plugin/wire/control/message.js";
 
@@ -150,18 +150,18 @@ describe("the mapping behaviour (RFC 4787)", () => {
 
   it("of both ends lets expect a path, or none", () => {
     const hard = "address-and-port-dependent";
-    expect(prospectOf("endpoint-independent", "endpoint-independent", false)).toBe("likely");
-    expect(prospectOf(hard, "endpoint-independent", false)).toBe("doubtful");
-    expect(prospectOf(hard, "none", false)).toBe("likely");
-    expect(prospectOf(hard, "address-dependent", false)).toBe("hopeless");
-    expect(prospectOf(hard, hard, true)).toBe("doubtful");
+    expect(natPrognosisOf("endpoint-independent", "endpoint-independent", false)).toBe("likely");
+    expect(natPrognosisOf(hard, "endpoint-independent", false)).toBe("doubtful");
+    expect(natPrognosisOf(hard, "none", false)).toBe("likely");
+    expect(natPrognosisOf(hard, "address-dependent", false)).toBe("hopeless");
+    expect(natPrognosisOf(hard, hard, true)).toBe("doubtful");
   });
 });
 
 describe("an opening travels", () => {
   const HUB = endpoint("192.0.2.66:51821");
   const ttl = (...hops: (string | undefined)[]) => {
-    const h = new Hops();
+    const h = new HopCount();
     h.begin(HUB);
     hops.forEach((hop, i) => {
       if (hop !== undefined) h.exceeded(address(hop), HUB, i + 1);
@@ -180,7 +180,7 @@ describe("an opening travels", () => {
   });
 
   it("whatever strangers say", () => {
-    const h = new Hops();
+    const h = new HopCount();
     h.begin(HUB);
     h.exceeded(address("8.8.8.8"), endpoint("192.0.2.67:51821"), 1);
     h.exceeded(address("8.8.8.8"), HUB, 0);
@@ -220,9 +220,9 @@ describe("where this router may be reached", () => {
         observeAgain: () => void link.asked++,
       },
     ];
-    return { link, sent, where: new Whereabouts(host, config, links, () => [prefix("10.1.0.0/24")]) };
+    return { link, sent, where: new Reachability(host, config, links, () => [prefix("10.1.0.0/24")]) };
   }
-  const kinds = (w: Whereabouts) => w.candidates().map((c) => `${c.kind} ${c.address}`);
+  const kinds = (w: Reachability) => w.candidates().map((c) => `${c.kind} ${c.address}`);
 
   it("has changed when an address, a hub's view or the NAT's behaviour has, and not the first time", () => {
     const { where, link } = router();

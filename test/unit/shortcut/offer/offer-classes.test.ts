@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { communitiesOf, ownerValue } from "../../../../plugin/driver/daemon/communities.js";
 import { address } from "../../../../plugin/net/address.js";
 import {
-  describeMarks,
+  describeClasses,
   RATE_CLASSES,
   RateClass,
   RoundTripClass,
@@ -110,7 +110,7 @@ describe("the round-trip class", () => {
 });
 
 describe("marks as large communities", () => {
-  const marks = { prospect: "likely", rate: 3, roundTrip: "not-slower" } as const;
+  const marks = { natPrognosis: "likely", rate: 3, roundTrip: "not-slower" } as const;
 
   it("are the table of doc/communities.md", () => {
     expect(communitiesOf(65001, { ...marks, owner: address("10.255.0.2") })).toEqual(
@@ -125,7 +125,7 @@ describe("marks as large communities", () => {
   });
 
   it("read well", () => {
-    expect(describeMarks({ ...marks, owner: address("10.255.0.2") })).toBe(
+    expect(describeClasses({ ...marks, owner: address("10.255.0.2") })).toBe(
       "owner 10.255.0.2, NAT likely, rate class 3 (10 Mbit/s or more), round trip not slower",
     );
   });

@@ -26,7 +26,7 @@ const session = (end: End, given: Partial<ProbeSession> = {}): ProbeSession => (
   accepted: end === "a" ? GEN_C : GEN_A,
   flipped: false,
   down: false,
-  keeps: false,
+  ownsRoutes: false,
   idle: false,
   answers: end === "c",
   interval: INTERVAL,
@@ -194,10 +194,10 @@ describe("probes", () => {
   it("say at once that an end goes back, keeps what it owns, or has flipped", () => {
     const p = new Pair();
     p.run(500);
-    p.say("c", { flipped: true, keeps: true });
+    p.say("c", { flipped: true, ownsRoutes: true });
     p.run(FLIGHT + 2);
     expect([p.probers.a.remoteFlipped, p.probers.a.remoteKeeps]).toEqual([true, true]);
-    p.say("c", { down: true, keeps: false });
+    p.say("c", { down: true, ownsRoutes: false });
     p.run(FLIGHT + 2);
     expect(p.verdict("a")).toBe("down");
     expect(p.probers.a.remoteKeeps).toBe(false);

@@ -3,8 +3,8 @@ import { address, type Prefix, prefix } from "../../../../plugin/net/address.js"
 import { publicKeyFromBytes } from "../../../../plugin/net/key.js";
 import { generationOf } from "../../../../plugin/shortcut/control/generation.js";
 import type { Outcome } from "../../../../plugin/shortcut/control/link.js";
-import type { Shortcut } from "../../../../plugin/shortcut/machine/machine.js";
-import { Renewals } from "../../../../plugin/shortcut/spoke/attestation-renewal.js";
+import type { Shortcut } from "../../../../plugin/shortcut/machine/shortcut.js";
+import { AttestationRenewal } from "../../../../plugin/shortcut/spoke/attestation-renewal.js";
 import { type Attested, Resolutions } from "../../../../plugin/shortcut/spoke/resolutions.js";
 import { id64FromBytes } from "../../../../plugin/wire/control/codec.js";
 
@@ -22,7 +22,7 @@ let unsettled: boolean;
 let resting: boolean;
 let told: (Attested | { readonly refusal: string })[];
 let resolutions: Resolutions;
-let r: Renewals;
+let r: AttestationRenewal;
 
 const resolved = (prefixes: readonly Prefix[]): Outcome => ({
   kind: "reply",
@@ -58,14 +58,18 @@ beforeEach(() => {
     livesBy: (g) => g === generationOf(HAS),
     reattested: (_, a) => void told.push(a),
   };
-  const machines = { get: () => machine as Shortcut, all: () => [machine as Shortcut], sweep: () => {} };
-  r = new Renewals({ unsettled: () => unsettled }, machines, resolutions);
+  const machines = {
+    get: () => machine as Shortcut,
+    all: () => [machine as Shortcut],
+    removeFinished: () => {},
+  };
+  r = new AttestationRenewal({ unsettled: () => unsettled }, machines, resolutions);
   resolutions.ofOwner(0, C, () => {});
   answer(0, resolved(HAS));
 });
 
 const dueAt = (): number | undefined => {
-  r.reckon();
+  r.recomputeDeadlines();
   return r.pollTimeout();
 };
 

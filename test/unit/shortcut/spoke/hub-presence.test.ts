@@ -1,6 +1,10 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { defaultParameters as p } from "../../../../plugin/shortcut/parameters.js";
-import { HubAbsence, type Presence, summarySession } from "../../../../plugin/shortcut/spoke/hub-presence.js";
+import {
+  HubPresence,
+  type Presence,
+  summarySession,
+} from "../../../../plugin/shortcut/spoke/hub-presence.js";
 import type { Router } from "../../../sim/router.js";
 import { areDirect, checkedWorld, drive, statusOf, until as within } from "../../../sim/script.js";
 import type { World } from "../../../sim/world.js";
@@ -116,10 +120,10 @@ describe("a route underneath that goes", () => {
 });
 
 describe("the presence of the hub", () => {
-  const absence = (): { it: HubAbsence; seen: Presence[]; asked: () => number } => {
+  const absence = (): { it: HubPresence; seen: Presence[]; asked: () => number } => {
     const seen: Presence[] = [];
     let asked = 0;
-    const it = new HubAbsence({
+    const it = new HubPresence({
       parameters: p,
       ask: () => {
         asked++;
@@ -132,8 +136,8 @@ describe("the presence of the hub", () => {
 
   it("is doubted once, and settled by the daemon's session", () => {
     const x = absence();
-    x.it.suspect(0);
-    x.it.suspect(1);
+    x.it.checkHubAlive(0);
+    x.it.checkHubAlive(1);
     expect(x.asked()).toBe(1);
     x.it.heard(2);
     expect(x.seen).toEqual(["checking"]);
@@ -146,7 +150,7 @@ describe("the presence of the hub", () => {
 
   it("ends with the session, although the hub still answers, and comes back with it after a grace", () => {
     const x = absence();
-    x.it.suspect(0);
+    x.it.checkHubAlive(0);
     x.it.session(1, "down");
     x.it.heard(2);
     x.it.received(3, 1);
@@ -162,7 +166,7 @@ describe("the presence of the hub", () => {
   it("is settled by an answer where the daemon has no session with a hub", () => {
     for (const order of [0, 1]) {
       const x = absence();
-      x.it.suspect(0);
+      x.it.checkHubAlive(0);
       if (order === 0) x.it.heard(1);
       x.it.session(2, "none");
       if (order === 1) x.it.heard(3);
@@ -173,7 +177,7 @@ describe("the presence of the hub", () => {
   it("is settled by bytes received, not by those received before, nor by counters that begin anew", () => {
     const x = absence();
     x.it.received(0, 500);
-    x.it.suspect(1);
+    x.it.checkHubAlive(1);
     x.it.session(1, "none");
     x.it.received(2, 900);
     x.it.received(3, 900);
@@ -184,12 +188,12 @@ describe("the presence of the hub", () => {
   });
 
   it.each([
-    ["nothing", (_: HubAbsence) => {}, "absent"],
-    ["a session with nobody", (it: HubAbsence) => it.session(1, "none"), "absent"],
-    ["an answer, and the daemon says nothing", (it: HubAbsence) => it.heard(1), "present"],
+    ["nothing", (_: HubPresence) => {}, "absent"],
+    ["a session with nobody", (it: HubPresence) => it.session(1, "none"), "absent"],
+    ["an answer, and the daemon says nothing", (it: HubPresence) => it.heard(1), "present"],
   ] as const)("is given up after three seconds with %s", (_, told, end) => {
     const x = absence();
-    x.it.suspect(0);
+    x.it.checkHubAlive(0);
     told(x.it);
     for (let at = x.it.pollTimeout(); at !== undefined && at <= 5_000; at = x.it.pollTimeout())
       x.it.handleTimeout(at);

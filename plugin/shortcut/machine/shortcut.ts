@@ -11,8 +11,8 @@
  *   draining    offers withdrawn; waits for the other end's `flipped` and the drain time, removes the peer -> backoff | gone
  *   backoff     waits, then starts again if the destination is still hot -> resolving | gone
  *
- * After RFC 2332 (resolution, purge) and RFC 5880 (probes). What a stage knows and does is in stages/: contact (the first two), consent (the
- * next two), path, direct, and retreat (the last three); here they are tied together. The machine is told facts and never
+ * After RFC 2332 (resolution, purge) and RFC 5880 (probes). What a stage knows and does is in stages/: exchanging (the first two), offered (the
+ * next two), path, direct, and teardown (the last three); here they are tied together. The machine is told facts and never
  * assumes that an effect happened. Invariants are numbered in doc/invariants.md.
  */
 import type { Address, Endpoint, Prefix } from "../../net/address.js";
@@ -22,131 +22,131 @@ import type { Ping } from "../../wire/ping.js";
 import type { Correspondent } from "../control/link.js";
 import { earliest } from "../deadlines.js";
 import type { PeerStatus, RouteState, ShortcutStatus, Stage } from "../events.js";
-import { describeMarks, type RoundTripClass } from "../offer/offer-classes.js";
+import { describeClasses, type RoundTripClass } from "../offer/offer-classes.js";
 import type { StreamEvent } from "../probe/stream.js";
 import type { Presence } from "../spoke/hub-presence.js";
 import type { Attested } from "../spoke/resolutions.js";
-import { Course, type Host, type Ways } from "./attempt.js";
-import { Path } from "./connecting.js";
+import { Attempt, type ShortcutHost, type Ways } from "./attempt.js";
+import { Connecting } from "./connecting.js";
 import { Direct } from "./direct.js";
-import { Contact } from "./exchanging.js";
-import { Consent } from "./offered.js";
-import { Outlook } from "./path-forecast.js";
+import { Exchanging } from "./exchanging.js";
+import { Offered } from "./offered.js";
+import { PathForecast } from "./path-forecast.js";
 import { stale } from "./remote.js";
-import { Retreat } from "./teardown.js";
+import { Teardown } from "./teardown.js";
 import {
-  type Ending,
   FAILED,
-  FOLLOWED,
-  FOLLOWED_FAILURE,
-  ORDERLY,
-  type Setbacks,
+  type FailureHistory,
+  PEER_INITIATED,
+  PEER_INITIATED_FAILURE,
+  PLANNED,
+  type TeardownRule,
 } from "./teardown-reasons.js";
 
-export type { Host };
+export type { ShortcutHost as Host };
 
 export class Shortcut {
-  private readonly course: Course;
-  private readonly contact: Contact;
-  private readonly consent: Consent;
-  private readonly path: Path;
+  private readonly attempt: Attempt;
+  private readonly exchanging: Exchanging;
+  private readonly offered: Offered;
+  private readonly path: Connecting;
   private readonly direct: Direct;
-  private readonly retreat: Retreat;
+  private readonly teardown: Teardown;
 
   constructor(
-    host: Host,
+    host: ShortcutHost,
     readonly owner: Address,
     origin: "local" | "remote",
     now: number,
     /** What went wrong in a row, here and in machines before this one: it lengthens the pause. */
-    readonly setbacks: Setbacks,
+    readonly failures: FailureHistory,
     /** The same, of what the two ways to the owner have been measured to be. */
     roundTrips: RoundTripClass,
   ) {
     const ways: Ways = {
-      turnBack: (t, reason, ending) => this.turnBack(t, reason, ending),
+      fallBackToHub: (t, reason, ending) => this.fallBackToHub(t, reason, ending),
       openNat: (t) => this.path.openNat(t),
-      tellWhereabouts: (t) => this.path.tellWhereabouts(t),
+      announceReachability: (t) => this.path.tellWhereabouts(t),
       connect: (t) => this.path.connect(t),
     };
-    const course = new Course(host, owner, origin, now, setbacks);
-    const outlook = new Outlook(course, roundTrips);
-    this.course = course;
-    this.consent = new Consent(course, outlook, ways);
-    this.path = new Path(course, outlook, this.consent, ways);
-    this.direct = new Direct(course, outlook, this.consent, this.path, ways);
-    this.retreat = new Retreat(course, outlook, this.path, this.direct);
-    this.contact = new Contact(course, this.consent, this.retreat);
+    const attempt = new Attempt(host, owner, origin, now, failures);
+    const forecast = new PathForecast(attempt, roundTrips);
+    this.attempt = attempt;
+    this.offered = new Offered(attempt, forecast, ways);
+    this.path = new Connecting(attempt, forecast, this.offered, ways);
+    this.direct = new Direct(attempt, forecast, this.offered, this.path, ways);
+    this.teardown = new Teardown(attempt, forecast, this.path, this.direct);
+    this.exchanging = new Exchanging(attempt, this.offered, this.teardown);
   }
 
-  private turnBack(now: number, reason: string, ending: Ending): void {
-    this.retreat.turnBack(now, reason, ending);
+  private fallBackToHub(now: number, reason: string, ending: TeardownRule): void {
+    this.teardown.fallBackToHub(now, reason, ending);
   }
 
   // ------------------------------------------------------------------------------------------ what it is
 
   get stage(): Stage {
-    return this.course.stage;
+    return this.attempt.stage;
   }
 
   /** When it entered the stage. */
   get since(): number {
-    return this.course.since;
+    return this.attempt.since;
   }
 
   get resting(): boolean {
-    return this.course.in("backoff", "gone");
+    return this.attempt.in("backoff", "gone");
   }
 
   /** Nothing in the kernel needs this machine any more. */
   get finished(): boolean {
-    return this.course.in("gone") && !this.course.offers.overriding;
+    return this.attempt.in("gone") && !this.attempt.offers.overriding;
   }
 
   get prefixes(): readonly Prefix[] {
-    return this.course.prefixes;
+    return this.attempt.prefixes;
   }
 
   get bootId(): Id64 | undefined {
-    return this.course.them.peer?.bootId;
+    return this.attempt.remote.peer?.bootId;
   }
 
   get publicKey(): PublicKey | undefined {
-    return this.course.them.peer?.publicKey;
+    return this.attempt.remote.peer?.publicKey;
   }
 
   offersPrefix(prefix: Prefix): boolean {
-    return this.course.offers.holds(prefix);
+    return this.attempt.offers.holds(prefix);
   }
 
-  harmedBy(prefix: Prefix): boolean {
-    return this.retreat.harmedBy(prefix);
+  blockedBy(prefix: Prefix): boolean {
+    return this.teardown.blockedBy(prefix);
   }
 
   /** Whether it stands on this attestation. */
   livesBy(generation: Id64): boolean {
-    return this.course.attested?.generation === generation;
+    return this.attempt.attested?.generation === generation;
   }
 
   status(): ShortcutStatus {
-    const { course, path } = this;
-    const { marks } = course.offers;
+    const { attempt, path } = this;
+    const { classes } = attempt.offers;
     const { tunnel } = path;
     return {
       owner: this.owner,
-      stage: course.stage,
-      since: course.since,
-      origin: course.origin,
-      reason: course.reason,
-      prefixes: course.offers.rows(),
+      stage: attempt.stage,
+      since: attempt.since,
+      origin: attempt.origin,
+      reason: attempt.reason,
+      prefixes: attempt.offers.rows(),
       publicKey: this.publicKey,
       bootId: this.bootId,
       endpoint: tunnel?.endpoint,
       candidate: path.candidate,
-      nat: this.retreat.natText,
-      marks: marks === undefined ? "" : describeMarks(marks),
-      retryAt: course.stage === "backoff" ? course.deadline : undefined,
-      damping: this.setbacks.damping,
+      nat: this.teardown.natText,
+      classes: classes === undefined ? "" : describeClasses(classes),
+      retryAt: attempt.stage === "backoff" ? attempt.deadline : undefined,
+      damping: this.failures.damping,
       roundTrip: tunnel?.prober.roundTrip,
       hubRoundTrip: path.hubRoundTrip,
       bitsPerSecond: tunnel?.rate,
@@ -158,31 +158,31 @@ export class Shortcut {
 
   /** A destination of this owner is hot and the hub has said what the owner owns. */
   startLocal(now: number, attested: Attested, why: string): void {
-    this.contact.startLocal(now, attested, why);
+    this.exchanging.startLocal(now, attested, why);
   }
 
-  /** First contact by the other end. */
+  /** First exchanging by the other end. */
   accept(now: number, from: Correspondent, b: ExchangeBody): ReplyBody {
-    return this.contact.accept(now, from, b);
+    return this.exchanging.accept(now, from, b);
   }
 
   stop(now: number, reason: string): void {
-    if (this.course.in("backoff")) this.course.enter(now, "gone", reason);
-    else this.turnBack(now, reason, ORDERLY);
+    if (this.attempt.in("backoff")) this.attempt.enter(now, "gone", reason);
+    else this.fallBackToHub(now, reason, PLANNED);
   }
 
   // ------------------------------------------------------------------------------------------ facts
 
   routeState(now: number, s: RouteState): void {
-    const { offers } = this.course;
+    const { offers } = this.attempt;
     if (!offers.observe(s)) return;
     this.direct.routeSeen(s);
     if (s.harmful && offers.stands(s.prefix)) {
-      this.turnBack(now, s.reason, FAILED);
+      this.fallBackToHub(now, s.reason, FAILED);
       return;
     }
-    this.retreat.checkReturned(now);
-    this.consent.consider(now);
+    this.teardown.checkReturned(now);
+    this.offered.consider(now);
   }
 
   underneathChanged(now: number): void {
@@ -195,37 +195,37 @@ export class Shortcut {
   }
 
   explained(prefix: Prefix, reason: string): void {
-    this.consent.explained(prefix, reason);
+    this.offered.explained(prefix, reason);
   }
 
   /** An offer of the prefix does harm to a neighbour of the daemon. */
-  harm(now: number, prefix: Prefix, reason: string): void {
-    this.retreat.harm(now, prefix, reason);
+  offerBlocked(now: number, prefix: Prefix, reason: string): void {
+    this.teardown.offerBlocked(now, prefix, reason);
   }
 
-  harmOver(now: number): void {
-    this.retreat.harmOver(now);
+  offerUnblocked(now: number): void {
+    this.teardown.offerUnblocked(now);
   }
 
   /** The offers session is gone: the daemon has dropped every offer. */
   sessionDown(now: number, reason: string): void {
-    this.course.offers.dropped(reason);
-    this.consent.consider(now);
+    this.attempt.offers.dropped(reason);
+    this.offered.consider(now);
   }
 
   /** A new attestation of the owner after a purge. */
   reattested(now: number, a: Attested | { readonly refusal: string }): void {
     if ("refusal" in a) {
-      this.turnBack(now, a.refusal, ORDERLY);
+      this.fallBackToHub(now, a.refusal, PLANNED);
       return;
     }
-    if (this.course.attested === undefined || this.livesBy(a.generation)) return;
-    // Further prefixes need both ends' consent before the first packet: go by the hub and come back with the new set.
-    this.turnBack(now, "the hub's routes to the owner changed", ORDERLY);
+    if (this.attempt.attested === undefined || this.livesBy(a.generation)) return;
+    // Further prefixes need both ends' offered before the first packet: go by the hub and come back with the new set.
+    this.fallBackToHub(now, "the hub's routes to the owner changed", PLANNED);
   }
 
   directUnusable(now: number, reason: string): void {
-    if (this.course.in("connecting", "direct")) this.turnBack(now, reason, FAILED);
+    if (this.attempt.in("connecting", "direct")) this.fallBackToHub(now, reason, FAILED);
   }
 
   peerApplied(now: number, error: string | undefined): void {
@@ -246,7 +246,7 @@ export class Shortcut {
 
   /** Where this end may be reached, or what it may reach, has changed. */
   candidatesChanged(now: number): void {
-    this.retreat.candidatesChanged(now);
+    this.teardown.candidatesChanged(now);
     this.path.candidatesChanged(now);
   }
 
@@ -258,41 +258,41 @@ export class Shortcut {
   // ------------------------------------------------------------------------------------------ the other end's messages
 
   handleRequest(now: number, from: Correspondent, body: RequestBody): ReplyBody | undefined {
-    const { course, consent, path, retreat } = this;
-    const { them } = course;
-    if (body.kind === "exchange") return this.contact.handleExchange(now, from, body);
+    const { attempt, offered, path, teardown } = this;
+    const { remote } = attempt;
+    if (body.kind === "exchange") return this.exchanging.handleExchange(now, from, body);
     // it overtook the reply to our exchange
-    if (course.in("exchanging") && "epochs" in body && body.epochs.yours === them.epochs.mine)
+    if (attempt.in("exchanging") && "epochs" in body && body.epochs.yours === remote.epochs.mine)
       return undefined;
-    if (them.isAnother(from)) {
-      this.turnBack(now, "the other end restarted", FOLLOWED);
-      retreat.otherFlipped(now);
+    if (remote.isAnother(from)) {
+      this.fallBackToHub(now, "the other end restarted", PEER_INITIATED);
+      teardown.otherFlipped(now);
       return stale("another boot of this end is known");
     }
-    if ("epochs" in body && !them.isCurrent(body.epochs)) return stale(`${body.kind} of another epoch`);
+    if ("epochs" in body && !remote.isCurrent(body.epochs)) return stale(`${body.kind} of another epoch`);
     switch (body.kind) {
       case "selected":
-        them.oneWay = body.oneWay;
-        consent.handleSelected(now, body.selected, body.reason);
+        remote.oneWay = body.oneWay;
+        offered.handleSelected(now, body.selected, body.reason);
         return { kind: "ack" };
       case "ready":
-        them.ready = true;
-        them.wantedAt = now;
-        if (!them.selected) consent.implied(now);
-        if (course.in("connecting")) path.responderReady(now);
+        remote.ready = true;
+        remote.wantedAt = now;
+        if (!remote.selected) offered.implied(now);
+        if (attempt.in("connecting")) path.responderReady(now);
         return { kind: "ack" };
       case "update":
-        them.learn(body.candidates, body.mapping);
+        remote.learn(body.candidates, body.mapping);
         path.learn(now, body.candidates);
         return { kind: "ack" };
       case "withdraw": {
-        const ending = body.failed ? FOLLOWED_FAILURE : FOLLOWED;
-        this.turnBack(now, `the other end went back: ${body.reason}`, ending);
+        const ending = body.failed ? PEER_INITIATED_FAILURE : PEER_INITIATED;
+        this.fallBackToHub(now, `the other end went back: ${body.reason}`, ending);
         return { kind: "ack" };
       }
       case "flipped":
-        this.turnBack(now, "the other end went back", FOLLOWED);
-        retreat.otherFlipped(now);
+        this.fallBackToHub(now, "the other end went back", PEER_INITIATED);
+        teardown.otherFlipped(now);
         return { kind: "ack" };
       default:
         return { kind: "refused", code: "not-permitted", reason: `${body.kind} is for hubs` };
@@ -302,33 +302,33 @@ export class Shortcut {
   // ------------------------------------------------------------------------------------------ time
 
   pollTimeout(): number | undefined {
-    const { deadline, refreshAt } = this.course;
+    const { deadline, refreshAt } = this.attempt;
     return earliest(deadline, refreshAt, this.path.pollTimeout(), this.direct.pollTimeout());
   }
 
   handleTimeout(now: number): void {
-    const { course, consent, path, direct, retreat } = this;
+    const { attempt, offered, path, direct, teardown } = this;
     path.measureHub(now);
     direct.watch(now);
     path.check(now);
-    if (course.refreshAt !== undefined && now >= course.refreshAt) consent.refresh(now);
-    if (course.deadline === undefined || now < course.deadline) return;
-    course.deadline = undefined;
-    switch (course.stage) {
+    if (attempt.refreshAt !== undefined && now >= attempt.refreshAt) offered.refresh(now);
+    if (attempt.deadline === undefined || now < attempt.deadline) return;
+    attempt.deadline = undefined;
+    switch (attempt.stage) {
       case "offered":
-        consent.refuse(now);
+        offered.refuse(now);
         return;
       case "connecting":
         path.giveUp(now);
         return;
       case "returning":
-        retreat.override(now);
+        teardown.override(now);
         return;
       case "draining":
-        retreat.finishDrain(now);
+        teardown.finishDrain(now);
         return;
       case "backoff":
-        course.enter(now, "gone", course.reason);
+        attempt.enter(now, "gone", attempt.reason);
         return;
       default:
     }

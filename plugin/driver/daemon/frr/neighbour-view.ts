@@ -33,7 +33,7 @@ export function neighbourOf(key: string, d: NeighbourDetail): Neighbour {
 }
 
 /** Why an offer in the place of this path would be seen there; empty when it would not. */
-export function sees(d: NeighbourDetail, { internal }: PrefixFacts): string {
+export function visibleReason(d: NeighbourDetail, { internal }: PrefixFacts): string {
   if (!d.internal) return "";
   if (internal)
     return "this router reflects routes to it, and ORIGINATOR_ID, CLUSTER_LIST and next hop would be those of the offer";
