@@ -5,6 +5,8 @@ const [status, ...files] = process.argv.slice(2);
 let passed = 0;
 let failed = 0;
 let skipped = 0;
+/** Tests that failed on a starved machine and were repeated. */
+const repeated = [];
 for (const file of files) {
   if (!existsSync(file)) {
     console.error(`test: ${file} was not written: the run ended before its tests did`);
@@ -15,6 +17,10 @@ for (const file of files) {
   passed += report.numPassedTests;
   failed += report.numFailedTests;
   skipped += report.numPendingTests + report.numTodoTests;
+  for (const f of report.testResults)
+    for (const a of f.assertionResults) {
+      for (const why of a.meta?.repeated ?? []) repeated.push(`${a.fullName}: ${why}`);
+    }
   // a file that could not be loaded has no test of its own to fail
   failed += report.testResults.filter((r) => r.status === "failed" && r.assertionResults.length === 0).length;
 }
@@ -23,5 +29,6 @@ if (bad && failed === 0) {
   console.error("test: all tests passed, but a step before them (format, lint) failed: see above");
   failed = 1;
 }
+for (const line of repeated) console.log(`test: ${line}`);
 console.log(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`);
 process.exitCode = bad ? 1 : 0;

@@ -8,7 +8,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { type PublicKey, parsePublicKey } from "../../plugin/net/key.js";
 import { decodeGetReply, UAPI_GET, uapiReplyComplete } from "../../plugin/wire/uapi.js";
 import type { Node } from "../runner/node.js";
-import { DIRECT, type Router } from "./triangle.js";
+import { DIRECT, type RouterName } from "./triangle.js";
 
 export interface PeerReading {
   readonly key: PublicKey;
@@ -21,7 +21,7 @@ export interface PeerReading {
 
 /** One reading. What it says was so at some moment from `asked` to `answered`, milliseconds since the epoch. */
 export interface PeerSample {
-  readonly router: Router;
+  readonly router: RouterName;
   readonly asked: number;
   readonly answered: number;
   readonly keys: readonly PublicKey[];
@@ -106,7 +106,7 @@ export class PeerSampler {
 
   constructor(
     private readonly node: Node,
-    readonly router: Router,
+    readonly router: RouterName,
   ) {
     this.#ended = this.#run();
   }

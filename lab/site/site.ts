@@ -10,14 +10,14 @@ import { type Lab, startLab, until } from "../runner/lab.js";
 import { type FlowOptions, type Flows, startFlows } from "../traffic/flows.js";
 import { markDirect } from "../traffic/paths.js";
 import { type Programs, RunningShortcutd } from "./shortcutd.js";
-import { type Daemon, DIRECT, other, type Router, SPOKE, SPOKES, type Spoke } from "./triangle.js";
+import { type Daemon, DIRECT, other, type RouterName, SPOKE, SPOKES, type Spoke } from "./triangle.js";
 
 export interface SiteOptions {
   readonly topology: string;
-  readonly daemons: Readonly<Record<Router, Daemon>>;
+  readonly daemons: Readonly<Record<RouterName, Daemon>>;
   readonly programs: Programs;
   /** Top-level keys of a router's shortcutd.yaml, each in one line: in place of those of the lab, or added. */
-  readonly configuration?: Partial<Readonly<Record<Router, readonly string[]>>>;
+  readonly configuration?: Partial<Readonly<Record<RouterName, readonly string[]>>>;
   /** Where logs of shortcutd are kept; a new directory, removed at the end, unless given. */
   readonly logs?: string;
   /** What the topology wants to know besides. */
@@ -36,7 +36,7 @@ export function configured(file: string, lines: readonly string[]): string {
 
 export class Site {
   private readonly logs: string;
-  private readonly running = new Map<Router, RunningShortcutd>();
+  private readonly running = new Map<RouterName, RunningShortcutd>();
   #flows: Flows | undefined;
 
   constructor(
@@ -80,7 +80,7 @@ export class Site {
     return (await this.lab.node(SPOKE.a.host).exec(ping)).status === 0;
   }
 
-  daemon(router: Router): Daemon {
+  daemon(router: RouterName): Daemon {
     return this.options.daemons[router];
   }
 
@@ -92,7 +92,7 @@ export class Site {
 
   // ------------------------------------------------------------------------------------------ shortcutd
 
-  async start(router: Router): Promise<RunningShortcutd> {
+  async start(router: RouterName): Promise<RunningShortcutd> {
     await this.running.get(router)?.leave();
     const log = join(this.logs, `shortcutd-${router}.log`);
     const r = new RunningShortcutd(this.lab.node(router), router, this.options.programs, log);
@@ -121,21 +121,21 @@ export class Site {
       });
   }
 
-  shortcutd(router: Router): RunningShortcutd {
+  shortcutd(router: RouterName): RunningShortcutd {
     const r = this.running.get(router);
     if (r === undefined) throw new Error(`shortcutd was not started on ${router}`);
     return r;
   }
 
   /** Ends shortcutd, if it runs, and waits for the end. */
-  async end(router: Router, signal: NodeJS.Signals): Promise<void> {
+  async end(router: RouterName, signal: NodeJS.Signals): Promise<void> {
     const r = this.running.get(router);
     if (r === undefined || r.exit !== undefined) return;
     await r.signal(signal);
     await until(`shortcutd on ${router} ends`, 20_000, () => r.exit !== undefined);
   }
 
-  async status(router: Router): Promise<StatusReport | undefined> {
+  async status(router: RouterName): Promise<StatusReport | undefined> {
     return this.shortcutd(router).status();
   }
 
@@ -202,7 +202,7 @@ export class Site {
   }
 
   /** Public keys of the peers on a direct interface, from WireGuard itself. */
-  async peers(router: Router): Promise<string[]> {
+  async peers(router: RouterName): Promise<string[]> {
     const r = await this.lab.node(router).exec(["wg", "show", DIRECT, "peers"]);
     return r.status === 0 ? r.stdout.split("\n").filter((l) => l !== "") : [];
   }

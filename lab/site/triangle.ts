@@ -3,8 +3,8 @@ import { type Address, address, type Prefix, prefix } from "../../plugin/net/add
 
 export type Daemon = "bird" | "frr";
 export type Spoke = "a" | "c";
-export type Router = Spoke | "b";
-export const ROUTERS: readonly Router[] = ["a", "b", "c"];
+export type RouterName = Spoke | "b";
+export const ROUTERS: readonly RouterName[] = ["a", "b", "c"];
 export const SPOKES: readonly Spoke[] = ["a", "c"];
 
 export const OVERLAY = "wg0";

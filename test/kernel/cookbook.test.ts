@@ -8,8 +8,9 @@ import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { ScenarioSite } from "../../lab/plays/scenario/site.js";
 import { until } from "../../lab/runner/lab.js";
-import { DIRECT, OVERLAY, SPOKE, SPOKES, type Spoke } from "../../lab/site/triangle.js";
+import { DIRECT, OVERLAY, other, SPOKE, SPOKES, type Spoke } from "../../lab/site/triangle.js";
 import { eagerSite } from "./site.js";
+import { unlessStarved } from "./starved.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const COOKBOOK = "/run/lab/bird-config/cookbook";
@@ -62,13 +63,13 @@ describe("the cookbook, BIRD at A and FRR at C", () => {
     );
   }
 
-  /** Both ends go direct, in FIB and WireGuard. */
+  /** Waits until both ends are direct, in FIB and WireGuard. */
   async function untilDirect(): Promise<void> {
     await site.untilDirect();
     for (const s of SPOKES) expect(await site.peers(s)).toHaveLength(2);
   }
 
-  /** Both ends go by the hub, and neither has a peer but the hub. */
+  /** Waits until both ends send via the hub, and neither has a peer but the hub. */
   async function untilHub(): Promise<void> {
     for (const s of SPOKES) {
       await site.untilDev(s, OVERLAY, 30_000);
@@ -113,10 +114,58 @@ describe("the cookbook, BIRD at A and FRR at C", () => {
       expect(names).toContain(n);
   });
 
-  describe.each(SPOKES)("at %s", (at) => {
-    const far = SPOKE[at === "a" ? "c" : "a"];
+  /** Site C's or A's prefix carries the tag of `tagged-by-owner`, or no longer. */
+  async function tag(owner: Spoke, tagged: boolean): Promise<void> {
+    if (owner === "c") {
+      await vtysh("route-map SITE permit 10", "set community 65000:100 additive");
+      await vtysh(
+        "router bgp 65000",
+        "address-family ipv4 unicast",
+        "no network 10.3.0.0/24",
+        tagged ? "network 10.3.0.0/24 route-map SITE" : "network 10.3.0.0/24",
+      );
+      return;
+    }
+    const plain = "export where of_this_site();";
+    const marked =
+      "export filter { if !of_this_site() then reject; bgp_community.add((65000, 100)); accept; };";
+    const file = "/etc/bird/bird.conf";
+    const node = site.lab.node("a");
+    const [from, to] = tagged ? [plain, marked] : [marked, plain];
+    node.writeFile(file, node.readFile(file).replaceAll(from, to));
+    await site.sh("a", "birdc configure");
+  }
 
-    it("prefix-list: what is on the list is direct, what is not is by the hub", async () => {
+  /** wireguard-go of the direct interface stands still for 30 ms in every 40, until the function returned is called. */
+  function slowDown(at: Spoke): () => Promise<void> {
+    const slow = site.lab
+      .node(at)
+      .spawn([
+        "sh",
+        "-c",
+        `p=$(pgrep -x -f 'wireguard-go ${DIRECT}'); trap 'kill -CONT $p; exit' TERM; while :; do kill -STOP $p; sleep 0.03; kill -CONT $p; sleep 0.01; done`,
+      ]);
+    return () => slow.kill("SIGTERM");
+  }
+
+  describe.each(SPOKES)("at %s", (at) => {
+    const far = SPOKE[other(at)];
+
+    /** A test of one recipe. It begins with both ends direct; a failed attempt is taken back before it is repeated. */
+    const recipe = (name: string, title: string, test: () => Promise<void>, more?: () => Promise<void>) =>
+      it(`${name}: ${title}`, () =>
+        unlessStarved(async () => {
+          await untilDirect();
+          try {
+            await test();
+          } catch (e) {
+            await undo(at, name).catch(() => undefined);
+            await more?.().catch(() => undefined);
+            throw e;
+          }
+        }));
+
+    recipe("prefix-list", "what is on the list is direct, what is not goes via the hub", async () => {
       const others = at === "a" ? ["2001:db8:3::/64"] : ["10.1.9.0/24", "2001:db8:1::/64"];
       for (const p of others) await untilRoute(at, p, DIRECT);
       await load(at, "prefix-list");
@@ -128,79 +177,79 @@ describe("the cookbook, BIRD at A and FRR at C", () => {
       expect(await route(at, far.lan)).toContain(` dev ${DIRECT} `);
     });
 
-    it("tagged-by-owner: the hub, until the owner's site tags its prefix", async () => {
-      await load(at, "tagged-by-owner");
-      await untilHub();
-      const conf = "/etc/bird/bird.conf";
-      if (at === "a") {
-        await vtysh("route-map SITE permit 10", "set community 65000:100 additive");
-        await vtysh(
-          "router bgp 65000",
-          "address-family ipv4 unicast",
-          "no network 10.3.0.0/24",
-          "network 10.3.0.0/24 route-map SITE",
-        );
-      } else {
-        const tag =
-          "export filter { if !of_this_site() then reject; bgp_community.add((65000, 100)); accept; };";
-        await site.sh("a", `sed -i 's/export where of_this_site();/${tag}/' ${conf} && birdc configure`);
-      }
-      await untilRoute(at, far.lan, DIRECT);
-      await untilDirect();
-      await undo(at, "tagged-by-owner");
-    });
+    recipe(
+      "tagged-by-owner",
+      "via the hub, until the owner's site tags its prefix",
+      async () => {
+        await load(at, "tagged-by-owner");
+        await untilHub();
+        await tag(other(at), true);
+        await untilRoute(at, far.lan, DIRECT);
+        await untilDirect();
+        await undo(at, "tagged-by-owner");
+      },
+      () => tag(other(at), false),
+    );
 
-    it("not-this-owner: the owner of that number has no shortcut, whatever its prefixes", async () => {
+    recipe("not-this-owner", "the owner of that number has no shortcut, whatever its prefixes", async () => {
       await load(at, "not-this-owner");
       await untilHub();
       await undo(at, "not-this-owner");
       await untilDirect();
     });
 
-    it("none: one of two daemons that does not agree is enough, and its owner is told", async () => {
+    recipe("none", "one of two daemons that does not agree is enough, and its owner is told", async () => {
       await load(at, "none");
       await untilHub();
-      await untilExplained(at === "a" ? "c" : "a", /the owner's daemon: /);
+      await untilExplained(other(at), /the owner's daemon: /);
       await undo(at, "none");
       await untilDirect();
     });
 
-    it("not in a maintenance window: one command puts everything on the hub, and one brings it back", async () => {
-      if (at === "a") await site.sh("a", "birdc disable shortcut");
-      else await vtysh("router bgp 65000", "neighbor SHORTCUT shutdown");
-      await untilHub();
-      if (at === "a") await site.sh("a", "birdc enable shortcut");
-      else await vtysh("router bgp 65000", "no neighbor SHORTCUT shutdown");
-      await untilDirect();
-    });
+    it("not in a maintenance window: one command puts everything on the hub path, and one brings it back", () =>
+      unlessStarved(async () => {
+        await untilDirect();
+        try {
+          if (at === "a") await site.sh("a", "birdc disable shortcut");
+          else await vtysh("router bgp 65000", "neighbor SHORTCUT shutdown");
+          await untilHub();
+        } finally {
+          if (at === "a") await site.sh("a", "birdc enable shortcut");
+          else await vtysh("router bgp 65000", "no neighbor SHORTCUT shutdown");
+        }
+        await untilDirect();
+      }));
 
-    it("rate-class: the hub below 10 Mbit/s, direct above", async () => {
+    recipe("rate-class", "via the hub below 10 Mbit/s, direct above", async () => {
       await load(at, "rate-class");
       await untilHub();
       const bulk = await site.bulk(1_200, 1_300);
-      await untilDirect();
-      await untilExplained(at, /rate class [34] /);
-      await bulk.stop();
+      try {
+        await untilDirect();
+        await untilExplained(at, /rate class [34] /);
+      } finally {
+        await bulk.stop();
+      }
       await undo(at, "rate-class");
       await untilDirect();
     });
 
-    it("hub-when-faster: a direct path that turns out slower is left, and not tried again", async () => {
-      await load(at, "hub-when-faster");
-      await untilDirect();
-      // wireguard-go stands still for 30 ms in every 40
-      const slow = site.lab
-        .node(at === "a" ? "c" : "a")
-        .spawn([
-          "sh",
-          "-c",
-          `p=$(pgrep -x -f 'wireguard-go ${DIRECT}'); trap 'kill -CONT $p; exit' TERM; while :; do kill -STOP $p; sleep 0.03; kill -CONT $p; sleep 0.01; done`,
-        ]);
-      await untilHub();
-      await untilExplained(at, /round trip slower/);
-      await slow.kill("SIGTERM");
-      await undo(at, "hub-when-faster");
-      await untilDirect();
-    });
+    recipe(
+      "hub-when-faster",
+      "a direct path that turns out slower is left, and not tried again",
+      async () => {
+        await load(at, "hub-when-faster");
+        await untilDirect();
+        const end = slowDown(other(at));
+        try {
+          await untilHub();
+          await untilExplained(at, /round trip slower/);
+        } finally {
+          await end();
+        }
+        await undo(at, "hub-when-faster");
+        await untilDirect();
+      },
+    );
   });
 });

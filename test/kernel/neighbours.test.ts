@@ -19,7 +19,7 @@ const cases: readonly (readonly [Daemon, string])[] = [
   ["frr", IBGP],
   ["frr", EBGP],
 ];
-/** Router, its protocol towards A (the hub's for b), and whether it hears of C's site: an internal neighbour does not under iBGP. */
+/** RouterName, its protocol towards A (the hub's for b), and whether it hears of C's site: an internal neighbour does not under iBGP. */
 const neighbours = [
   ["ra", "a", () => true],
   ["rb", "a", (hubAs: string) => hubAs !== IBGP],

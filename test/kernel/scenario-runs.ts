@@ -6,6 +6,7 @@ import { runScenario } from "../../lab/plays/scenario/run.js";
 import { renderScenario } from "../../lab/plays/scenario/table.js";
 import type { Daemon } from "../../lab/site/triangle.js";
 import { programs } from "./site.js";
+import { note } from "./starved.js";
 
 const topology = fileURLToPath(new URL("../../lab/topologies/triangle.clab.yml", import.meta.url));
 
@@ -19,6 +20,7 @@ export async function holds(name: string, spokes: Daemon, repeat = 2): Promise<v
     programs,
     repeat,
   });
+  for (const r of report.repetitions) note(r);
   if (report.result !== "ok") console.log(renderScenario(report));
   expect(report.failures).toEqual([]);
   expect(report.steps.length).toBeGreaterThan(0);

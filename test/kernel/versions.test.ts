@@ -10,6 +10,7 @@ import { expect, it } from "vitest";
 import { version } from "../../lab/plays/versions/catalogue.js";
 import { runVersion } from "../../lab/plays/versions/run.js";
 import { programs } from "./site.js";
+import { note } from "./starved.js";
 
 const repository = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -25,6 +26,7 @@ it.for(["bird-3.1", "frr-10.3"])(
         console.warn(`skipped: ${name}: ${r.reason}`);
         return skip(r.reason);
       }
+      for (const x of r.report?.repetitions ?? []) note(x);
       expect(r.problems).toEqual([]);
       expect(Object.values(r.columns)).toEqual([true, true, true, true, true]);
       expect(r.report?.subordination.violations).toEqual([]);

@@ -1,5 +1,5 @@
 /** The two customers of vrf.clab.yml: names, and the files that make each of them: shortcutd's, BIRD's and FRR's, each in a VRF. */
-import type { Router, Spoke } from "../../site/triangle.js";
+import type { RouterName, Spoke } from "../../site/triangle.js";
 
 export interface Customer {
   /** Of the VRF. */
@@ -56,7 +56,7 @@ export const SITE = {
 } as const;
 
 /** shortcutd.yaml of one instance. */
-export const configFile = (c: Customer, router: Router, more: readonly string[]): string =>
+export const configFile = (c: Customer, router: RouterName, more: readonly string[]): string =>
   [
     `role: ${router === "b" ? "hub" : "spoke"}`,
     `overlay: ${c.overlay}`,
@@ -69,7 +69,7 @@ export const configFile = (c: Customer, router: Router, more: readonly string[])
   ].join("\n");
 
 /** The VRF, the LAN's interface in it, and the overlay, still without peers; `key` is the path of its private key. */
-export const interfaces = (c: Customer, router: Router, key: string): string[] => [
+export const interfaces = (c: Customer, router: RouterName, key: string): string[] => [
   `ip link add ${c.name} type vrf table ${c.table}`,
   // inside the VRF: where the daemon and shortcutd meet. Outside `lo` a /8 would make only the one address local.
   ...["127.0.0.1", "127.0.0.2", "127.0.0.3"].map((a) => `ip address add ${a}/32 dev ${c.name}`),

@@ -16,7 +16,7 @@ import {
   OVERLAY,
   other,
   ROUTERS,
-  type Router,
+  type RouterName,
   SPOKE,
   SPOKES,
   type Spoke,
@@ -36,8 +36,8 @@ const SLOW = [
 const PATIENCE = 120_000;
 
 let lab: Lab | undefined;
-const running = new Map<Router, RunningShortcutd>();
-const before = new Map<Router, Snapshot>();
+const running = new Map<RouterName, RunningShortcutd>();
+const before = new Map<RouterName, Snapshot>();
 let ping: Ping | undefined;
 
 const site = (): Lab => {
@@ -48,7 +48,7 @@ const flow = (): Ping => {
   assert.ok(ping !== undefined, "there is no traffic");
   return ping;
 };
-const of = (router: Router): RunningShortcutd => {
+const of = (router: RouterName): RunningShortcutd => {
   const r = running.get(router);
   assert.ok(r !== undefined, `shortcutd was not started on ${router}`);
   return r;
@@ -60,7 +60,7 @@ async function way(spoke: Spoke): Promise<string> {
     .must(["ip", "-o", "route", "get", SPOKE[other(spoke)].hostAddress]);
   return / dev (\S+)/.exec(text)?.[1] ?? "";
 }
-const peers = async (router: Router): Promise<string[]> => {
+const peers = async (router: RouterName): Promise<string[]> => {
   const r = await site().node(router).exec(["wg", "show", DIRECT, "allowed-ips"]);
   return r.stdout.split("\n").filter((l) => l !== "");
 };

@@ -11,7 +11,7 @@ import type { Response, StatusReport } from "../../../plugin/status/report.js";
 import { type Lab, startLab, until } from "../../runner/lab.js";
 import type { NodeProcess } from "../../runner/node.js";
 import { difference, type Snapshot, snapshot } from "../../site/snapshot.js";
-import { birdPolicy, other, ROUTERS, type Router, SPOKES, type Spoke } from "../../site/triangle.js";
+import { birdPolicy, other, ROUTERS, type RouterName, SPOKES, type Spoke } from "../../site/triangle.js";
 import {
   BLUE,
   birdHub,
@@ -48,14 +48,14 @@ const sh = (router: string, ...lines: readonly string[]): Promise<string> =>
     .node(router)
     .must(["sh", "-ec", lines.join("\n")], { timeout: 120_000 });
 
-const before = new Map<Router, Snapshot>();
+const before = new Map<RouterName, Snapshot>();
 const running = new Map<string, NodeProcess>();
 const pings = new Map<string, Ping>();
-const id = (router: Router, c: Customer): string => `${router}-${c.name}`;
-const log = (router: Router, c: Customer): string => `/run/job/shortcutd-${id(router, c)}.log`;
+const id = (router: RouterName, c: Customer): string => `${router}-${c.name}`;
+const log = (router: RouterName, c: Customer): string => `/run/job/shortcutd-${id(router, c)}.log`;
 /** Passes an error on with the last words of one instance. */
 const withWords =
-  (router: Router, c: Customer, more: () => Promise<string> = async () => "") =>
+  (router: RouterName, c: Customer, more: () => Promise<string> = async () => "") =>
   async (e: unknown): Promise<never> => {
     const file = log(router, c);
     const words = existsSync(file)
@@ -65,7 +65,7 @@ const withWords =
     throw new Error([e instanceof Error ? e.message : String(e), said, ...words].join("\n"));
   };
 
-async function status(router: Router, c: Customer): Promise<StatusReport | undefined> {
+async function status(router: RouterName, c: Customer): Promise<StatusReport | undefined> {
   const path = site().node(router).path(`/run/shortcutd/${c.name}.sock`);
   const r = (await askStatus(path, { command: "status" }).catch(() => undefined)) as Response | undefined;
   return r?.ok === true && "status" in r ? r.status : undefined;
@@ -110,7 +110,7 @@ const flow = (c: Customer): Ping => {
   return ping;
 };
 
-async function bringUp(router: Router): Promise<void> {
+async function bringUp(router: RouterName): Promise<void> {
   // once per router, as the kernel's vrf.rst has it: the VRFs' tables before the local one, which has 127.0.0.0/8
   await sh(router, "ip rule add pref 32765 table local && ip rule delete pref 0");
   for (const c of CUSTOMERS) {
@@ -124,7 +124,7 @@ async function bringUp(router: Router): Promise<void> {
 }
 
 async function peers(c: Customer): Promise<void> {
-  const pub = (router: Router): string => `$(cat /run/lab-keys/${id(router, c)}.pub)`;
+  const pub = (router: RouterName): string => `$(cat /run/lab-keys/${id(router, c)}.pub)`;
   await sh(
     "b",
     ...SPOKES.map(
@@ -143,7 +143,7 @@ const START_BIRD = [
   "bird -u bird -g bird -c /etc/bird/bird.conf -s /run/bird/bird.ctl -P /run/bird/bird.pid < /dev/null > /var/log/bird.out 2>&1",
 ];
 
-async function daemons(router: Router): Promise<void> {
+async function daemons(router: RouterName): Promise<void> {
   const node = site().node(router);
   if (router === "b") {
     node.writeFile("/etc/bird/bird.conf", birdHub());

@@ -1,5 +1,6 @@
 /** What happens to a shortcut through NATs as time goes by: a NAT that reboots, mappings that nobody uses, and how long a path takes over a distance. */
 import { until } from "../../runner/lab.js";
+import { describeRepetition, type Repetition, repeatedWhenStarved } from "../../runner/retry.js";
 import { DIRECT, SPOKE, SPOKES } from "../../site/triangle.js";
 import { type NatOptions, type NatSite, natSite } from "./site.js";
 
@@ -11,7 +12,7 @@ export interface Figure {
   readonly limit?: number;
 }
 
-type Event = (site: NatSite, say: (line: string) => void) => Promise<Figure[]>;
+type NatEvent = (site: NatSite, say: (line: string) => void) => Promise<Figure[]>;
 
 async function untilDirect(site: NatSite, ms: number): Promise<void> {
   await until("both spokes route by the direct interface, and say that they are direct", ms, async () => {
@@ -23,7 +24,7 @@ async function untilDirect(site: NatSite, ms: number): Promise<void> {
 }
 
 /** A's NAT loses every mapping and comes back with another public address, while the shortcut is direct. */
-const reboot: Event = async (site, say) => {
+const reboot: NatEvent = async (site, say) => {
   await site.nat("a", "masquerade");
   await site.nat("c", "masquerade");
   const first = await site.attempt();
@@ -71,7 +72,7 @@ const reboot: Event = async (site, say) => {
 };
 
 /** A LAN that both are on appears while they are direct through their NATs: it is used from then on, and nothing is lost. */
-const better: Event = async (site, say) => {
+const better: NatEvent = async (site, say) => {
   await site.nat("a", "masquerade");
   await site.nat("c", "masquerade");
   const first = await site.attempt();
@@ -109,7 +110,7 @@ const better: Event = async (site, say) => {
 };
 
 /** NATs that forget UDP after 30 s, and map anew at random: no mapping changes while nothing but keepalives goes. */
-const idle: Event = async (site, say) => {
+const idle: NatEvent = async (site, say) => {
   for (const box of ["na", "nc"])
     await site.sh(
       box,
@@ -148,7 +149,7 @@ const idle: Event = async (site, say) => {
 const DISTANCE = 25;
 
 /** From both daemons' selection to the first packet that goes direct, in round trips of the way by the hub. */
-const distance: Event = async (site, say) => {
+const distance: NatEvent = async (site, say) => {
   await site.nat("a", "ei-apd");
   await site.nat("c", "ei-apd");
   const delay = site.lab
@@ -202,25 +203,42 @@ const distance: Event = async (site, say) => {
   ];
 };
 
-export const EVENTS: Readonly<Record<string, { readonly description: string; readonly run: Event }>> = {
+export const EVENTS: Readonly<Record<string, { readonly description: string; readonly run: NatEvent }>> = {
   reboot: { description: "a NAT loses its mappings and its public address while direct", run: reboot },
   better: { description: "a LAN that both spokes are on appears while they are direct", run: better },
   idle: { description: "mappings that NATs forget after 30 s outlive a minute without traffic", run: idle },
   distance: { description: "how long a path takes, as a multiple of the round trip", run: distance },
 };
 
-/** Runs one event; what exceeds its limit is in `problems`. */
-export async function runEvent(
-  name: string,
-  options: NatOptions,
-): Promise<{ readonly figures: readonly Figure[]; readonly problems: readonly string[] }> {
+export interface EventResult {
+  readonly figures: readonly Figure[];
+  /** Figures that exceed their limit, in words. */
+  readonly problems: readonly string[];
+  /** Runs before this one, which failed while the machine was starved. */
+  readonly repetitions: readonly Repetition[];
+}
+
+/** Runs one event, at most three times. @throws Error when what was waited for did not happen. */
+export async function runEvent(name: string, options: NatOptions): Promise<EventResult> {
   const event = EVENTS[name];
   if (event === undefined) throw new Error(`no event ${name}: ${Object.keys(EVENTS).join(", ")}`);
   const say = options.onLine ?? (() => undefined);
   say(`${name}: ${event.description}`);
+  const { value, repetitions } = await repeatedWhenStarved(() => runOnce(event.run, options, say), {
+    problem: ({ problems }) => (problems.length === 0 ? undefined : problems.join("; ")),
+    onRepeat: (r) => say(describeRepetition(r)),
+  });
+  return { ...value, repetitions };
+}
+
+async function runOnce(
+  event: NatEvent,
+  options: NatOptions,
+  say: (line: string) => void,
+): Promise<Omit<EventResult, "repetitions">> {
   const site = await natSite(options);
   try {
-    const figures = await event.run(site, say);
+    const figures = await event(site, say);
     for (const f of figures) say(`${f.name}: ${f.value.toFixed(2)} ${f.unit}`);
     const problems = figures
       .filter((f) => !(f.value <= (f.limit ?? Number.POSITIVE_INFINITY)))

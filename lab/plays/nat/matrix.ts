@@ -3,8 +3,9 @@
  * and with a verdict. Prints a table and writes it into doc/nat.md; a cell that is not as RFC 4787 lets expect fails the run.
  */
 import { readFileSync, writeFileSync } from "node:fs";
+import { describeRepetition, type Repetition, repeatedWhenStarved } from "../../runner/retry.js";
 import { SPOKES, type Spoke } from "../../site/triangle.js";
-import { type Attempt, type NatOptions, type NatSite, natSite } from "./site.js";
+import { type NatAttempt, type NatOptions, type NatSite, natSite } from "./site.js";
 
 /** Kinds of nat.sh: how they map and filter. */
 export const KINDS = {
@@ -237,15 +238,15 @@ export const SPECIAL: Readonly<Record<string, Cell>> = {
 
 export interface CellResult {
   readonly cell: Cell;
-  readonly attempt: Attempt | undefined;
+  readonly attempt: NatAttempt | undefined;
   /** Empty when everything is as it was expected. */
   readonly problem: string;
-  /** What was wrong with the try before this one; empty when this was the first. */
-  readonly before: string;
+  /** Tries before this one, which failed while the machine was starved; empty when this was the first. */
+  readonly repetitions: readonly Repetition[];
 }
 
 /** Every expectation of a cell that does not hold, in words. */
-export function judgeCell(cell: Cell, attempt: Attempt): string {
+export function judgeCell(cell: Cell, attempt: NatAttempt): string {
   const out: string[] = [];
   if (attempt.path !== cell.expect) out.push(`${attempt.path}, expected ${cell.expect}: ${attempt.reason}`);
   else if (attempt.path === "direct") {
@@ -276,23 +277,11 @@ export async function runMatrix(options: MatrixOptions): Promise<CellResult[]> {
   const results: CellResult[] = [];
   try {
     for (const cell of options.cells ?? everyCell()) {
-      let result: CellResult = { cell, attempt: undefined, problem: "not tried", before: "" };
-      for (let again = 0; again < 2; again++) {
-        const before = again === 0 ? "" : result.problem;
-        try {
-          await cell.set(site);
-          const attempt = await site.attempt();
-          result = { cell, attempt, problem: judgeCell(cell, attempt), before };
-        } catch (e) {
-          result = { cell, attempt: undefined, problem: e instanceof Error ? e.message : String(e), before };
-        } finally {
-          await site.quiet();
-          await cell.unset?.(site);
-        }
-        if (result.problem === "") break;
-        // a machine that is busy with other things has lost packets of its own
-        if (again === 0) say(`2nd try of ${cell.a} x ${cell.c}, since: ${result.problem}`);
-      }
+      const { value, repetitions } = await repeatedWhenStarved(() => tryCell(site, cell), {
+        problem: (r) => (r.problem === "" ? undefined : r.problem),
+        onRepeat: (r) => say(`${cell.a} x ${cell.c}: ${describeRepetition(r)}`),
+      });
+      const result = { ...value, repetitions };
       results.push(result);
       say(line(result));
     }
@@ -302,8 +291,23 @@ export async function runMatrix(options: MatrixOptions): Promise<CellResult[]> {
   return results;
 }
 
-const outcome = ({ attempt, problem, before }: CellResult): readonly [string, string, string] => {
-  const which = before === "" ? "" : `, 2nd try (1st: ${oneLine(before)})`;
+/** One attempt through one pair of NATs, which are as before afterwards. */
+async function tryCell(site: NatSite, cell: Cell): Promise<Omit<CellResult, "repetitions">> {
+  try {
+    await cell.set(site);
+    const attempt = await site.attempt();
+    return { cell, attempt, problem: judgeCell(cell, attempt) };
+  } catch (e) {
+    return { cell, attempt: undefined, problem: e instanceof Error ? e.message : String(e) };
+  } finally {
+    await site.quiet();
+    await cell.unset?.(site);
+  }
+}
+
+const outcome = ({ attempt, problem, repetitions }: CellResult): readonly [string, string, string] => {
+  const before = repetitions.map((r) => oneLine(r.problem)).join("; ");
+  const which = before === "" ? "" : `, try ${repetitions.length + 1} (before, machine starved: ${before})`;
   if (attempt === undefined) return ["failed", "", oneLine(problem) + which];
   const path = problem === "" ? attempt.path : `**${attempt.path}**`;
   const by = attempt.path === "direct" ? `${attempt.candidate}, ${attempt.endpoint}` : "";

@@ -22,7 +22,7 @@ const CONNECT: Readonly<Record<Daemon, string>> = {
 };
 
 /** How an attempt ended. */
-export interface Attempt {
+export interface NatAttempt {
   readonly path: "direct" | "hub";
   /** The candidate that A, which starts the handshake, sends to; and its kind. */
   readonly endpoint: string;
@@ -99,7 +99,7 @@ export class NatSite extends Site {
   }
 
   /** Starts shortcutd on both spokes and waits until the traffic has its shortcut, or both have given the attempt up. */
-  async attempt(): Promise<Attempt> {
+  async attempt(): Promise<NatAttempt> {
     await this.quiet();
     await this.forget();
     await this.overlayWorks();

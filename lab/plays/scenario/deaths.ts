@@ -1,6 +1,6 @@
 /** Deaths of shortcutd, of routing daemons, of interfaces and of the hub, while packets flow. */
 import { DIRECT, OVERLAY } from "../../site/triangle.js";
-import { inTurn, type Scenario, type Stage } from "./scenario.js";
+import { inTurn, type Scenario, type ScenarioRun } from "./scenario.js";
 
 const nothing = async (): Promise<void> => undefined;
 const clean = { lost: 0, duplicated: 0 } as const;
@@ -65,9 +65,9 @@ const daemonDeath = (
     description: `kill -9 of ${title} on A; the direct path is cut while it is dead; healed and restarted`,
     only: daemon,
     ...(loses ? { unrouted: ["c"] as const } : {}),
-    script: async (stage) => {
-      const { site } = stage;
-      await stage.step({
+    script: async (run) => {
+      const { site } = run;
+      await run.step({
         name: `kill -9 of ${title} on A`,
         ends: loses ? ["hub", "any"] : ["any", "any"],
         within: 1_000,
@@ -77,7 +77,7 @@ const daemonDeath = (
           for (const v of victims) await site.killDaemon("a", v);
         },
       });
-      await stage.step({
+      await run.step({
         name: "the direct path is cut",
         ends: loses ? ["hub", "any"] : "hub",
         within: 1_000,
@@ -86,9 +86,9 @@ const daemonDeath = (
         act: () => site.cut(both),
       });
       const dev = await site.dev("a");
-      stage.check("A's kernel sends by wg0", dev === OVERLAY, dev);
-      stage.figure("override on A", await site.overrides("a"));
-      await stage.step({
+      run.check("A's kernel sends by wg0", dev === OVERLAY, dev);
+      run.figure("override on A", await site.overrides("a"));
+      await run.step({
         name: `healed, ${title} starts again`,
         ends: "direct",
         patience: 120_000,
@@ -97,7 +97,7 @@ const daemonDeath = (
           for (const v of [...victims].reverse()) await site.restartDaemon("a", v);
         },
       });
-      await stage.becomes("no override is left on A", 20_000, async () => (await site.overrides("a")) === "");
+      await run.becomes("no override is left on A", 20_000, async () => (await site.overrides("a")) === "");
     },
   };
 };
@@ -105,9 +105,9 @@ const daemonDeath = (
 const reconfigure: Scenario = {
   name: "reconfigure",
   description: "A's daemon is reconfigured with a change that has nothing to do with shortcuts",
-  script: async (stage) => {
-    const { site, daemons } = stage;
-    await stage.step({
+  script: async (run) => {
+    const { site, daemons } = run;
+    await run.step({
       name: "an unrelated change on A",
       ...stays(5_000),
       duplicated: 0,
@@ -125,23 +125,23 @@ const reconfigure: Scenario = {
 const interfaceDeath = (
   name: string,
   description: string,
-  act: (stage: Stage) => Promise<unknown>,
+  act: (run: ScenarioRun) => Promise<unknown>,
 ): Scenario => ({
   name,
   description,
-  script: async (stage) => {
-    await stage.step({
+  script: async (run) => {
+    await run.step({
       name: description,
       ends: "hub",
       patience: 10_000,
       within: 1_000,
       lost: 2_000,
       dwell: 0,
-      act: () => act(stage),
+      act: () => act(run),
     });
-    await stage.step({ name: "direct again", ends: "direct", patience: 90_000, act: nothing });
-    await stage.becomes("the direct interface is there again", 1_000, async () =>
-      (await stage.site.sh("a", `ip -br link show ${DIRECT}`)).includes(DIRECT),
+    await run.step({ name: "direct again", ends: "direct", patience: 90_000, act: nothing });
+    await run.becomes("the direct interface is there again", 1_000, async () =>
+      (await run.site.sh("a", `ip -br link show ${DIRECT}`)).includes(DIRECT),
     );
   },
 });
@@ -173,15 +173,15 @@ const hubReboot: Scenario = {
   name: "hub-reboot",
   description:
     "the hub loses everything at once (shortcutd, daemon, WireGuard, nftables) and comes back: the shortcut outlives it",
-  script: async (stage) => {
-    await stage.step({
+  script: async (run) => {
+    await run.step({
       name: "the hub reboots",
       ...stays(45_000),
-      act: () => stage.site.rebootHub(),
+      act: () => run.site.rebootHub(),
     });
     for (const s of ["a", "c"] as const)
-      await stage.becomes(`${s.toUpperCase()} is registered at the hub`, 60_000, async () => {
-        const status = await stage.site.shortcutd(s).status();
+      await run.becomes(`${s.toUpperCase()} is registered at the hub`, 60_000, async () => {
+        const status = await run.site.shortcutd(s).status();
         return status?.hubs.every((h) => h.reflexive !== undefined) === true;
       });
   },
@@ -190,16 +190,16 @@ const hubReboot: Scenario = {
 const keyRotation: Scenario = {
   name: "key-rotation",
   description: "A's private key is replaced: orderly stop, new key, start",
-  script: async (stage) => {
-    const { site } = stage;
+  script: async (run) => {
+    const { site } = run;
     const before = await site.sh("a", `wg show ${DIRECT} public-key`);
-    await stage.step({
+    await run.step({
       name: "orderly stop on A",
       ends: "hub",
       lost: 0,
       act: () => site.end("a", "SIGTERM"),
     });
-    await stage.step({
+    await run.step({
       name: "new key, start",
       ends: "direct",
       patience: 60_000,
@@ -210,9 +210,9 @@ const keyRotation: Scenario = {
       },
     });
     const after = await site.sh("a", `wg show ${DIRECT} public-key`);
-    stage.check("A's direct interface has another key", before !== after);
+    run.check("A's direct interface has another key", before !== after);
     const peers = await site.peers("c");
-    stage.check("C has only A's new key", peers.includes(after.trim()) && !peers.includes(before.trim()));
+    run.check("C has only A's new key", peers.includes(after.trim()) && !peers.includes(before.trim()));
   },
 };
 

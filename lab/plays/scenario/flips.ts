@@ -1,6 +1,6 @@
 /** There and back without a loss: by policy, by `shortcutctl purge`, by an orderly stop, because the traffic ends. */
 import { SPOKES, type Spoke } from "../../site/triangle.js";
-import type { Limits, Scenario, Stage } from "./scenario.js";
+import type { Limits, Scenario, ScenarioRun } from "./scenario.js";
 import type { ScenarioSite } from "./site.js";
 
 /** Shorter pauses, so that many flips fit into little time; drain and detection times stay what they are. */
@@ -20,15 +20,15 @@ interface Turn {
   readonly patience?: number;
 }
 
-/** So many turns as the stage repeats things; `each` is told the spoke whose turn it is. */
-async function turns(stage: Stage, each: (spoke: Spoke, i: number) => Turn): Promise<void> {
+/** So many turns as the run repeats things; `each` is told the spoke whose turn it is. */
+async function turns(run: ScenarioRun, each: (spoke: Spoke, i: number) => Turn): Promise<void> {
   const nothing: Limits = { lost: 0, duplicated: 0 };
-  for (let i = 0; i < stage.repeat; i++) {
+  for (let i = 0; i < run.repeat; i++) {
     const { away, back, there, dwell = 300, patience = 30_000 } = each(SPOKES[i % 2] ?? "a", i);
     const name = (text: string) => `${text} (${i + 1})`;
-    await stage.step({ name: name(away[0]), ends: "hub", dwell, ...nothing, act: away[1] });
+    await run.step({ name: name(away[0]), ends: "hub", dwell, ...nothing, act: away[1] });
     await there?.();
-    await stage.step({ name: name(back[0]), ends: "direct", patience, dwell: 500, ...nothing, act: back[1] });
+    await run.step({ name: name(back[0]), ends: "direct", patience, dwell: 500, ...nothing, act: back[1] });
   }
 }
 
@@ -41,16 +41,16 @@ const policy: Scenario = {
   name: "flips-policy",
   description: "the policy of A's daemon refuses the shortcut and allows it again",
   configuration: briskly,
-  script: (stage) => turns(stage, () => byPolicy(stage.site)),
+  script: (run) => turns(run, () => byPolicy(run.site)),
 };
 
 const purge: Scenario = {
   name: "flips-purge",
   description: "`shortcutctl purge all` on A and on C in turn, direct again after the pause",
   configuration: briskly,
-  script: (stage) =>
-    turns(stage, (spoke) => ({
-      away: [`purge on ${spoke.toUpperCase()}`, () => stage.site.shortcutd(spoke).ctl("purge", "all")],
+  script: (run) =>
+    turns(run, (spoke) => ({
+      away: [`purge on ${spoke.toUpperCase()}`, () => run.site.shortcutd(spoke).ctl("purge", "all")],
       back: ["direct again", async () => undefined],
       dwell: 100,
     })),
@@ -60,10 +60,10 @@ const stop: Scenario = {
   name: "flips-stop",
   description: "SIGTERM to shortcutd on A and on C in turn, and a new start",
   configuration: briskly,
-  script: (stage) =>
-    turns(stage, (spoke) => ({
-      away: [`SIGTERM on ${spoke.toUpperCase()}`, () => stage.site.end(spoke, "SIGTERM")],
-      back: [`start on ${spoke.toUpperCase()}`, () => stage.site.start(spoke)],
+  script: (run) =>
+    turns(run, (spoke) => ({
+      away: [`SIGTERM on ${spoke.toUpperCase()}`, () => run.site.end(spoke, "SIGTERM")],
+      back: [`start on ${spoke.toUpperCase()}`, () => run.site.start(spoke)],
       patience: 60_000,
     })),
 };
@@ -81,12 +81,12 @@ const idle: Scenario = {
   configuration: { a: idleTrigger, c: idleTrigger },
   cold: true,
   size: 100,
-  script: async (stage) => {
-    const bulk = await stage.site.bulk(600, 1_200);
+  script: async (run) => {
+    const bulk = await run.site.bulk(600, 1_200);
     try {
-      await stage.step({ name: "bulk begins", ends: "direct", act: async () => undefined });
+      await run.step({ name: "bulk begins", ends: "direct", act: async () => undefined });
       const toggle = () => bulk.toggle();
-      await turns(stage, () => ({ away: ["bulk ends", toggle], back: ["bulk begins", toggle] }));
+      await turns(run, () => ({ away: ["bulk ends", toggle], back: ["bulk begins", toggle] }));
     } finally {
       await bulk.stop();
     }
@@ -106,12 +106,12 @@ const ownTraffic: Scenario = {
   name: "own-traffic",
   description: "A's own packets, traceroute and path MTU discovery across flips by policy",
   configuration: briskly,
-  script: async (stage) => {
-    const { site } = stage;
+  script: async (run) => {
+    const { site } = run;
     const tools = async (path: "hub" | "direct"): Promise<void> => {
       const between = path === "hub" ? 2 : 1;
       const trace = hops(await site.sh("host-a", "traceroute -n -q 1 -w 2 10.3.0.10"));
-      stage.check(
+      run.check(
         `traceroute by the ${path} path names A, ${path === "hub" ? "B, C" : "C"} and host-c`,
         trace.length === between + 2 && !trace.includes("*") && trace.at(-1) === "10.3.0.10",
         trace.join(" "),
@@ -120,17 +120,17 @@ const ownTraffic: Scenario = {
         "host-a",
         "ip route flush cache; ping -n -c 2 -i 0.2 -W 2 -M do -s 1472 10.3.0.10 2>&1 || true",
       );
-      stage.check(
+      run.check(
         `A tells its MTU to a host that sends too large by the ${path} path`,
         /mtu ?=? ?1420/.test(large),
         large.split("\n").slice(1, 3).join("; "),
       );
       const fits = await site.sh("host-a", "ping -q -n -c 2 -i 0.2 -W 2 -M do -s 1392 10.3.0.10");
-      stage.check(`what just fits passes by the ${path} path`, / 0% packet loss/.test(fits));
+      run.check(`what just fits passes by the ${path} path`, / 0% packet loss/.test(fits));
     };
     await site.sh("a", ROUTER_PINGS);
     await tools("direct");
-    await turns(stage, (_, i) => ({
+    await turns(run, (_, i) => ({
       ...byPolicy(site),
       there: async () => (i === 0 ? tools("hub") : undefined),
     }));
@@ -141,10 +141,10 @@ const ownTraffic: Scenario = {
     );
     const counted = /(\d+) packets transmitted, (\d+) received/.exec(said);
     const lost = Number(counted?.[1]) - Number(counted?.[2]);
-    stage.figure("A's own packets that were not answered", `${lost} of ${counted?.[1]}`);
+    run.figure("A's own packets that were not answered", `${lost} of ${counted?.[1]}`);
     // the last one may be on its way, and what this machine had no room for is not the routers' doing
     const full = site.fullBuffers();
-    stage.check(
+    run.check(
       "A's own packets are answered across every flip",
       lost <= 1 + full,
       `${lost}, full buffers ${full}`,

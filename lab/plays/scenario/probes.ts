@@ -1,6 +1,6 @@
 /** What probes are to notice, and what they are not to mistake: a path that becomes narrow, one that is cut while nothing goes by it, a busy event loop. */
 import type { Spoke } from "../../site/triangle.js";
-import type { Scenario, Stage } from "./scenario.js";
+import type { Scenario, ScenarioRun } from "./scenario.js";
 
 const both = [
   ["a", "c"],
@@ -12,10 +12,10 @@ const SPOKES: readonly Spoke[] = ["a", "c"];
 const BUSY = 600;
 
 /** No shortcutd of a spoke has left the direct path since then. */
-function stayed(stage: Stage, since: number): void {
+function stayed(run: ScenarioRun, since: number): void {
   for (const s of SPOKES) {
-    const left = stage.site.shortcutd(s).event("returning", since);
-    stage.check(`${s.toUpperCase()} took nothing for a failure`, left === undefined, left?.detail ?? "");
+    const left = run.site.shortcutd(s).event("returning", since);
+    run.check(`${s.toUpperCase()} took nothing for a failure`, left === undefined, left?.detail ?? "");
   }
 }
 
@@ -23,11 +23,11 @@ const blockedLoop: Scenario = {
   name: "blocked-loop",
   description: "shortcutd's event loop on A, then on C, then on both, does nothing for a second",
   blockable: true,
-  script: async (stage) => {
+  script: async (run) => {
     const since = Date.now();
     for (const who of [["a"], ["c"], ["a", "c"]] as const) {
       let blocked = 0;
-      await stage.step({
+      await run.step({
         name: `busy for a second on ${who.join(" and ").toUpperCase()}`,
         ends: "direct",
         within: 0,
@@ -35,14 +35,14 @@ const blockedLoop: Scenario = {
         duplicated: 0,
         lasts: 2_500,
         act: async () => {
-          for (const s of who) await stage.site.signal(s, "SIGUSR2");
+          for (const s of who) await run.site.signal(s, "SIGUSR2");
           const signalled = Date.now();
           // who is asked while it is busy answers when it is done
           const slowest = async (s: Spoke): Promise<number> => {
             let most = 0;
             while (most < BUSY && Date.now() < signalled + 2_000) {
               const at = Date.now();
-              await stage.site.shortcutd(s).status();
+              await run.site.shortcutd(s).status();
               most = Math.max(most, Date.now() - at);
             }
             return most;
@@ -50,9 +50,9 @@ const blockedLoop: Scenario = {
           blocked = Math.min(...(await Promise.all(who.map(slowest))));
         },
       });
-      stage.check("the event loop was busy", blocked >= BUSY, `status answered after ${blocked} ms`);
+      run.check("the event loop was busy", blocked >= BUSY, `status answered after ${blocked} ms`);
     }
-    stayed(stage, since);
+    stayed(run, since);
   },
 };
 
@@ -60,31 +60,31 @@ const mtuShrink: Scenario = {
   name: "mtu-shrink",
   description:
     "while direct, the underlay begins to drop packets above 1,000 bytes between the direct interfaces; later it stops",
-  script: async (stage) => {
+  script: async (run) => {
     const since = Date.now();
-    await stage.step({
+    await run.step({
       name: "large packets do not pass any more",
       ends: "hub",
       within: 5_000,
       lost: 0,
       lasts: 8_000,
-      act: () => stage.site.cut(both, "meta length > 1000"),
+      act: () => run.site.cut(both, "meta length > 1000"),
     });
-    const failed = SPOKES.map((s) => stage.site.shortcutd(s).event("path-failed", since)?.detail ?? "");
-    stage.check(
+    const failed = SPOKES.map((s) => run.site.shortcutd(s).event("path-failed", since)?.detail ?? "");
+    run.check(
       "the full size is the reason",
       failed.some((d) => d.includes("full size")),
       failed.join("; "),
     );
-    await stage.becomes("explain on A names the full size", 15_000, async () =>
-      (await stage.site.explain("a")).includes("full size"),
+    await run.becomes("explain on A names the full size", 15_000, async () =>
+      (await run.site.explain("a")).includes("full size"),
     );
-    await stage.step({
+    await run.step({
       name: "large packets pass",
       ends: "direct",
       patience: 90_000,
       lost: 0,
-      act: () => stage.site.heal(),
+      act: () => run.site.heal(),
     });
   },
 };
@@ -100,20 +100,20 @@ const idleCut: Scenario = {
   cold: true,
   rate: 200,
   size: 100,
-  script: async (stage) => {
-    const { site } = stage;
+  script: async (run) => {
+    const { site } = run;
     const bulk = await site.bulk(600, 1_200);
     try {
-      await stage.step({ name: "bulk begins", ends: "direct", dwell: 2_000, act: async () => undefined });
+      await run.step({ name: "bulk begins", ends: "direct", dwell: 2_000, act: async () => undefined });
       await bulk.toggle();
-      await stage.becomes("both ends probe slowly", 15_000, async () => {
+      await run.becomes("both ends probe slowly", 15_000, async () => {
         for (const s of SPOKES) {
           const status = await site.shortcutd(s).status();
           if (status?.shortcuts.some((x) => x.stage === "direct" && x.quiet) !== true) return false;
         }
         return true;
       });
-      await stage.step({
+      await run.step({
         name: "cut in both directions while idle",
         ends: "hub",
         within: 3_600,
@@ -122,12 +122,12 @@ const idleCut: Scenario = {
         act: () => site.cut(both),
       });
       const failed = SPOKES.map((s) => site.shortcutd(s).event("path-failed", 0)?.detail ?? "");
-      stage.check(
+      run.check(
         "probes noticed it",
         failed.some((d) => d !== ""),
         failed.join("; "),
       );
-      await stage.step({ name: "bulk goes on", ends: "hub", lost: 0, act: () => bulk.toggle() });
+      await run.step({ name: "bulk goes on", ends: "hub", lost: 0, act: () => bulk.toggle() });
     } finally {
       await bulk.stop();
     }

@@ -1,20 +1,20 @@
 /** What a router's own kernel is told that is in the way of a shortcut: firewalls that name only the overlay, strict rp_filter. */
 import { DIRECT, OVERLAY, type Spoke } from "../../site/triangle.js";
-import type { Scenario, Stage } from "./scenario.js";
+import type { Scenario, ScenarioRun } from "./scenario.js";
 
 const NFT = `table inet fw { chain forward { type filter hook forward priority 0; policy drop; iifname "${OVERLAY}" accept; oifname "${OVERLAY}" accept; }; }`;
 const IPTABLES = `iptables-nft -P FORWARD DROP; iptables-nft -A FORWARD -i ${OVERLAY} -j ACCEPT; iptables-nft -A FORWARD -o ${OVERLAY} -j ACCEPT`;
 
 const firewalled = async (
-  stage: Stage,
+  run: ScenarioRun,
   spoke: Spoke,
   up: string,
   down: string,
   kind: string,
 ): Promise<void> => {
-  const { site } = stage;
+  const { site } = run;
   const name = spoke.toUpperCase();
-  await stage.step({
+  await run.step({
     name: `${kind} on ${name} that names only wg0`,
     ends: "hub",
     within: 1_000,
@@ -23,10 +23,10 @@ const firewalled = async (
     act: () => site.sh(spoke, up),
   });
   for (const s of ["a", "c"] as const)
-    await stage.becomes(`explain on ${s.toUpperCase()} names the firewall`, 10_000, async () =>
+    await run.becomes(`explain on ${s.toUpperCase()} names the firewall`, 10_000, async () =>
       (await site.explain(s)).includes("firewall"),
     );
-  await stage.step({
+  await run.step({
     name: `${kind} on ${name} is gone`,
     ends: "direct",
     patience: 120_000,
@@ -38,21 +38,21 @@ const firewalled = async (
 const firewall: Scenario = {
   name: "firewall",
   description: "a forward chain (nftables) that names only wg0 appears on A, then on C",
-  script: async (stage) => {
+  script: async (run) => {
     for (const s of ["a", "c"] as const)
-      await firewalled(stage, s, `nft '${NFT}'`, "nft delete table inet fw", "nftables");
+      await firewalled(run, s, `nft '${NFT}'`, "nft delete table inet fw", "nftables");
   },
 };
 
 const firewallIptables: Scenario = {
   name: "firewall-iptables",
   description: "iptables-nft with FORWARD DROP and rules that name only wg0 on A",
-  script: async (stage) => {
-    const there = await stage.site.sh("a", "command -v iptables-nft || true");
-    stage.check("iptables-nft is installed (apt-get install iptables)", there !== "");
+  script: async (run) => {
+    const there = await run.site.sh("a", "command -v iptables-nft || true");
+    run.check("iptables-nft is installed (apt-get install iptables)", there !== "");
     if (there === "") return;
     await firewalled(
-      stage,
+      run,
       "a",
       IPTABLES,
       "iptables-nft -P FORWARD ACCEPT; iptables-nft -F FORWARD",
@@ -66,24 +66,24 @@ const firewallCold: Scenario = {
   description:
     "the forward chain on C names only wg0 before there is a shortcut: what one try costs, and what explain says",
   cold: true,
-  script: async (stage) => {
-    await stage.step({
+  script: async (run) => {
+    await run.step({
       name: "nftables on C that names only wg0",
       ends: "hub",
       lost: 2_000,
       lasts: 20_000,
-      act: () => stage.site.sh("c", `nft '${NFT}'`),
+      act: () => run.site.sh("c", `nft '${NFT}'`),
     });
-    await stage.becomes("explain on A names the firewall", 10_000, async () =>
-      (await stage.site.explain("a")).includes("firewall"),
+    await run.becomes("explain on A names the firewall", 10_000, async () =>
+      (await run.site.explain("a")).includes("firewall"),
     );
-    stage.figure("explain on A", (await stage.site.explain("a")).replaceAll(/\s+/g, " "));
-    await stage.step({
+    run.figure("explain on A", (await run.site.explain("a")).replaceAll(/\s+/g, " "));
+    await run.step({
       name: "nftables on C is gone",
       ends: "direct",
       patience: 120_000,
       lost: 0,
-      act: () => stage.site.sh("c", "nft delete table inet fw"),
+      act: () => run.site.sh("c", "nft delete table inet fw"),
     });
   },
 };
@@ -92,14 +92,14 @@ const rpFilter: Scenario = {
   name: "rp-filter",
   description: "rp_filter 0, 2 and 1 on either interface of either spoke, while direct",
   configuration: { a: ["timers: { backoff-max: 2 s }"], c: ["timers: { backoff-max: 2 s }"] },
-  script: async (stage) => {
+  script: async (run) => {
     for (const s of ["a", "c"] as const)
       for (const dev of [OVERLAY, DIRECT]) {
         const set = (value: number) => () =>
-          stage.site.sh(s, `sysctl -qw net.ipv4.conf.${dev}.rp_filter=${value}`);
+          run.site.sh(s, `sysctl -qw net.ipv4.conf.${dev}.rp_filter=${value}`);
         const where = `rp_filter of ${dev} on ${s.toUpperCase()}`;
         for (const value of [0, 2])
-          await stage.step({
+          await run.step({
             name: `${where}: ${value}`,
             ends: "direct",
             within: 0,
@@ -107,11 +107,11 @@ const rpFilter: Scenario = {
             lasts: 4_000,
             act: set(value),
           });
-        await stage.step({ name: `${where}: 1`, ends: "hub", lost: 2_000, dwell: 3_000, act: set(1) });
-        await stage.becomes(`explain on ${s.toUpperCase()} names rp_filter`, 10_000, async () =>
-          (await stage.site.explain(s)).includes("rp_filter"),
+        await run.step({ name: `${where}: 1`, ends: "hub", lost: 2_000, dwell: 3_000, act: set(1) });
+        await run.becomes(`explain on ${s.toUpperCase()} names rp_filter`, 10_000, async () =>
+          (await run.site.explain(s)).includes("rp_filter"),
         );
-        await stage.step({
+        await run.step({
           name: `${where}: 2 again`,
           ends: "direct",
           patience: 90_000,
@@ -130,13 +130,13 @@ const unattestedSources: Scenario = {
   name: "unattested-sources",
   description:
     "packets from a source behind A that the hub does not attest: the hub carries them, and status names them",
-  script: async (stage) => {
-    const { site } = stage;
+  script: async (run) => {
+    const { site } = run;
     const got = async () =>
       Number(/packets (\d+)/.exec(await site.sh("host-c", "nft list counter inet stranger got"))?.[1]);
     await site.sh("host-c", `nft '${COUNT_STRANGER}'`);
     await site.sh("host-a", `ip address add ${STRANGER}/128 dev lo`);
-    await stage.step({
+    await run.step({
       name: "200 packets from a new LAN",
       ends: "direct",
       within: 0,
@@ -144,8 +144,8 @@ const unattestedSources: Scenario = {
       duplicated: 0,
       act: () => site.sh("host-a", `ping -q -I ${STRANGER} -c 200 -i 0.002 -W 1 2001:db8:3::10 || true`),
     });
-    await stage.becomes("all 200 arrived at host-c", 5_000, async () => (await got()) === 200);
-    await stage.becomes("status on A names the source", 10_000, async () =>
+    await run.becomes("all 200 arrived at host-c", 5_000, async () => (await got()) === 200);
+    await run.becomes("status on A names the source", 10_000, async () =>
       ((await site.shortcutd("a").status())?.unattestedSources ?? []).some(
         (x) => x.source === STRANGER && x.packets === 200,
       ),

@@ -4,17 +4,9 @@
  */
 
 import type { SiteOptions } from "../../site/site.js";
-import type { Daemon, Router, Spoke } from "../../site/triangle.js";
-import type { PathName } from "../../traffic/paths.js";
+import type { Daemon, RouterName, Spoke } from "../../site/triangle.js";
+import type { PathOutcomes } from "./outcome.js";
 import type { ScenarioSite } from "./site.js";
-
-/** What packets of one direction do in the end; `any` when it is not for shortcutd to say. */
-export type Outcome = PathName | "any";
-/** Of both directions, or of A to C and of C to A. */
-export type Outcomes = Outcome | readonly [Outcome, Outcome];
-
-export const outcomeOf = (o: Outcomes, direction: 0 | 1): Outcome =>
-  typeof o === "string" ? o : o[direction];
 
 export interface Limits {
   /** Packets lost each way at most. */
@@ -28,7 +20,7 @@ export interface StepSpec extends Limits {
   /** As it is written into the plot. */
   readonly name: string;
   /** The way that packets take in the end. */
-  readonly ends: Outcomes;
+  readonly ends: PathOutcomes;
   /** How long to wait for that; 30 s unless given. */
   readonly patience?: number;
   /** How long the traffic goes on there before the next step; 1 s unless given. */
@@ -39,9 +31,9 @@ export interface StepSpec extends Limits {
 }
 
 /** What a script has in its hands. */
-export interface Stage {
+export interface ScenarioRun {
   readonly site: ScenarioSite;
-  readonly daemons: Readonly<Record<Router, Daemon>>;
+  readonly daemons: Readonly<Record<RouterName, Daemon>>;
   /** How often something that is repeated is repeated. */
   readonly repeat: number;
   step(spec: StepSpec): Promise<void>;
@@ -73,7 +65,7 @@ export interface Scenario {
    * then sends to the underlay is counted, not judged.
    */
   readonly unrouted?: readonly Spoke[];
-  readonly script: (stage: Stage) => Promise<void>;
+  readonly script: (run: ScenarioRun) => Promise<void>;
 }
 
 /** A scenario of nothing but steps, one after another. */
@@ -84,7 +76,7 @@ export const inTurn = (
 ): Scenario => ({
   name,
   description,
-  script: async (stage) => {
-    for (const s of steps(stage.site)) await stage.step(s);
+  script: async (run) => {
+    for (const s of steps(run.site)) await run.step(s);
   },
 });

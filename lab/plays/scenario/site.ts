@@ -13,13 +13,13 @@ import {
   DIRECT_PORT,
   frrPolicy,
   OVERLAY,
-  type Router,
+  type RouterName,
   SPOKE,
   SPOKES,
   type Spoke,
 } from "../../site/triangle.js";
 import type { Flows } from "../../traffic/flows.js";
-import { type Outcomes, outcomeOf } from "./scenario.js";
+import { outcomeOf, type PathOutcomes } from "./outcome.js";
 
 const POLICY_FILE = "/etc/bird/shortcut/policy.conf";
 const BIRD =
@@ -45,7 +45,7 @@ export class ScenarioSite extends Site {
     await super.prepare();
   }
 
-  signal(router: Router, signal: NodeJS.Signals): Promise<void> {
+  signal(router: RouterName, signal: NodeJS.Signals): Promise<void> {
     return this.shortcutd(router).signal(signal);
   }
 
@@ -62,7 +62,7 @@ export class ScenarioSite extends Site {
   }
 
   /** Packets come by these ways. */
-  async untilWays(ends: Outcomes, ms: number): Promise<void> {
+  async untilWays(ends: PathOutcomes, ms: number): Promise<void> {
     const since = Date.now();
     const before = this.flows.read();
     const wanted = [outcomeOf(ends, 0), outcomeOf(ends, 1)];
@@ -152,7 +152,7 @@ export class ScenarioSite extends Site {
   }
 
   /** wireguard-go of one interface. */
-  async killWireGuard(router: Router, dev: string): Promise<void> {
+  async killWireGuard(router: RouterName, dev: string): Promise<void> {
     await this.sh(router, `kill -9 $(pgrep -x -f 'wireguard-go ${dev}')`);
   }
 

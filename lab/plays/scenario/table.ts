@@ -1,6 +1,7 @@
 /** A scenario's report for a terminal. */
 import Table from "cli-table3";
-import type { ScenarioReport } from "./run.js";
+import { describeRepetition } from "../../runner/retry.js";
+import type { ScenarioReport } from "./report.js";
 
 const ms = (n: number | undefined): string =>
   n === undefined ? "-" : n === 0 ? "stays" : `${n.toFixed(0)} ms`;
@@ -39,6 +40,8 @@ export function renderScenario(r: ScenarioReport): string {
       (c) => `${c.holds ? "holds" : "DOES NOT HOLD"}: ${c.what}${c.found === "" ? "" : ` (${c.found})`}`,
     ),
     `load of the machine before: ${r.machine.loadBefore} on ${r.machine.processors} processors`,
+    `latest wake-up of a thread: ${r.machine.late} ms late; a task waited for a processor in ${(r.machine.pressure * 100).toFixed(0)} % of the busiest second`,
+    ...r.repetitions.map(describeRepetition),
   ];
   return [steps.toString(), totals.toString(), ...lines].join("\n");
 }

@@ -4,12 +4,13 @@
  * steps.ts names), of a phase its length. `kernel` is the observer's own reading, `event` what shortcutd said.
  */
 import Table from "cli-table3";
-import type { Daemon, Router } from "../../site/triangle.js";
+import { describeRepetition, type Repetition } from "../../runner/retry.js";
+import type { Daemon, RouterName } from "../../site/triangle.js";
 import type { DirectionCount } from "../../traffic/flows.js";
 import { PARTS, type Part } from "./steps.js";
 
 export interface StepOnRouter {
-  readonly router: Router;
+  readonly router: RouterName;
   /** From `shortcutctl timeline`. */
   readonly event?: { readonly at: number; readonly detail: string };
   readonly kernel: { readonly at: number; readonly shows: string };
@@ -40,7 +41,7 @@ export interface PhaseReport {
 export interface Failure {
   readonly part: Part | "start";
   readonly step: string;
-  readonly router: Router | undefined;
+  readonly router: RouterName | undefined;
   readonly problem: string;
   /** What `shortcutctl explain` said on that router. */
   readonly explain: string | undefined;
@@ -52,18 +53,18 @@ export interface Report {
   /** ISO 8601. */
   readonly started: string;
   readonly seconds: number;
-  readonly daemons: Readonly<Record<Router, Daemon>>;
+  readonly daemons: Readonly<Record<RouterName, Daemon>>;
   readonly traffic: { readonly packetsPerSecond: number; readonly bytes: number };
   readonly steps: readonly StepReport[];
   readonly phases: readonly PhaseReport[];
   /** The first invariant, on every sample of every direct interface. */
   readonly subordination: {
-    readonly samples: Readonly<Record<Router, number>>;
-    readonly withShortcut: Readonly<Record<Router, number>>;
+    readonly samples: Readonly<Record<RouterName, number>>;
+    readonly withShortcut: Readonly<Record<RouterName, number>>;
     /** How long a peer may outlive the selection, milliseconds. */
     readonly drainBound: number;
     readonly violations: readonly {
-      readonly router: Router;
+      readonly router: RouterName;
       readonly at: string;
       readonly problem: string;
     }[];
@@ -72,6 +73,8 @@ export interface Report {
   readonly refusal: string | undefined;
   /** What differs from before the start; undefined when shortcutd was left running. */
   readonly leftBehind: readonly string[] | undefined;
+  /** Runs before this one, which failed while the machine was starved; empty when this was the first. */
+  readonly repetitions: readonly Repetition[];
   readonly failures: readonly Failure[];
 }
 
@@ -147,7 +150,7 @@ function phaseTable(phases: readonly PhaseReport[]): string {
   );
 }
 
-const sum = (of: Readonly<Record<Router, number>>): number => of.a + of.b + of.c;
+const sum = (of: Readonly<Record<RouterName, number>>): number => of.a + of.b + of.c;
 
 /** The summary at the end of a run. */
 export function renderReport(r: Report): string {
@@ -168,6 +171,7 @@ export function renderReport(r: Report): string {
         ? "after the stop every router is as before the start"
         : `left behind after the stop:\n${r.leftBehind.map((l) => `  ${l}`).join("\n")}`,
     );
+  for (const x of r.repetitions) out.push(describeRepetition(x));
   for (const f of r.failures) out.push(renderFailure(f));
   return out.join("\n");
 }

@@ -26,7 +26,7 @@ import {
   OVERLAY,
   other,
   ROUTERS,
-  type Router,
+  type RouterName,
   SPOKE,
   SPOKES,
   type Spoke,
@@ -45,7 +45,7 @@ export interface Fact {
 /** shortcutd did not come up, or is not there any more. */
 export class StartFailed extends Error {
   constructor(
-    readonly router: Router,
+    readonly router: RouterName,
     problem: string,
   ) {
     super(problem);
@@ -53,15 +53,15 @@ export class StartFailed extends Error {
 }
 
 export class Routers {
-  readonly #watches = new Map<Router, RouteWatch>();
-  readonly #samplers = new Map<Router, PeerSampler>();
-  readonly #running = new Map<Router, RunningShortcutd>();
-  readonly #keys = new Map<Router, PublicKey>();
-  readonly #before = new Map<Router, Snapshot>();
+  readonly #watches = new Map<RouterName, RouteWatch>();
+  readonly #samplers = new Map<RouterName, PeerSampler>();
+  readonly #running = new Map<RouterName, RunningShortcutd>();
+  readonly #keys = new Map<RouterName, PublicKey>();
+  readonly #before = new Map<RouterName, Snapshot>();
 
   constructor(
     private readonly lab: Lab,
-    private readonly daemons: Readonly<Record<Router, Daemon>>,
+    private readonly daemons: Readonly<Record<RouterName, Daemon>>,
   ) {}
 
   /** Remembers how each router is once its daemons have converged, and looks on from then. */
@@ -116,7 +116,7 @@ export class Routers {
     for (const w of this.#watches.values()) await w.stop();
   }
 
-  shortcutd(router: Router): RunningShortcutd {
+  shortcutd(router: RouterName): RunningShortcutd {
     return present(this.#running.get(router), `shortcutd on ${router} was not started`);
   }
 
@@ -129,7 +129,7 @@ export class Routers {
   // ------------------------------------------------------------------------------------------ facts, from `since` on
 
   /** The hub routes the LAN of the other spoke to it, and lets it be the source. */
-  async resolvedAtHub(router: Router): Promise<Fact | undefined> {
+  async resolvedAtHub(router: RouterName): Promise<Fact | undefined> {
     const to = SPOKE[other(spokeOf(router))];
     const hub = this.lab.node("b");
     const route = await hub.must(["ip", "route", "show", "exact", to.lan]);
@@ -139,19 +139,19 @@ export class Routers {
     return { at: Date.now(), shows: `the hub routes ${to.lan} to ${to.overlay}, whose AllowedIPs have it` };
   }
 
-  offered(router: Router, since: number): Fact | undefined {
+  offered(router: RouterName, since: number): Fact | undefined {
     const isOffer = (r: RouteChange): boolean => isAliasRoute(r) && !r.deleted && r.devices[0] === OVERLAY;
     return routeFact(this.#log(router).first(since, isOffer));
   }
 
-  selected(router: Router, since: number): Fact | undefined {
+  selected(router: RouterName, since: number): Fact | undefined {
     const daemon = this.daemons[router];
     const { lan } = SPOKE[other(spokeOf(router))];
     const r = this.#log(router).first(since, (x) => x.prefix === lan && isSelection(daemon, x));
     return routeFact(r, daemon === "bird" ? "BIRD " : "FRR ");
   }
 
-  deselected(router: Router, since: number): Fact | undefined {
+  deselected(router: RouterName, since: number): Fact | undefined {
     const daemon = this.daemons[router];
     const { lan } = SPOKE[other(spokeOf(router))];
     const gone = (r: RouteChange): boolean =>
@@ -162,16 +162,16 @@ export class Routers {
   }
 
   /** The FIB began to send the other spoke's LAN by `dev`. */
-  routed(router: Router, since: number, dev: string): Fact | undefined {
+  routed(router: RouterName, since: number, dev: string): Fact | undefined {
     return routeFact(this.#log(router).first(since, inMain(SPOKE[other(spokeOf(router))].lan, dev)));
   }
 
   /** The peer of the shortcut on a spoke's direct interface. */
-  peer(router: Router, since: number): PeerEpisode | undefined {
+  peer(router: RouterName, since: number): PeerEpisode | undefined {
     return this.#sampler(router).episode(this.#key(other(spokeOf(router))), since);
   }
 
-  peerGone(router: Router): Fact | undefined {
+  peerGone(router: RouterName): Fact | undefined {
     const { episodes, latest } = this.#sampler(router);
     const key = this.#key(other(spokeOf(router)));
     const until = episodes.filter((e) => e.key === key).at(-1)?.until;
@@ -187,7 +187,7 @@ export class Routers {
   }
 
   /** What of the router is not as it was before. */
-  async changed(router: Router): Promise<string[]> {
+  async changed(router: RouterName): Promise<string[]> {
     return difference(this.#before.get(router) ?? [], await snapshot(this.lab.node(router)));
   }
 
@@ -195,7 +195,7 @@ export class Routers {
   subordination(): Report["subordination"] {
     const hub = this.#keys.get("b");
     const spokes = SPOKES.flatMap((s) => this.#keys.get(s) ?? []);
-    const of = (router: Router) =>
+    const of = (router: RouterName) =>
       checkSubordination(
         // Without the keys (a start that failed) nothing can be judged.
         hub === undefined ? [] : (this.#samplers.get(router)?.samples ?? []),
@@ -217,13 +217,13 @@ export class Routers {
     };
   }
 
-  #sampler(router: Router): PeerSampler {
+  #sampler(router: RouterName): PeerSampler {
     return present(this.#samplers.get(router), `${router} is not sampled`);
   }
-  #log(router: Router): RouteLog {
+  #log(router: RouterName): RouteLog {
     return present(this.#watches.get(router), `${router} is not watched`).log;
   }
-  #key(router: Router): PublicKey {
+  #key(router: RouterName): PublicKey {
     return present(this.#keys.get(router), `the key of ${router} is not known`);
   }
 }
@@ -244,7 +244,7 @@ function present<T>(value: T | undefined, problem: string): T {
   return value;
 }
 
-function spokeOf(router: Router): Spoke {
+function spokeOf(router: RouterName): Spoke {
   if (router === "b") throw new LabError("B is the hub");
   return router;
 }

@@ -7,6 +7,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Lab, LabError, startLab, until } from "../../runner/lab.js";
+import { describeRepetition, MOST_REPETITIONS, repeatedWhenStarved } from "../../runner/retry.js";
 import { countUnderlay, readCounters, readHub, wayOf } from "../../site/counters.js";
 import type { Programs } from "../../site/shortcutd.js";
 import {
@@ -18,7 +19,7 @@ import {
   OVERLAY,
   other,
   ROUTERS,
-  type Router,
+  type RouterName,
   SPOKE,
   SPOKES,
 } from "../../site/triangle.js";
@@ -27,6 +28,7 @@ import { Phases } from "./phases.js";
 import {
   type Failure,
   type Report,
+  renderFailure,
   type StepOnRouter,
   type StepReport,
   seconds,
@@ -37,7 +39,7 @@ import { PARTS, type Part, type Step, stepOf } from "./steps.js";
 
 export interface StoryOptions {
   readonly topology: string;
-  readonly daemons: Readonly<Record<Router, Daemon>>;
+  readonly daemons: Readonly<Record<RouterName, Daemon>>;
   readonly programs: Programs;
   /** Directory for report.json and the logs of shortcutd. */
   readonly out: string;
@@ -50,6 +52,8 @@ export interface StoryOptions {
   /** Packets per second each way, and bytes of UDP payload. */
   readonly rate?: number;
   readonly size?: number;
+  /** How often a run that failed on a starved machine is repeated at most; 2 unless given. */
+  readonly repetitions?: number;
   /** A line of the live timeline. */
   readonly onLine?: (line: string) => void;
   /** Every 250 ms: what the hub carries, bits per second. */
@@ -60,25 +64,41 @@ export interface StoryOptions {
 class StepFailed extends Error {
   constructor(
     readonly step: Step,
-    readonly router: Router | undefined,
+    readonly router: RouterName | undefined,
     problem: string,
   ) {
     super(problem);
   }
 }
 
-type Look = (router: Router) => Fact | undefined | Promise<Fact | undefined>;
+type Look = (router: RouterName) => Fact | undefined | Promise<Fact | undefined>;
 
 /** How long the traffic stays on a way before the next part begins, milliseconds. */
 const DWELL = 2_000;
 const POLICY_FILE = "/etc/bird/shortcut/policy.conf";
 
 /**
- * Tells the story and writes `report.json`. `lab` is there when it was kept.
+ * Tells the story and writes `report.json`. `lab` is there when it was kept. A run that failed on a starved machine is
+ * told again from the beginning (runner/retry.ts).
  * @throws TopologyError, LabError when the lab itself does not come up.
  */
 export async function runStory(options: StoryOptions): Promise<{ report: Report; lab: Lab | undefined }> {
   mkdirSync(options.out, { recursive: true });
+  const { value, repetitions } = await repeatedWhenStarved(() => tellOnce(options), {
+    // A kept lab is there to be looked at as it is.
+    most: options.keep === true ? 0 : (options.repetitions ?? MOST_REPETITIONS),
+    problem: ({ report }) =>
+      report.result === "ok" ? undefined : report.failures.map(renderFailure).join("; "),
+    onRepeat: (r) => options.onLine?.(describeRepetition(r)),
+  });
+  const report: Report = { ...value.report, repetitions };
+  writeFileSync(join(options.out, "report.json"), `${JSON.stringify(report, null, 2)}\n`);
+  return { report, lab: value.lab };
+}
+
+async function tellOnce(
+  options: StoryOptions,
+): Promise<{ report: Omit<Report, "repetitions">; lab: Lab | undefined }> {
   const { a, b, c } = options.daemons;
   const env = { DAEMON_A: a, DAEMON_B: b, DAEMON_C: c, SHORTCUTD: "install", ...options.env };
   options.onLine?.(`bringing up ${options.topology}: ${a} on A, ${b} on B (hub), ${c} on C`);
@@ -87,7 +107,6 @@ export async function runStory(options: StoryOptions): Promise<{ report: Report;
     const missing = NODES.filter((n) => lab.nodes.every((x) => x.name !== n));
     if (missing.length > 0) throw new LabError(`the story needs node ${missing.join(", ")} in the topology`);
     const report = await new Story(lab, options).tell();
-    writeFileSync(join(options.out, "report.json"), `${JSON.stringify(report, null, 2)}\n`);
     return { report, lab: options.keep === true ? lab : undefined };
   } finally {
     if (options.keep !== true) await lab.stop();
@@ -119,7 +138,7 @@ class Story {
     this.#phases = new Phases(lab);
   }
 
-  async tell(): Promise<Report> {
+  async tell(): Promise<Omit<Report, "repetitions">> {
     const rates = this.#showRates();
     try {
       await this.#prepare();
@@ -190,7 +209,7 @@ class Story {
 
   /** Peer, handshake, path, flip, and the traffic itself. */
   async #tunnel(): Promise<void> {
-    const peer = (router: Router) => this.#routers.peer(router, this.#since);
+    const peer = (router: RouterName) => this.#routers.peer(router, this.#since);
     await this.#step("peer", (router) => {
       const p = peer(router);
       const where = p?.latest.endpoint ?? "no endpoint yet";
@@ -260,7 +279,7 @@ class Story {
       const words = this.#routers.shortcutd(router).lastWords();
       throw new StepFailed(this.#stepOf("stopped"), router, `status ${exit.code ?? exit.signal}: ${words}`);
     });
-    const left = new Map<Router, string[]>();
+    const left = new Map<RouterName, string[]>();
     try {
       await this.#step("as-before", async (router) => {
         const changed = await this.#routers.changed(router);
@@ -333,11 +352,11 @@ class Story {
   /** Waits for what a step wants: the event in shortcutd's timeline, and the fact in the kernel, on each of its routers. */
   async #step(id: string, look: Look, measured: () => string = () => ""): Promise<void> {
     const step = this.#stepOf(id);
-    const found = new Map<Router, StepOnRouter>();
-    const facts = new Map<Router, Fact>();
+    const found = new Map<RouterName, StepOnRouter>();
+    const facts = new Map<RouterName, Fact>();
     const deadline = performance.now() + step.deadline;
     for (;;) {
-      const lacks = new Map<Router, string>();
+      const lacks = new Map<RouterName, string>();
       for (const router of step.routers) {
         if (found.has(router)) continue;
         const event =
@@ -395,7 +414,7 @@ class Story {
     });
   }
 
-  #report(): Report {
+  #report(): Omit<Report, "repetitions"> {
     const subordination = this.#routers.subordination();
     const [first] = subordination.violations;
     if (first !== undefined)

@@ -3,7 +3,7 @@
  * The first half is the life of a shortcut that the daemon wants; the second what the operator's policy does to it.
  */
 import type { Milestone, Stage } from "../../../plugin/shortcut/events.js";
-import type { Router } from "../../site/triangle.js";
+import type { RouterName } from "../../site/triangle.js";
 
 export type Part = "appears" | "goes" | "returns" | "stops";
 
@@ -19,7 +19,7 @@ export interface Step {
   readonly id: string;
   readonly title: string;
   /** Routers on which it has to happen; with `any`, on one of them. */
-  readonly routers: readonly Router[];
+  readonly routers: readonly RouterName[];
   readonly any?: true;
   /** What `shortcutctl timeline` has to say of it; undefined when only the kernel is asked. */
   readonly event?: Stage | Milestone;

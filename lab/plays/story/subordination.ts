@@ -7,7 +7,7 @@ import type { PublicKey } from "../../../plugin/net/key.js";
 import { defaultParameters } from "../../../plugin/shortcut/parameters.js";
 import type { PeerSample } from "../../site/peers.js";
 import type { Interval } from "../../site/routes.js";
-import type { Router } from "../../site/triangle.js";
+import type { RouterName } from "../../site/triangle.js";
 
 /**
  * How long a peer may outlive the selection, milliseconds: the other end's flip-back (at most its override's wait, and
@@ -19,7 +19,7 @@ export const DRAIN_BOUND = defaultParameters.overrideAfter * 2 + defaultParamete
 export const STAMP_LAG = 20;
 
 export interface Violation {
-  readonly router: Router;
+  readonly router: RouterName;
   /** Milliseconds since the epoch. */
   readonly at: number;
   readonly key: PublicKey;

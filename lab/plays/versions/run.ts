@@ -111,6 +111,8 @@ export async function runVersion(v: Version, options: VersionOptions): Promise<V
       out: options.out,
       ...(options.onLine === undefined ? {} : { onLine: options.onLine }),
       onReady: async (lab) => {
+        // of an earlier run, which was repeated
+        problems.length = 0;
         found = await versionOf(lab, v);
         if (!found.startsWith(v.expected)) problems.push(`it is ${found}, not ${v.expected}`);
         const lacks = await check(lab, options.programs);

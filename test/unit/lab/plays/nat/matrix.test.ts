@@ -1,10 +1,10 @@
-/** The table of the NAT matrix: what it must not hide. */
+/** Shows what the table of the NAT matrix must not hide: repetitions and unexpected paths. */
 import { expect, it } from "vitest";
 import { type CellResult, judgeCell, markdown, pair } from "../../../../../lab/plays/nat/matrix.js";
-import type { Attempt } from "../../../../../lab/plays/nat/site.js";
+import type { NatAttempt } from "../../../../../lab/plays/nat/site.js";
 
 const cell = pair("masquerade", "ei-ad");
-const attempt: Attempt = {
+const attempt: NatAttempt = {
   path: "direct",
   endpoint: "192.0.2.130 51821",
   candidate: "reflexive",
@@ -14,20 +14,21 @@ const attempt: Attempt = {
   reason: "",
 };
 const row = (r: Partial<CellResult>): string | undefined =>
-  markdown([{ cell, attempt, problem: "", before: "", ...r }]).split("\n")[2];
+  markdown([{ cell, attempt, problem: "", repetitions: [], ...r }]).split("\n")[2];
 
 it("shows path, candidate and time", () => {
   expect(judgeCell(cell, attempt)).toBe("");
   expect(row({})).toBe("| masquerade | ei-ad | direct | reflexive, 192.0.2.130 51821 | 106 ms |");
 });
 
-it("says that a cell needed a second try, and why", () => {
-  const before = judgeCell(cell, { ...attempt, lost: [3, 0] });
-  expect(row({ before })).toBe(
-    "| masquerade | ei-ad | direct | reflexive, 192.0.2.130 51821 | 106 ms, 2nd try (1st: lost 3 and 0 packets) |",
+it("says that a cell was repeated, and why", () => {
+  const problem = judgeCell(cell, { ...attempt, lost: [3, 0] });
+  const repetitions = [{ problem, starvation: "a thread was woken 200 ms late" }];
+  expect(row({ repetitions })).toBe(
+    "| masquerade | ei-ad | direct | reflexive, 192.0.2.130 51821 | 106 ms, try 2 (before, machine starved: lost 3 and 0 packets) |",
   );
-  expect(row({ attempt: undefined, problem: "no end:\n a | b", before })).toBe(
-    "| masquerade | ei-ad | failed |  | no end: a / b, 2nd try (1st: lost 3 and 0 packets) |",
+  expect(row({ attempt: undefined, problem: "no end:\n a | b", repetitions })).toBe(
+    "| masquerade | ei-ad | failed |  | no end: a / b, try 2 (before, machine starved: lost 3 and 0 packets) |",
   );
 });
 

@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { figures, slices, widen } from "../../../../../lab/plays/scenario/account.js";
-import { judge, type StepResult } from "../../../../../lab/plays/scenario/run.js";
+import { judge, type StepResult } from "../../../../../lab/plays/scenario/report.js";
 import type { DirectionPaths } from "../../../../../lab/traffic/flows.js";
 import { PathAccount, type PathName, SentAccount } from "../../../../../lab/traffic/paths.js";
 

@@ -384,6 +384,7 @@ describe("the report", () => {
     },
     refusal: "BIRD: rejected by import filter shortcut_policy",
     leftBehind: ["A + route: 10.9.0.0/24 dev wg0"],
+    repetitions: [{ problem: "appears: peer created", starvation: "a thread was woken 200 ms late" }],
     failures: [
       {
         part: "stops",
@@ -410,6 +411,7 @@ describe("the report", () => {
       "A + route: 10.9.0.0/24 dev wg0",
       "FAILED: stops: the routers are as before on A: not within 10 s",
       "rejected by import filter",
+      "repeated, the machine was starved: a thread was woken 200 ms late. It had failed: appears: peer created",
     ])
       expect(text).toContain(part);
     expect(renderReport({ ...report, leftBehind: [] })).toContain("as before the start");
