@@ -1,14 +1,22 @@
-import { defineConfig } from "vitest/config";
+import { defineConfig, type ViteUserConfig } from "vitest/config";
+
+const files = (...names: string[]): string[] => names.map((name) => `test/kernel/${name}.test.ts`);
 
 /** Tests that count packets or measure time: each wants the machine for itself. */
-const LABS = ["scenario-*", "main-job", "shown", "nat", "lab-*", "consent", "cookbook", "versions"].map(
-  (name) => `test/kernel/${name}.test.ts`,
-);
-/** `npm run test:designs`: networks of other shapes than the triangle's. */
-const DESIGNS = ["designs", "neighbours"].map((name) => `test/kernel/${name}.test.ts`);
-const rooted = { testTimeout: 120_000, hookTimeout: 60_000, pool: "forks" } as const;
+const LABS = files("scenario-*", "main-job", "shown", "nat", "lab-*", "consent", "cookbook");
+/** Networks of other shapes than the triangle's: `npm run test:designs`. */
+const DESIGNS = files("designs", "neighbours");
+/** An emulated machine, and daemons that are downloaded. `npm run test:all` runs these and the designs too. */
+const RARE = files("guest", "versions");
+/** A test may be repeated twice when the machine was starved (lab/runner/retry.ts): these are for three attempts. */
+const rooted = {
+  testTimeout: 360_000,
+  hookTimeout: 90_000,
+  pool: "forks",
+  setupFiles: ["test/kernel/end-with-parent.ts"],
+} satisfies NonNullable<ViteUserConfig["test"]>;
 
-/** `unit` needs no privileges; `kernel` and `lab` want root and make their own namespaces. */
+/** `unit` needs no privileges; the others want root and make their own namespaces. */
 export default defineConfig({
   test: {
     projects: [
@@ -23,13 +31,14 @@ export default defineConfig({
         test: {
           name: "kernel",
           include: ["test/kernel/**/*.test.ts"],
-          exclude: [...LABS, ...DESIGNS],
+          exclude: [...LABS, ...DESIGNS, ...RARE],
           maxWorkers: 2,
           ...rooted,
         },
       },
       { test: { name: "lab", include: LABS, fileParallelism: false, ...rooted } },
       { test: { name: "designs", include: DESIGNS, fileParallelism: false, ...rooted } },
+      { test: { name: "rare", include: RARE, fileParallelism: false, ...rooted } },
     ],
   },
 });

@@ -2,8 +2,7 @@
  * A lab with shortcutd on its routers and numbered traffic between its hosts: what scenarios, the NAT lab and tests all do with one, and ask of its
  * kernels. Every wait is for a fact of a kernel or a daemon, with a deadline.
  */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import type { StatusReport } from "../../plugin/status/report.js";
 import { type Lab, startLab, until } from "../runner/lab.js";
@@ -18,7 +17,7 @@ export interface SiteOptions {
   readonly programs: Programs;
   /** Top-level keys of a router's shortcutd.yaml, each in one line: in place of those of the lab, or added. */
   readonly configuration?: Partial<Readonly<Record<RouterName, readonly string[]>>>;
-  /** Where logs of shortcutd are kept; a new directory, removed at the end, unless given. */
+  /** Where logs of shortcutd are kept; in the lab's own directory, which is removed at the end, unless given. */
   readonly logs?: string;
   /** What the topology wants to know besides. */
   readonly env?: Readonly<Record<string, string>>;
@@ -43,7 +42,8 @@ export class Site {
     readonly lab: Lab,
     protected readonly options: SiteOptions,
   ) {
-    this.logs = options.logs ?? mkdtempSync(join(tmpdir(), "shortcutd-site-"));
+    this.logs = options.logs ?? join(lab.runDir, "logs");
+    mkdirSync(this.logs, { recursive: true });
   }
 
   /** The lab with its daemons, which have converged; shortcutd is installed and not yet started. */
@@ -87,7 +87,6 @@ export class Site {
   async down(): Promise<void> {
     for (const r of this.running.values()) await r.leave();
     await this.lab.stop();
-    if (this.options.logs === undefined) rmSync(this.logs, { recursive: true, force: true });
   }
 
   // ------------------------------------------------------------------------------------------ shortcutd

@@ -49,6 +49,9 @@ export interface DirectionCount {
   readonly longestSilence: number;
 }
 
+/** One direction over some span of time. */
+export type DirectionTotal = Omit<DirectionCount, "longestSilence">;
+
 /** By which way packets of one direction went: what its sender sent, and what its receiver got. */
 export interface DirectionPaths {
   readonly width: number;

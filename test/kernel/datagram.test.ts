@@ -1,3 +1,7 @@
+/**
+ * Shows that control sockets stay on their interface and address, fragment nothing, and name what
+ * is in their way.
+ */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { datagramAdapter, requireFreePort } from "../../plugin/adapters/sockets/datagram.js";
 import type { DatagramSocket, PortError } from "../../plugin/driver/ports.js";

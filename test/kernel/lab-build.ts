@@ -41,5 +41,8 @@ export function build(...folders: readonly string[]): { dir: string; remove: () 
           ts.transpileModule(readFileSync(from, "utf8"), { compilerOptions }).outputText,
         );
     }
-  return { dir, remove: () => rmSync(dir, { recursive: true, force: true }) };
+  const remove = (): void => rmSync(dir, { recursive: true, force: true });
+  // also when the test is interrupted
+  process.once("exit", remove);
+  return { dir, remove };
 }

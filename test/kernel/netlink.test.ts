@@ -1,3 +1,7 @@
+/**
+ * Shows that routes, links and addresses are read, written and watched as the kernel has them,
+ * also when it drops messages.
+ */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

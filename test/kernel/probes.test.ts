@@ -1,3 +1,7 @@
+/**
+ * Shows that the thread of probes is replaced when it dies or hangs, and goes on where the other
+ * one ended.
+ */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -22,7 +22,8 @@ export const siteOf = (
 export function eagerSite(): Promise<ScenarioSite> {
   const lines = [
     "trigger: { rate: 500 kbit/s, for: 0 s, interval: 200 ms, hysteresis: 0.1 }",
-    "timers: { offer: 2 s, drain: 100 ms, backoff: 100 ms }",
+    // without the maximum the pause after a refusal doubles for as long as a busy machine takes
+    "timers: { offer: 2 s, drain: 100 ms, backoff: 100 ms, backoff-max: 2 s }",
   ];
   return ScenarioSite.up({
     topology: join(root, "lab/topologies/triangle.clab.yml"),

@@ -1,3 +1,7 @@
+/**
+ * Shows that packets from sources that the other end would drop are sent via the overlay, and are
+ * counted by source.
+ */
 import { execFileSync } from "node:child_process";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { sourceGuardAdapter } from "../../plugin/adapters/linux/sources.js";

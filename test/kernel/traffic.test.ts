@@ -1,3 +1,7 @@
+/**
+ * Shows that the counters see what leaves via the overlay and nothing else, and that forged
+ * control packets are dropped.
+ */
 import { execFileSync } from "node:child_process";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type TrafficSpec, trafficAdapter } from "../../plugin/adapters/linux/traffic.js";

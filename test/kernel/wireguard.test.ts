@@ -1,3 +1,7 @@
+/**
+ * Shows that the direct interface is made whole, kept, changed and removed, with wireguard-go and
+ * with the kernel.
+ */
 import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";

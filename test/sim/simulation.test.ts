@@ -1,3 +1,7 @@
+/**
+ * Shows that no invariant breaks in simulated networks of routers, whatever is lost, late, refused
+ * or restarted.
+ */
 import { describe, expect, it } from "vitest";
 import { checkRouter } from "./invariants.js";
 import type { Router } from "./router.js";

@@ -1,7 +1,7 @@
 /** Holds what a run of a scenario found, as values, and judges its steps. `lab/out/NAME.json` is a report as it stands here. */
 import type { Repetition } from "../../runner/retry.js";
 import type { Daemon, RouterName } from "../../site/triangle.js";
-import type { DirectionReport } from "../story/report.js";
+import type { DirectionTotal } from "../../traffic/flows.js";
 import type { StepFigures } from "./account.js";
 import type { PathOutcome } from "./outcome.js";
 import type { Limits } from "./scenario.js";
@@ -56,7 +56,7 @@ export interface ScenarioReport {
    * A to C, C to A, over the whole run. `kernelDrops` were lost in a receiving host's socket buffer and are contained
    * in `lost`.
    */
-  readonly totals: readonly Omit<DirectionReport, "from" | "to">[];
+  readonly totals: readonly Omit<DirectionTotal, "from" | "to">[];
   readonly failures: readonly string[];
 }
 

@@ -6,7 +6,7 @@
 import Table from "cli-table3";
 import { describeRepetition, type Repetition } from "../../runner/retry.js";
 import type { Daemon, RouterName } from "../../site/triangle.js";
-import type { DirectionCount } from "../../traffic/flows.js";
+import type { DirectionCount, DirectionTotal } from "../../traffic/flows.js";
 import { PARTS, type Part } from "./steps.js";
 
 export interface StepOnRouter {
@@ -25,12 +25,10 @@ export interface StepReport {
   readonly routers: readonly StepOnRouter[];
 }
 
-export type DirectionReport = Omit<DirectionCount, "longestSilence">;
-
 export interface PhaseReport {
   readonly name: string;
   readonly seconds: number;
-  readonly directions: readonly DirectionReport[];
+  readonly directions: readonly DirectionTotal[];
   /** Packets that the hub's overlay interface sent, and that the underlay carried between the direct interfaces. */
   readonly byHub: number;
   readonly direct: number;
@@ -79,7 +77,7 @@ export interface Report {
 }
 
 /** One direction between two readings. */
-export function directionBetween(before: DirectionCount, after: DirectionCount): DirectionReport {
+export function directionBetween(before: DirectionCount, after: DirectionCount): DirectionTotal {
   return {
     from: after.from,
     to: after.to,
