@@ -80,121 +80,162 @@ function builtProgram(): string {
   return found;
 }
 
-interface End {
-  readonly node: string;
-  readonly flow: number;
-  process: NodeProcess;
+/** One host's program, which sends one flow and receives the other. */
+class End {
   latest: TrafficLine | undefined;
-  silence: number;
-}
+  /** Longest silence of what it receives, milliseconds. */
+  silence = 0;
+  readonly process: NodeProcess;
 
-/** Starts both directions and waits until each has received something. @throws LabError when that takes 10 s. */
-export async function startFlows(
-  lab: Lab,
-  a: FlowEnd,
-  b: FlowEnd,
-  options: FlowOptions = {},
-): Promise<Flows> {
-  const program = options.program ?? builtProgram();
-  const { port = 7000, rate = 2000, size = 1000 } = options;
-  let over = false;
-  const start = (from: FlowEnd, to: FlowEnd, flow: number): End => {
+  constructor(
+    lab: Lab,
+    readonly from: FlowEnd,
+    to: FlowEnd,
+    readonly flow: number,
+    isOver: () => boolean,
+    options: FlowOptions,
+  ) {
+    const { port = 7000, rate = 2000, size = 1000 } = options;
     const argv = trafficArguments({ address: to.address, port }, port, rate, size, flow);
     if (options.paths !== undefined) argv.push("--paths", String(options.paths));
-    const end: End = {
-      node: from.node,
-      flow,
-      latest: undefined,
-      silence: 0,
-      process: lab.node(from.node).spawn([process.execPath, program, ...argv], {
-        onLine: (text) => {
-          const line = decodeLine(text);
-          if (line === undefined) return;
-          end.latest = line;
-          if (!over)
-            for (const r of line.received)
-              if (r.flow !== flow) end.silence = Math.max(end.silence, r.longestSilence);
-          options.onLine?.(from.node, line);
-        },
-      }),
-    };
-    return end;
+    const program = options.program ?? builtProgram();
+    this.process = lab.node(from.node).spawn([process.execPath, program, ...argv], {
+      onLine: (text) => {
+        const line = decodeLine(text);
+        if (line === undefined) return;
+        this.latest = line;
+        if (!isOver())
+          for (const r of line.received)
+            if (r.flow !== flow) this.silence = Math.max(this.silence, r.longestSilence);
+        options.onLine?.(from.node, line);
+      },
+    });
+  }
+}
+
+/** What one end sent and the other received. */
+function count(from: End, to: End, final: boolean): DirectionCount {
+  const sent = from.latest?.sent?.packets ?? 0;
+  const r = to.latest?.received.find((f) => f.flow === from.flow);
+  const received = r?.received ?? 0;
+  return {
+    from: from.from.node,
+    to: to.from.node,
+    sent,
+    received,
+    lost: final ? sent - received : (r?.missing ?? 0),
+    duplicated: r?.duplicated ?? 0,
+    reordered: r?.reordered ?? 0,
+    kernelDrops: to.latest?.kernelDrops ?? 0,
+    longestSilence: to.silence,
   };
-  const [there, back] = options.flows ?? [1, 2];
-  const ends = [start(a, b, there), start(b, a, back)] as const;
-  const pathsOf = (from: End, to: End): DirectionPaths | undefined => {
-    const sent = from.latest?.paths;
-    const received = to.latest?.paths?.received.find((r) => r.flow === from.flow);
-    return sent === undefined || received === undefined
-      ? undefined
-      : { width: sent.width, sent: sent.sent, received };
-  };
-  const count = (from: End, to: End, final: boolean): DirectionCount => {
-    const sent = from.latest?.sent?.packets ?? 0;
-    const r = to.latest?.received.find((f) => f.flow === from.flow);
-    const received = r?.received ?? 0;
-    return {
-      from: from.node,
-      to: to.node,
-      sent,
-      received,
-      lost: final ? sent - received : (r?.missing ?? 0),
-      duplicated: r?.duplicated ?? 0,
-      reordered: r?.reordered ?? 0,
-      kernelDrops: to.latest?.kernelDrops ?? 0,
-      longestSilence: to.silence,
-    };
-  };
-  const read = (final: boolean): readonly [DirectionCount, DirectionCount] => [
-    count(ends[0], ends[1], final),
-    count(ends[1], ends[0], final),
-  ];
-  const stop = async (): Promise<readonly [DirectionCount, DirectionCount]> => {
-    over = true;
+}
+
+function pathsOf(from: End, to: End): DirectionPaths | undefined {
+  const sent = from.latest?.paths;
+  const received = to.latest?.paths?.received.find((r) => r.flow === from.flow);
+  return sent === undefined || received === undefined
+    ? undefined
+    : { width: sent.width, sent: sent.sent, received };
+}
+
+/** Both ends, running. */
+class RunningFlows implements Flows {
+  readonly #ends: readonly [End, End];
+  #over = false;
+
+  constructor(lab: Lab, a: FlowEnd, b: FlowEnd, options: FlowOptions) {
+    const [there, back] = options.flows ?? [1, 2];
+    const isOver = (): boolean => this.#over;
+    this.#ends = [new End(lab, a, b, there, isOver, options), new End(lab, b, a, back, isOver, options)];
+  }
+
+  async begin(): Promise<void> {
+    // Neither sends before the other listens.
+    await until("both traffic programs run", 10_000, () => this.#ends.every((e) => e.latest !== undefined));
+    await this.toggle();
+    await until("both hosts receive the other's traffic", 10_000, () =>
+      this.read().every((d) => d.received > 0),
+    );
+  }
+
+  read(): readonly [DirectionCount, DirectionCount] {
+    return this.#counts(false);
+  }
+
+  async toggle(): Promise<void> {
+    await this.#signal("SIGUSR2");
+  }
+
+  async stop(): Promise<readonly [DirectionCount, DirectionCount]> {
+    this.#over = true;
     // Stops the sending only, so that what is under way still counts.
-    await Promise.all(ends.map((e) => e.process.kill("SIGUSR2")));
+    await this.toggle();
     let before = -1;
     await until(
       "the last packets have arrived",
       5_000,
       () => {
-        const now = read(false).reduce((sum, d) => sum + d.received, 0);
+        const now = this.read().reduce((sum, d) => sum + d.received, 0);
         const settled = now === before;
         before = now;
         return settled;
       },
       300,
     );
-    await Promise.all(ends.map((e) => e.process.kill("SIGTERM")));
-    await Promise.all(ends.map((e) => e.process.exited));
-    await until("the last lines are read", 2_000, () => ends.every((e) => e.latest?.last === true));
-    return read(true);
-  };
+    await this.#signal("SIGTERM");
+    await Promise.all(this.#ends.map((e) => e.process.exited));
+    await until("the last lines are read", 2_000, () => this.#ends.every((e) => e.latest?.last === true));
+    return this.#counts(true);
+  }
+
+  /** Ends both programs without an account. */
+  async kill(): Promise<void> {
+    await this.#signal("SIGKILL");
+  }
+
+  ways(): readonly { readonly at: number; readonly way: PathName | undefined }[] {
+    const [a, b] = this.#ends;
+    return [
+      [a, b],
+      [b, a],
+    ].map(([from, to]) => {
+      const line = to?.latest;
+      return { at: line?.at ?? 0, way: line?.ways?.find((w) => w.flow === from?.flow)?.way };
+    });
+  }
+
+  paths(): readonly [DirectionPaths, DirectionPaths] | undefined {
+    const [a, b] = this.#ends;
+    const [x, y] = [pathsOf(a, b), pathsOf(b, a)];
+    return x === undefined || y === undefined ? undefined : [x, y];
+  }
+
+  #counts(final: boolean): readonly [DirectionCount, DirectionCount] {
+    const [a, b] = this.#ends;
+    return [count(a, b, final), count(b, a, final)];
+  }
+
+  async #signal(signal: NodeJS.Signals): Promise<void> {
+    await Promise.all(this.#ends.map((e) => e.process.kill(signal)));
+  }
+}
+
+/** Starts both directions and waits until each has received something. @throws Error when that takes 10 s. */
+export async function startFlows(
+  lab: Lab,
+  a: FlowEnd,
+  b: FlowEnd,
+  options: FlowOptions = {},
+): Promise<Flows> {
+  const flows = new RunningFlows(lab, a, b, options);
   try {
-    // Nobody sends before the other listens.
-    await until("both traffic programs run", 10_000, () => ends.every((e) => e.latest !== undefined));
-    await Promise.all(ends.map((e) => e.process.kill("SIGUSR2")));
-    await until("both hosts receive the other's traffic", 10_000, () =>
-      read(false).every((d) => d.received > 0),
-    );
+    await flows.begin();
   } catch (e) {
-    await Promise.all(ends.map((end) => end.process.kill("SIGKILL")));
+    await flows.kill();
     throw e;
   }
-  return {
-    read: () => read(false),
-    stop,
-    toggle: async () => void (await Promise.all(ends.map((e) => e.process.kill("SIGUSR2")))),
-    ways: () =>
-      ends.map((from, i) => {
-        const line = ends[1 - i]?.latest;
-        return { at: line?.at ?? 0, way: line?.ways?.find((w) => w.flow === from.flow)?.way };
-      }),
-    paths: () => {
-      const [x, y] = [pathsOf(ends[0], ends[1]), pathsOf(ends[1], ends[0])];
-      return x === undefined || y === undefined ? undefined : [x, y];
-    },
-  };
+  return flows;
 }
 
 function decodeLine(text: string): TrafficLine | undefined {

@@ -5,7 +5,7 @@
  *   traffic.js duplex --to 10.3.0.10:7000 --port 7000 --rate 2000 --size 1000 --flow 1 [--report FILE]
  * Each prints one JSON line per `--interval` (100 ms): a {@link TrafficLine}. SIGUSR2 stops and starts the sending
  * (with `--wait` it is not started yet); SIGTERM ends everything, with a last line.
- * With `--paths MS` it also tells by which way packets came, in slices of so many milliseconds (paths.ts).
+ * With `--paths MS` it also tells by which way packets came, in slices of that width (paths.ts).
  * `kernelDrops` counts what this host's UDP sockets had no room for: loss of the measurement, not of the network.
  */
 import { createSocket, type Socket } from "node:dgram";
@@ -91,27 +91,41 @@ function kernelDrops(): number {
   return drops;
 }
 
-async function main(): Promise<void> {
+interface Settings {
+  /** Undefined for `recv`. */
+  readonly sender: Sender | undefined;
+  /** 0, any free one, for `send`. */
+  readonly port: number;
+  readonly interval: number;
+  /** 0: until a signal. */
+  readonly seconds: number;
+  readonly report: string | undefined;
+  /** Width of the slices of `--paths`, milliseconds. */
+  readonly width: number | undefined;
+  /** Sending waits for the first SIGUSR2. */
+  readonly wait: boolean;
+}
+
+/** Reads the command line; what it cannot read ends the program. */
+function settings(): Settings {
+  const text = { type: "string" } as const;
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
-      to: { type: "string" },
-      port: { type: "string" },
-      rate: { type: "string" },
-      size: { type: "string" },
-      flow: { type: "string" },
-      seconds: { type: "string" },
-      interval: { type: "string" },
-      report: { type: "string" },
-      paths: { type: "string" },
+      to: text,
+      port: text,
+      rate: text,
+      size: text,
+      flow: text,
+      seconds: text,
+      interval: text,
+      report: text,
+      paths: text,
       wait: { type: "boolean", default: false },
     },
   });
   const mode = positionals[0];
   if (mode !== "send" && mode !== "recv" && mode !== "duplex") usage("the mode is send, recv or duplex");
-  const interval = whole(values.interval, "interval", 100, 10, 60_000);
-  const seconds = whole(values.seconds, "seconds", 0, 0, 86_400);
-
   let sender: Sender | undefined;
   if (mode !== "recv") {
     const to = parseEndpoint(values.to ?? "");
@@ -123,37 +137,96 @@ async function main(): Promise<void> {
       flow: whole(values.flow, "flow", 1, 0, 0xffff_ffff),
     };
   }
-  // One socket for both directions; an IPv6 one takes IPv4 as well, unless it sends to IPv4.
-  const socket = createSocket(sender?.to.address.includes(":") === false ? "udp4" : "udp6");
-  const accounts = new Map<number, FlowAccount>();
-  const width = values.paths === undefined ? undefined : whole(values.paths, "paths", undefined, 1, 10_000);
-  const ways = new Map<number, PathAccount>();
-  const sentBySlice = width === undefined ? undefined : new SentAccount(width);
-  const lines: TrafficLine[] = [];
-  let packets = 0;
-  let errors = 0;
+  return {
+    sender,
+    port: mode === "send" ? 0 : whole(values.port, "port", undefined, 1, 65_535),
+    interval: whole(values.interval, "interval", 100, 10, 60_000),
+    seconds: whole(values.seconds, "seconds", 0, 0, 86_400),
+    report: values.report,
+    width: values.paths === undefined ? undefined : whole(values.paths, "paths", undefined, 1, 10_000),
+    wait: values.wait,
+  };
+}
 
-  socket.on("message", (bytes, from) => {
+/** Gets the value of a key, which is made when it is not there yet. */
+function made<V>(map: Map<number, V>, key: number, make: () => V): V {
+  let value = map.get(key);
+  if (value === undefined) {
+    value = make();
+    map.set(key, value);
+  }
+  return value;
+}
+
+/** Counts what arrives, flow by flow. */
+class Receiver {
+  readonly #accounts = new Map<number, FlowAccount>();
+  readonly #ways = new Map<number, PathAccount>();
+
+  constructor(private readonly width: number | undefined) {}
+
+  take(bytes: Uint8Array, fromPort: number): void {
     const packet = readPacket(bytes);
     if (packet === undefined) return;
-    let account = accounts.get(packet.flow);
-    if (account === undefined) {
-      account = new FlowAccount(packet.flow);
-      accounts.set(packet.flow, account);
-    }
-    const delay = Number(process.hrtime.bigint() - packet.sentAt) / 1e6;
-    const fresh = account.arrive(packet.number, bytes.length, performance.now(), delay);
+    const { flow, number, sentAt } = packet;
+    const delay = Number(process.hrtime.bigint() - sentAt) / 1e6;
+    const account = made(this.#accounts, flow, () => new FlowAccount(flow));
+    const fresh = account.arrive(number, bytes.length, performance.now(), delay);
+    const { width } = this;
     if (width === undefined) return;
-    let way = ways.get(packet.flow);
-    if (way === undefined) {
-      way = new PathAccount(packet.flow, width);
-      ways.set(packet.flow, way);
+    const way = made(this.#ways, flow, () => new PathAccount(flow, width));
+    way.arrive(number, sentAt, fromPort === MARK ? "direct" : "hub", fresh);
+  }
+
+  received(): FlowCount[] {
+    return [...this.#accounts.values()].map((a) => a.read(performance.now()));
+  }
+
+  ways(): { flow: number; way: PathName | undefined }[] {
+    return [...this.#ways.values()].map((w) => ({ flow: w.flow, way: w.latest }));
+  }
+
+  paths(): PathCount[] {
+    return [...this.#ways.values()].map((w) => w.read());
+  }
+}
+
+/** Sends at an even pace; {@link toggle} holds it and lets it go on. */
+class Pacer {
+  packets = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #began = 0;
+
+  constructor(
+    private readonly rate: number,
+    private readonly send: (number: number) => void,
+  ) {}
+
+  toggle(): void {
+    if (this.#timer !== undefined) {
+      this.stop();
+      return;
     }
-    way.arrive(packet.number, packet.sentAt, from.port === MARK ? "direct" : "hub", fresh);
-  });
-  // ICMP errors come up here; they are the network's, and counted as what they are: packets that do not arrive.
-  socket.on("error", () => errors++);
-  const port = mode === "send" ? 0 : whole(values.port, "port", undefined, 1, 65_535);
+    // What was sent before counts as sent in time: the pace goes on from here.
+    this.#began = performance.now() - (this.packets * 1000) / this.rate;
+    this.#timer = setInterval(() => this.#tick(), TICK_MS);
+  }
+
+  #tick(): void {
+    const due = packetsDue(performance.now() - this.#began, this.rate, this.packets, BURST);
+    for (let i = 0; i < due; i++) this.send(this.packets++);
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+  }
+}
+
+/** Opens the one socket of both directions; an IPv6 one takes IPv4 as well, unless it sends to IPv4. */
+async function openSocket({ sender, port }: Settings, take: Receiver["take"]): Promise<Socket> {
+  const socket = createSocket(sender?.to.address.includes(":") === false ? "udp4" : "udp6");
+  socket.on("message", (bytes, from) => take(bytes, from.port));
   await new Promise<void>((done, fail) => {
     socket.once("error", fail);
     socket.bind(port, () => {
@@ -163,72 +236,76 @@ async function main(): Promise<void> {
   });
   socket.setRecvBufferSize(8 << 20);
   socket.setSendBufferSize(4 << 20);
+  return socket;
+}
 
+async function main(): Promise<void> {
+  const s = settings();
+  const { sender, width } = s;
+  const receiver = new Receiver(width);
+  const sentBySlice = width === undefined ? undefined : new SentAccount(width);
+  let errors = 0;
+  let over = false;
+  const socket = await openSocket(s, (bytes, port) => receiver.take(bytes, port));
+  // ICMP errors come up here; they are the network's, and counted as what they are: packets that do not arrive.
+  socket.on("error", () => errors++);
+  const pacer =
+    sender === undefined
+      ? undefined
+      : new Pacer(
+          sender.rate,
+          packetSender(
+            socket,
+            sender,
+            () => errors++,
+            (sentAt) => sentBySlice?.send(sentAt),
+          ),
+        );
   const dropsBefore = kernelDrops();
+  const lines: TrafficLine[] = [];
   const report = (last: boolean): void => {
     const line: TrafficLine = {
       at: Date.now(),
-      sent: sender === undefined ? undefined : { flow: sender.flow, packets, errors },
-      received: [...accounts.values()].map((a) => a.read(performance.now())),
+      sent: sender === undefined ? undefined : { flow: sender.flow, packets: pacer?.packets ?? 0, errors },
+      received: receiver.received(),
       kernelDrops: kernelDrops() - dropsBefore,
       last,
-      ...(width === undefined
-        ? {}
-        : { ways: [...ways.values()].map((w) => ({ flow: w.flow, way: w.latest })) }),
+      ...(width === undefined ? {} : { ways: receiver.ways() }),
       ...(width === undefined || !last
         ? {}
-        : {
-            paths: {
-              width,
-              sent: sentBySlice?.read() ?? [],
-              received: [...ways.values()].map((w) => w.read()),
-            },
-          }),
+        : { paths: { width, sent: sentBySlice?.read() ?? [], received: receiver.paths() } }),
     };
-    if (values.report !== undefined) lines.push(line);
+    if (s.report !== undefined) lines.push(line);
     process.stdout.write(`${JSON.stringify(line)}\n`);
   };
-  const timers = [setInterval(() => report(false), interval)];
-  if (sender !== undefined) {
-    const { rate } = sender;
-    const send = packetSender(
-      socket,
-      sender,
-      () => errors++,
-      (sentAt) => sentBySlice?.send(sentAt),
-    );
-    let sending: NodeJS.Timeout | undefined;
-    let began = 0;
-    const tick = (): void => {
-      for (let due = packetsDue(performance.now() - began, rate, packets, BURST); due > 0; due--)
-        send(packets++);
-    };
-    const toggle = (): void => {
-      if (sending === undefined) {
-        // What was sent before counts as sent in time: the pace goes on from here.
-        began = performance.now() - (packets * 1000) / rate;
-        sending = setInterval(tick, TICK_MS);
-        timers.push(sending);
-      } else {
-        clearInterval(sending);
-        sending = undefined;
-      }
-    };
-    process.on("SIGUSR2", toggle);
-    if (!values.wait) toggle();
+  const reports = setInterval(() => report(false), s.interval);
+  if (pacer !== undefined) {
+    process.on("SIGUSR2", () => {
+      if (!over) pacer.toggle();
+    });
+    if (!s.wait) pacer.toggle();
   }
-  let ended = false;
-  const end = (): void => {
-    if (ended) return;
-    ended = true;
-    for (const timer of timers) clearInterval(timer);
+  onEnd(s.seconds, () => {
+    over = true;
+    clearInterval(reports);
+    pacer?.stop();
     report(true);
     socket.close();
-    if (values.report !== undefined) writeFileSync(values.report, `${JSON.stringify(lines, null, 1)}\n`);
+    if (s.report !== undefined) writeFileSync(s.report, `${JSON.stringify(lines, null, 1)}\n`);
+  });
+}
+
+/** Calls `end` once: at a signal, or after this time unless that is 0. */
+function onEnd(seconds: number, end: () => void): void {
+  let ended = false;
+  const once = (): void => {
+    if (ended) return;
+    ended = true;
+    end();
   };
-  process.once("SIGTERM", end);
-  process.once("SIGINT", end);
-  if (seconds > 0) setTimeout(end, seconds * 1000);
+  process.once("SIGTERM", once);
+  process.once("SIGINT", once);
+  if (seconds > 0) setTimeout(once, seconds * 1000);
 }
 
 function packetSender(
