@@ -1,4 +1,7 @@
-/** The lab's command line: brings a topology up, tells its story, shows how to enter it, takes kept labs down. */
+/**
+ * The lab's command line: brings a topology up, tells its story, shows how to enter it, takes kept
+ * labs down.
+ */
 import { fileURLToPath } from "node:url";
 import { Command, Option } from "commander";
 import pc from "picocolors";
@@ -89,7 +92,7 @@ async function tell(options: Options): Promise<void> {
     ...(live
       ? {
           onRate: (bits: number) =>
-            void process.stdout.write(`\r\x1b[2K${pc.dim(`by the hub: ${(bits / 1e6).toFixed(1)} Mbit/s`)}`),
+            void process.stdout.write(`\r\x1b[2K${pc.dim(`via the hub: ${(bits / 1e6).toFixed(1)} Mbit/s`)}`),
         }
       : {}),
   });

@@ -1,8 +1,9 @@
 /**
- * Measures whether this machine gives a lab the time that it needs. A thread of its own wakes every 10 ms and notes how
- * late it is woken; every 100 ms it reads the kernel's account of runnable tasks that waited for a processor
- * (/proc/pressure/cpu). Packet loss, a slow reaction or a missed deadline means little while the machine is starved:
- * such a step is repeated (retry.ts), and its limits stay what they are.
+ * Measures whether this machine gives a lab the time that it needs. A thread of its own wakes every
+ * 10 ms and notes how late it is woken; every 100 ms it reads the kernel's account of runnable
+ * tasks that waited for a processor (/proc/pressure/cpu). Packet loss, a slow reaction or a missed
+ * deadline means little while the machine is starved: such a step is repeated (retry.ts), and its
+ * limits stay what they are.
  */
 import { Worker } from "node:worker_threads";
 
@@ -10,11 +11,16 @@ import { Worker } from "node:worker_threads";
 export interface Starvation {
   /** Milliseconds by which the latest wake-up was late. */
   readonly late: number;
-  /** Share of the busiest second in which a runnable task waited for a processor, 0 to 1; 0 where not known. */
+  /**
+   * Share of the busiest second in which a runnable task waited for a processor, 0 to 1; 0 where
+   * not known.
+   */
   readonly pressure: number;
 }
 
-/** A wake-up later than this is starvation: half of the 300 ms after which a path counts as failed. */
+/**
+ * A wake-up later than this is starvation: half of the 300 ms after which a path counts as failed.
+ */
 export const LATE_BOUND = 150;
 /** A second in which a runnable task waited for more than this share is starvation. */
 export const PRESSURE_BOUND = 0.9;
@@ -31,9 +37,15 @@ export const SLOT_MS = 100;
 /** A little less than two hours, then the ring begins again. */
 const SLOTS = 1 << 16;
 
-/** Reads the ring: per slot of time the latest wake-up, and the waiting time so far. Exported for its test. */
+/**
+ * Reads the ring: per slot of time the latest wake-up, and the waiting time so far. Exported for
+ * its test.
+ */
 export class StarvationRing {
-  /** `[0]`: when the thread should wake next; then `SLOTS` of lateness, then `SLOTS` of waiting time in ms. */
+  /**
+   * `[0]`: when the thread should wake next; then `SLOTS` of lateness, then `SLOTS` of waiting time
+   * in ms.
+   */
   readonly values: Float64Array<SharedArrayBuffer>;
 
   constructor(buffer = new SharedArrayBuffer((1 + 2 * SLOTS) * 8)) {
@@ -62,7 +74,10 @@ export class StarvationRing {
   }
 }
 
-/** The thread. JavaScript in a string: it has to run from TypeScript sources under a test, and from the build. */
+/**
+ * The thread. JavaScript in a string: it has to run from TypeScript sources under a test, and from
+ * the build.
+ */
 const PROGRAM = `
 const { workerData: { buffer, slotMs, slots } } = require("node:worker_threads");
 const { readFileSync } = require("node:fs");

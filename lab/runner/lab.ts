@@ -1,8 +1,9 @@
 /**
- * Brings a topology up on this machine, in namespaces, without a container engine: nodes in parallel, then links (veth
- * pairs made directly between the nodes' network namespaces: nothing ever appears in the host's), then every node's
- * `exec` lines in order, nodes in parallel. Several labs may run at once. A lab ends with `stop()`, with the process
- * that started it, or, when it was kept, with `stopKept()`.
+ * Brings a topology up on this machine, in namespaces, without a container engine: nodes in
+ * parallel, then links (veth pairs made directly between the nodes' network namespaces: nothing
+ * ever appears in the host's), then every node's `exec` lines in order, nodes in parallel. Several
+ * labs may run at once. A lab ends with `stop()`, with the process that started it, or, when it was
+ * kept, with `stopKept()`.
  */
 import { spawn } from "node:child_process";
 import {
@@ -26,7 +27,10 @@ export { until } from "./wait.js";
 export interface LabOptions {
   /** Variables for the topology file, before those of the process. */
   readonly env?: Readonly<Record<string, string>>;
-  /** Directory for keys, logs and state; a new one under the system's temporary directory unless given. */
+  /**
+   * Directory for keys, logs and state; a new one under the system's temporary directory unless
+   * given.
+   */
   readonly runDir?: string;
   /** The lab outlives this process. */
   readonly keep?: boolean;
@@ -51,7 +55,10 @@ interface Running {
   readonly nodes: Node[];
 }
 
-/** Labs to end when this process ends. Their nodes die with it anyway; this also removes the directories. */
+/**
+ * Labs to end when this process ends. Their nodes die with it anyway; this also removes the
+ * directories.
+ */
 const running = new Set<Running>();
 let hooked = false;
 
@@ -91,7 +98,10 @@ const run = (argv: readonly [string, ...string[]]): Promise<void> =>
     );
   });
 
-/** All of them to their end, and then the first failure: nothing is still being set up when the lab is torn down. */
+/**
+ * All of them to their end, and then the first failure: nothing is still being set up when the lab
+ * is torn down.
+ */
 async function all(work: readonly Promise<unknown>[]): Promise<void> {
   const failed = (await Promise.allSettled(work)).find((r) => r.status === "rejected");
   if (failed?.status === "rejected") throw failed.reason;
@@ -116,8 +126,8 @@ async function connect(topology: Topology, nodes: ReadonlyMap<string, Node>): Pr
 
 /**
  * Reads `file` and brings it up. Variable SHORTCUTD_LAB_KEYS is a new directory under `runDir`.
- * @throws TopologyError for a file that cannot be brought up; LabError when the machine or a command says no, with
- * everything taken down again.
+ * @throws TopologyError for a file that cannot be brought up; LabError when the machine or a
+ * command says no, with everything taken down again.
  */
 export async function startLab(file: string, options: LabOptions = {}): Promise<Lab> {
   if (process.getuid?.() !== 0)
@@ -187,7 +197,10 @@ export interface KeptLab {
   readonly nodes: readonly { readonly name: string; readonly pid: number }[];
 }
 
-/** Kept labs whose run directories are in `directory`; without an argument, where `startLab` puts them. */
+/**
+ * Kept labs whose run directories are in `directory`; without an argument, where `startLab` puts
+ * them.
+ */
 export function keptLabs(directory: string = tmpdir()): KeptLab[] {
   return readdirSync(directory)
     .filter((name) => basename(name).startsWith(RUN_PREFIX))

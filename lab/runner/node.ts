@@ -1,8 +1,9 @@
 /**
- * One node of a lab: a process with namespaces of its own (network, mount, PID, UTS, IPC) whose PID 1 does nothing but
- * hold them. It reads a pipe from the runner, so the node, and everything started in it, dies with the runner, however
- * that dies; a kept node sleeps instead. `/run` is its own, `/etc` and `/var` are the host's with a private layer on
- * top (overlayfs in memory), as a container would have them; the rest of the file system, `/tmp` included, is shared.
+ * One node of a lab: a process with namespaces of its own (network, mount, PID, UTS, IPC) whose PID
+ * 1 does nothing but hold them. It reads a pipe from the runner, so the node, and everything
+ * started in it, dies with the runner, however that dies; a kept node sleeps instead. `/run` is its
+ * own, `/etc` and `/var` are the host's with a private layer on top (overlayfs in memory), as a
+ * container would have them; the rest of the file system, `/tmp` included, is shared.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync, writeFileSync } from "node:fs";
@@ -42,12 +43,17 @@ export interface SpawnOptions {
 
 /** A long-running command in a node. */
 export interface NodeProcess {
-  /** The `nsenter` that runs the command; killing it does not kill the command: use {@link NodeProcess.kill}. */
+  /**
+   * The `nsenter` that runs the command; killing it does not kill the command: use {@link
+   * NodeProcess.kill}.
+   */
   readonly child: ChildProcess;
   readonly exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
   /** Process id of the command itself, as the host counts. @throws Error when it has ended. */
   hostPid(): Promise<number>;
-  /** Signals the command itself. SIGSTOP and SIGCONT work too. Nothing happens when it has ended. */
+  /**
+   * Signals the command itself. SIGSTOP and SIGCONT work too. Nothing happens when it has ended.
+   */
   kill(signal: NodeJS.Signals): Promise<void>;
 }
 
@@ -79,7 +85,8 @@ export function initScript(node: TopologyNode, keep: boolean): string {
     );
     if (readOnly) lines.push(`mount -o remount,bind,ro ${to}`);
   }
-  // With SIGCHLD ignored the kernel reaps what is left to PID 1: a daemon that died must not linger as a zombie.
+  // With SIGCHLD ignored the kernel reaps what is left to PID 1: a daemon that died must not linger
+  // as a zombie.
   // (This is why it is bash: dash cannot ignore SIGCHLD.)
   lines.push(
     "echo ready",
@@ -98,7 +105,10 @@ function childrenOf(pid: number): number[] {
   }
 }
 
-/** Field 22 of /proc/PID/stat: tells a process from a later one with the same id. Undefined when there is none. */
+/**
+ * Field 22 of /proc/PID/stat: tells a process from a later one with the same id. Undefined when
+ * there is none.
+ */
 export function startTime(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
@@ -131,11 +141,15 @@ export class Node {
     this.#env = env;
   }
 
-  /** Starts a node; resolves when its namespaces and mounts are there. @throws LabError with what the init said. */
+  /**
+   * Starts a node; resolves when its namespaces and mounts are there. @throws LabError with what
+   * the init said.
+   */
   static async start(spec: TopologyNode, keep: boolean): Promise<Node> {
     const flags = ["--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"];
     // A session of its own: Ctrl-C reaches the runner, and the runner decides.
-    // --norc: its stdin is a socket, and bash then takes itself for a remote shell and reads ~/.bashrc.
+    // --norc: its stdin is a socket, and bash then takes itself for a remote shell and reads
+    // ~/.bashrc.
     const child = spawn("unshare", [...flags, "bash", "--norc", "-c", initScript(spec, keep)], {
       detached: true,
       stdio: [keep ? "ignore" : "pipe", "pipe", "pipe"],
@@ -170,7 +184,10 @@ export class Node {
     return `nsenter -t ${this.pid} -m -u -i -n -p -- bash`;
   }
 
-  /** Runs a command to its end, without a shell. Rejects only when it cannot be started or exceeds its time. */
+  /**
+   * Runs a command to its end, without a shell. Rejects only when it cannot be started or exceeds
+   * its time.
+   */
   async exec(argv: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
     const child = spawn("nsenter", this.#nsenter(argv), {
       stdio: ["pipe", "pipe", "pipe"],
@@ -254,7 +271,10 @@ export class Node {
     };
   }
 
-  /** Host path of a file in the node, for absolute paths without symbolic links (`/run/...`, not `/var/run/...`). */
+  /**
+   * Host path of a file in the node, for absolute paths without symbolic links (`/run/...`, not
+   * `/var/run/...`).
+   */
   path(inside: string): string {
     return `/proc/${this.pid}/root${inside}`;
   }

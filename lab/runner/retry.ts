@@ -1,6 +1,6 @@
 /**
- * Repeats what failed on a starved machine: at most twice, never where the machine had time, and never silently. What
- * fails on a machine that is not starved has failed.
+ * Repeats what failed on a starved machine: at most twice, never where the machine had time, and
+ * never silently. What fails on a machine that is not starved has failed.
  */
 import { Canary, describeStarvation, isStarved, type Starvation } from "./canary.js";
 
@@ -34,7 +34,8 @@ export interface RetryOptions<T> {
 export const MOST_REPETITIONS = 2;
 
 /**
- * Calls `attempt` until it succeeds, or fails while the machine was not starved, or has been repeated `most` times.
+ * Calls `attempt` until it succeeds, or fails while the machine was not starved, or has been
+ * repeated `most` times.
  * @throws what the last attempt threw; its message says how often it was repeated.
  */
 export async function repeatedWhenStarved<T>(

@@ -1,9 +1,10 @@
 /**
- * Reads a containerlab topology file, or rather the part of it that this runner can do: nodes of kind `linux` with
- * `binds`, `exec`, `env` and `sysctls`, and plain veth links. The same file stays valid for containerlab itself. A key
- * outside that part is an error that names file, line and what is allowed: a runner that silently skips half a
- * topology brings up a different network. Semantics follow containerlab's manual (topo-def-file, nodes): variables
- * are substituted in the text before it is parsed, and `exec` lines are split into words without a shell.
+ * Reads a containerlab topology file, or rather the part of it that this runner can do: nodes of
+ * kind `linux` with `binds`, `exec`, `env` and `sysctls`, and plain veth links. The same file stays
+ * valid for containerlab itself. A key outside that part is an error that names file, line and what
+ * is allowed: a runner that silently skips half a topology brings up a different network. Semantics
+ * follow containerlab's manual (topo-def-file, nodes): variables are substituted in the text before
+ * it is parsed, and `exec` lines are split into words without a shell.
  */
 import { dirname, isAbsolute, resolve } from "node:path";
 import { isMap, isScalar, isSeq, LineCounter, parseDocument, type Node as YamlNode } from "yaml";
@@ -52,8 +53,9 @@ export class TopologyError extends Error {
 type Env = Readonly<Record<string, string | undefined>>;
 
 /**
- * `$NAME`, `${NAME}`, `${NAME:-default}`, `${NAME:=default}` and their forms without colon, as containerlab does
- * before parsing. An unset variable without default is an error (containerlab would put nothing there).
+ * `$NAME`, `${NAME}`, `${NAME:-default}`, `${NAME:=default}` and their forms without colon, as
+ * containerlab does before parsing. An unset variable without default is an error (containerlab
+ * would put nothing there).
  */
 export function substitute(text: string, env: Env): Result<string, string> {
   const missing = new Set<string>();
@@ -79,7 +81,10 @@ export function substitute(text: string, env: Env): Result<string, string> {
   return ok(out);
 }
 
-/** Words of a command line: blanks separate, `'...'` and `"..."` group, a backslash quotes the next character. */
+/**
+ * Words of a command line: blanks separate, `'...'` and `"..."` group, a backslash quotes the next
+ * character.
+ */
 export function splitWords(line: string): Result<string[], string> {
   const words: string[] = [];
   let word: string | undefined;
@@ -273,7 +278,10 @@ function decode(root: YamlNode | null, directory: string): Topology {
   return { name, nodes, links };
 }
 
-/** Decodes the text of a topology file; relative bind sources are relative to the file, as in containerlab. */
+/**
+ * Decodes the text of a topology file; relative bind sources are relative to the file, as in
+ * containerlab.
+ */
 export function parseTopology(source: string, file: string, env: Env): Result<Topology, TopologyError> {
   const substituted = substitute(source, env);
   if (!substituted.ok) return err(new TopologyError(`${file}: ${substituted.error}`));

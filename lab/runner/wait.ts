@@ -2,7 +2,8 @@
 import { setTimeout as delay } from "node:timers/promises";
 
 /**
- * Calls `probe` every `everyMs` until it returns something other than undefined or false, and returns that.
+ * Calls `probe` every `everyMs` until it returns something other than undefined or false, and
+ * returns that.
  * @throws Error naming `what` and the last error of the probe when `timeoutMs` has passed.
  */
 export async function until<T>(

@@ -1,11 +1,14 @@
-/** Packets that a machine has no room for: userspace WireGuard and two processors are easily too slow for what a lab sends. */
+/**
+ * Packets that a machine has no room for: userspace WireGuard and two processors are easily too
+ * slow for what a lab sends.
+ */
 import { readFileSync } from "node:fs";
 import type { Lab } from "../runner/lab.js";
 import { DIRECT, OVERLAY, ROUTERS } from "./triangle.js";
 
 /**
- * Packets that were lost for want of room on this machine, not by any router's decision: in the socket buffers of the routers' userspace
- * WireGuard, and in the queues of its interfaces.
+ * Packets that were lost for want of room on this machine, not by any router's decision: in the
+ * socket buffers of the routers' userspace WireGuard, and in the queues of its interfaces.
  */
 export function fullBuffers(lab: Lab): number {
   let drops = 0;

@@ -1,6 +1,7 @@
 /**
- * Which way the traffic goes, by the kernel's own counters: packets that the hub sends on by its overlay interface, and
- * packets between the direct interfaces of A and C that the underlay's router forwards.
+ * Which way the traffic goes, by the kernel's own counters: packets that the hub sends on via its
+ * overlay interface, and packets between the direct interfaces of A and C that the underlay's
+ * router forwards.
  */
 import type { Lab } from "../runner/lab.js";
 import { DIRECT_PORT, OVERLAY, SPOKE } from "./triangle.js";
@@ -66,8 +67,8 @@ export const readHub = (lab: Lab): { readonly at: number; readonly bytes: number
 export type Way = "hub" | "direct" | "mixed";
 
 /**
- * `hub`: the hub sent on at least 90 % of them, and the underlay carried next to none directly; `direct`: the reverse.
- * Forty packets a second are let pass for BGP, keepalives and probes.
+ * `hub`: the hub sent on at least 90 % of them, and the underlay carried next to none directly;
+ * `direct`: the reverse. Forty packets a second are let pass for BGP, keepalives and probes.
  */
 export function wayOf(before: Counters, after: Counters, sent: number): Way {
   const seconds = (after.at - before.at) / 1000;

@@ -1,6 +1,7 @@
 /**
- * The peers of a router's direct interface, read again and again from WireGuard itself: through wireguard-go's socket
- * in the node's file system, or by `wg show` where the kernel does WireGuard. Every sample is kept, in short.
+ * The peers of a router's direct interface, read repeatedly from WireGuard itself: through
+ * wireguard-go's socket in the node's file system, or by `wg show` where the kernel does WireGuard.
+ * Every sample is kept, in short.
  */
 import { existsSync } from "node:fs";
 import { connect } from "node:net";
@@ -19,7 +20,10 @@ export interface PeerReading {
   readonly txBytes: number;
 }
 
-/** One reading. What it says was so at some moment from `asked` to `answered`, milliseconds since the epoch. */
+/**
+ * One reading. What it says was so at some moment from `asked` to `answered`, milliseconds since
+ * the epoch.
+ */
 export interface PeerSample {
   readonly router: RouterName;
   readonly asked: number;
@@ -114,7 +118,8 @@ export class PeerSampler {
   async #run(): Promise<void> {
     while (this.#running) {
       const asked = Date.now();
-      // A reading that fails is the same as no interface, which has no peers; it is not counted as a sample.
+      // A reading that fails is the same as no interface, which has no peers; it is not counted as
+      // a sample.
       const peers = await this.#read().catch(() => undefined);
       this.take(asked, Date.now(), peers);
       await delay(EVERY_MS);

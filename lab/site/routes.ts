@@ -1,7 +1,8 @@
 /**
- * The routes of one router as its kernel tells them: a dump and then every change, from `ip monitor`, with the time at
- * which the change was read. Independent of shortcutd's own netlink code, and exact where polling would miss states
- * that last some milliseconds. The questions are those of the story: is the offer selected, where does the FIB point.
+ * The routes of one router as its kernel tells them: a dump and then every change, from `ip
+ * monitor`, with the time at which the change was read. Independent of shortcutd's own netlink
+ * code, and exact where polling would miss states that last some milliseconds. The questions are
+ * those of the story: is the offer selected, where does the FIB point.
  */
 import { contains, hostPrefix, type Prefix, parseAddress, parsePrefix } from "../../plugin/net/address.js";
 import { ALIAS_POOLS, BLACKBOARD, type Daemon } from "./triangle.js";
@@ -22,7 +23,10 @@ export interface RouteChange {
   readonly metric: number;
 }
 
-/** One line of `ip -o -N [-ts] route show` or `monitor route`; undefined for anything but a unicast route. */
+/**
+ * One line of `ip -o -N [-ts] route show` or `monitor route`; undefined for anything but a unicast
+ * route.
+ */
 export function parseRouteLine(line: string, now: number): RouteChange | undefined {
   const stamp = /^\[(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{6})\] +/.exec(line);
   const at = stamp === null ? now : Date.parse(`${stamp[1]}Z`) + Number(stamp[2]) / 1000;
@@ -66,8 +70,8 @@ export const isAliasRoute = (r: RouteChange): boolean =>
   r.protocol === PROTOCOL.shortcutd && ALIAS_POOLS.some((p) => contains(p, r.prefix));
 
 /**
- * Whether this route is the daemon's selection of an offer: BIRD writes what it selected to the blackboard; in FRR's FIB
- * the alias is the only next hop.
+ * Whether this route is the daemon's selection of an offer: BIRD writes what it selected to the
+ * blackboard; in FRR's FIB the alias is the only next hop.
  */
 export const isSelection = (daemon: Daemon, r: RouteChange): boolean => {
   if (r.deleted) return false;
@@ -130,7 +134,10 @@ export class RouteLog {
     return this.changes.find((r) => r.at >= since && matches(r));
   }
 
-  /** The interfaces by which the main table sends exactly this prefix now, by the route of the best metric. */
+  /**
+   * The interfaces through which the main table sends exactly this prefix now, by the route of the
+   * best metric.
+   */
   devices(prefix: Prefix): readonly string[] {
     const routes = [...this.#standing.values()].filter((r) => r.table === MAIN && r.prefix === prefix);
     return routes.sort((x, y) => x.metric - y.metric)[0]?.devices ?? [];

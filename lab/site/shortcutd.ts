@@ -1,6 +1,6 @@
 /**
- * shortcutd on one router of the lab: started as the router's operator would start it, asked as `shortcutctl` asks it
- * (the same socket, the same requests), and stopped.
+ * shortcutd on one router of the lab: started as the router's operator would start it, asked as
+ * `shortcutctl` asks it (the same socket, the same requests), and stopped.
  */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,6 +1,7 @@
 /**
- * A lab with shortcutd on its routers and numbered traffic between its hosts: what scenarios, the NAT lab and tests all do with one, and ask of its
- * kernels. Every wait is for a fact of a kernel or a daemon, with a deadline.
+ * A lab with shortcutd on its routers and numbered traffic between its hosts: what scenarios, the
+ * NAT lab and tests all do with one, and ask of its kernels. Every wait is for a fact of a kernel
+ * or a daemon, with a deadline.
  */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
@@ -15,9 +16,15 @@ export interface SiteOptions {
   readonly topology: string;
   readonly daemons: Readonly<Record<RouterName, Daemon>>;
   readonly programs: Programs;
-  /** Top-level keys of a router's shortcutd.yaml, each in one line: in place of those of the lab, or added. */
+  /**
+   * Top-level keys of a router's shortcutd.yaml, each in one line: in place of those of the lab, or
+   * added.
+   */
   readonly configuration?: Partial<Readonly<Record<RouterName, readonly string[]>>>;
-  /** Where logs of shortcutd are kept; in the lab's own directory, which is removed at the end, unless given. */
+  /**
+   * Where logs of shortcutd are kept; in the lab's own directory, which is removed at the end,
+   * unless given.
+   */
   readonly logs?: string;
   /** What the topology wants to know besides. */
   readonly env?: Readonly<Record<string, string>>;
@@ -89,7 +96,8 @@ export class Site {
     await this.lab.stop();
   }
 
-  // ------------------------------------------------------------------------------------------ shortcutd
+  // ------------------------------------------------------------------------------------------
+  // shortcutd
 
   async start(router: RouterName): Promise<RunningShortcutd> {
     await this.running.get(router)?.leave();
@@ -148,9 +156,10 @@ export class Site {
     return this.shortcutd(spoke).ctl("explain", SPOKE[other(spoke)].hostAddress);
   }
 
-  // ------------------------------------------------------------------------------------------ traffic
+  // ------------------------------------------------------------------------------------------
+  // traffic
 
-  /** The hosts tell by which way each packet came. */
+  /** The hosts tell which way each packet came. */
   protected async markWays(): Promise<void> {
     for (const s of SPOKES)
       await this.lab.node(SPOKE[s].host).must(["nft", "-f", "-"], { input: markDirect(PORT) });
@@ -172,13 +181,14 @@ export class Site {
     return this.#flows;
   }
 
-  // ------------------------------------------------------------------------------------------ kernel state
+  // ------------------------------------------------------------------------------------------
+  // kernel state
 
   sh(node: string, script: string): Promise<string> {
     return this.lab.node(node).must(["sh", "-c", script], { timeout: 60_000 });
   }
 
-  /** By which interface a spoke's kernel sends a packet to the other spoke's host. */
+  /** Through which interface a spoke's kernel sends a packet to the other spoke's host. */
   async dev(spoke: Spoke): Promise<string> {
     const text = await this.sh(spoke, `ip -o route get ${SPOKE[other(spoke)].hostAddress}`);
     return / dev (\S+)/.exec(text)?.[1] ?? "";
@@ -188,7 +198,7 @@ export class Site {
   async untilDev(spoke: Spoke, dev: string, ms: number): Promise<number> {
     const since = performance.now();
     try {
-      await until(`${spoke} sends by ${dev}`, ms, async () => (await this.dev(spoke)) === dev);
+      await until(`${spoke} sends via ${dev}`, ms, async () => (await this.dev(spoke)) === dev);
     } catch (e) {
       const said = await Promise.all(SPOKES.map((s) => this.explain(s).catch(() => "nothing")));
       throw new Error(`${e instanceof Error ? e.message : e}\nA says: ${said[0]}\nC says: ${said[1]}`);

@@ -1,6 +1,7 @@
 /**
- * What a router is made of before shortcutd starts and after it has stopped: links, addresses, routes of all tables,
- * rules, nftables, WireGuard's peers. Compared line by line, without what changes by itself.
+ * What a router is made of before shortcutd starts and after it has stopped: links, addresses,
+ * routes of all tables, rules, nftables, WireGuard's peers. Compared line by line, without what
+ * changes by itself.
  */
 import type { Node } from "../runner/node.js";
 
@@ -16,7 +17,7 @@ const COMMANDS: readonly (readonly [string, readonly string[]])[] = [
   ["sysctl", ["sh", "-c", "head -v /proc/sys/net/ipv4/conf/*/rp_filter"]],
 ];
 
-/** Numbers that a daemon gives anew (nexthop objects), and orders that mean nothing. */
+/** Numbers that a daemon gives again (nexthop objects), and orders that mean nothing. */
 export const normalise = (name: string, text: string): string[] =>
   text
     .replace(/ nhid \d+/g, "")
@@ -35,7 +36,9 @@ export async function snapshot(node: Node): Promise<Snapshot> {
   return parts.flat();
 }
 
-/** `+ line` that is only in the second, `- line` that is only in the first; each as often as it is. */
+/**
+ * `+ line` that is only in the second, `- line` that is only in the first; each as often as it is.
+ */
 export function difference(before: Snapshot, after: Snapshot): string[] {
   const count = new Map<string, number>();
   for (const line of after) count.set(line, (count.get(line) ?? 0) + 1);

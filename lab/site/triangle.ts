@@ -1,4 +1,7 @@
-/** What the story knows of lab/topologies/triangle.clab.yml: names and addresses, and what each router's daemon can be told. */
+/**
+ * What the story knows of lab/topologies/triangle.clab.yml: names and addresses, and what each
+ * router's daemon can be told.
+ */
 import { type Address, address, type Prefix, prefix } from "../../plugin/net/address.js";
 
 export type Daemon = "bird" | "frr";
@@ -48,14 +51,20 @@ export const NODES: readonly string[] = [...ROUTERS, "inet", "host-a", "host-c"]
 
 export const other = (spoke: Spoke): Spoke => (spoke === "a" ? "c" : "a");
 
-/** The lines of bird-config/policy.conf that refuse C's site, IPv4 and IPv6, once they are no comments. */
+/**
+ * The lines of bird-config/policy.conf that refuse C's site, IPv4 and IPv6, once they are not
+ * comments.
+ */
 const BIRD_LINES = ["10.3.0.0/24+,", "2001:db8:3::/48+,"] as const;
 const FRR_LINES = [
   "ip prefix-list SHORTCUT-ELIGIBLE seq 5 deny 10.3.0.0/24 le 32",
   "ipv6 prefix-list SHORTCUT-ELIGIBLE seq 5 deny 2001:db8:3::/48 le 128",
 ] as const;
 
-/** policy.conf with C's site refused, or allowed again. @throws Error when the file has no such line. */
+/**
+ * policy.conf with C's site refused, or allowed again. @throws Error when the file has no such
+ * line.
+ */
 export function birdPolicy(file: string, refused: boolean): string {
   return BIRD_LINES.reduce((text, line) => {
     const [comment, active] = [`  # ${line}`, `  ${line}`];

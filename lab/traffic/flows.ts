@@ -1,6 +1,7 @@
 /**
- * Traffic between two hosts of a lab, in both directions at once, as live figures: runs `traffic.js` in each host and
- * keeps its lines. A packet is lost when the other end has not received it although it should have by now.
+ * Traffic between two hosts of a lab, in both directions at once, as live figures: runs
+ * `traffic.js` in each host and keeps its lines. A packet is lost when the other end has not
+ * received it although it should have by now.
  */
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -27,7 +28,10 @@ export interface FlowOptions {
   readonly onLine?: (node: string, line: TrafficLine) => void;
   /** The built `traffic.js`, when it is not beside this module or in `dist/`. */
   readonly program?: string;
-  /** Milliseconds: account for the paths in slices of this width. The hosts mark what came directly (`markDirect`). */
+  /**
+   * Milliseconds: account for the paths in slices of this width. The hosts mark what came directly
+   * (`markDirect`).
+   */
   readonly paths?: number;
   /** Both directions' flow numbers; 1 and 2 unless another pair of flows has them. */
   readonly flows?: readonly [number, number];
@@ -39,11 +43,16 @@ export interface DirectionCount {
   readonly to: string;
   readonly sent: number;
   readonly received: number;
-  /** Known to be missing at the receiver. In {@link Flows.stop}'s result: everything sent and not received. */
+  /**
+   * Known to be missing at the receiver. In {@link Flows.stop}'s result: everything sent and not
+   * received.
+   */
   readonly lost: number;
   readonly duplicated: number;
   readonly reordered: number;
-  /** Lost in the receiving host's socket buffer: the measurement's own loss, contained in `lost`. */
+  /**
+   * Lost in the receiving host's socket buffer: the measurement's own loss, contained in `lost`.
+   */
   readonly kernelDrops: number;
   /** Milliseconds. */
   readonly longestSilence: number;
@@ -66,7 +75,10 @@ export interface Flows {
   stop(): Promise<readonly [DirectionCount, DirectionCount]>;
   /** Holds both senders, or lets them go on. */
   toggle(): Promise<void>;
-  /** With `paths`: the way of each direction's newest packet, and when (milliseconds since the epoch) that was said. */
+  /**
+   * With `paths`: the way of each direction's newest packet, and when (milliseconds since the
+   * epoch) that was said.
+   */
   ways(): readonly { readonly at: number; readonly way: PathName | undefined }[];
   /** With `paths`, after {@link Flows.stop}. */
   paths(): readonly [DirectionPaths, DirectionPaths] | undefined;
@@ -221,7 +233,10 @@ class RunningFlows implements Flows {
   }
 }
 
-/** Starts both directions and waits until each has received something. @throws Error when that takes 10 s. */
+/**
+ * Starts both directions and waits until each has received something. @throws Error when that takes
+ * 10 s.
+ */
 export async function startFlows(
   lab: Lab,
   a: FlowEnd,

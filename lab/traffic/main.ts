@@ -3,10 +3,11 @@
  *   traffic.js send   --to 10.3.0.10:7000 --rate 2000 --size 1000 --flow 1 [--seconds 10]
  *   traffic.js recv   --port 7000 [--report FILE]
  *   traffic.js duplex --to 10.3.0.10:7000 --port 7000 --rate 2000 --size 1000 --flow 1 [--report FILE]
- * Each prints one JSON line per `--interval` (100 ms): a {@link TrafficLine}. SIGUSR2 stops and starts the sending
- * (with `--wait` it is not started yet); SIGTERM ends everything, with a last line.
- * With `--paths MS` it also tells by which way packets came, in slices of that width (paths.ts).
- * `kernelDrops` counts what this host's UDP sockets had no room for: loss of the measurement, not of the network.
+ * Each prints one JSON line per `--interval` (100 ms): a {@link TrafficLine}. SIGUSR2 stops and
+ * starts the sending (with `--wait` it is not started yet); SIGTERM ends everything, with a last
+ * line. With `--paths MS` it also tells which way packets came, in slices of that width (paths.ts).
+ * `kernelDrops` counts what this host's UDP sockets had no room for: loss of the measurement, not
+ * of the network.
  */
 import { createSocket, type Socket } from "node:dgram";
 import { readFileSync, realpathSync, writeFileSync } from "node:fs";
@@ -32,7 +33,10 @@ export interface TrafficLine {
   readonly received: readonly FlowCount[];
   readonly kernelDrops: number;
   readonly last: boolean;
-  /** With `--paths`: the way of the newest packet of each flow, and in the last line the whole account. */
+  /**
+   * With `--paths`: the way of the newest packet of each flow, and in the last line the whole
+   * account.
+   */
   readonly ways?: readonly { readonly flow: number; readonly way: PathName | undefined }[];
   readonly paths?: {
     /** Milliseconds. */
@@ -223,7 +227,9 @@ class Pacer {
   }
 }
 
-/** Opens the one socket of both directions; an IPv6 one takes IPv4 as well, unless it sends to IPv4. */
+/**
+ * Opens the one socket of both directions; an IPv6 one takes IPv4 as well, unless it sends to IPv4.
+ */
 async function openSocket({ sender, port }: Settings, take: Receiver["take"]): Promise<Socket> {
   const socket = createSocket(sender?.to.address.includes(":") === false ? "udp4" : "udp6");
   socket.on("message", (bytes, from) => take(bytes, from.port));
@@ -247,7 +253,8 @@ async function main(): Promise<void> {
   let errors = 0;
   let over = false;
   const socket = await openSocket(s, (bytes, port) => receiver.take(bytes, port));
-  // ICMP errors come up here; they are the network's, and counted as what they are: packets that do not arrive.
+  // ICMP errors come up here; they are the network's, and counted as what they are: packets that do
+  // not arrive.
   socket.on("error", () => errors++);
   const pacer =
     sender === undefined

@@ -1,7 +1,8 @@
 /**
- * Which way numbered packets went, when: counted by the time at which they were *sent*, so that a packet that never arrives has a place
- * on the time axis too. The way is told packet by packet: a packet by the hub has crossed one router more, and the receiving host's own
- * nftables gives those with the larger TTL another source port ({@link MARK}). Pure; traffic.ts feeds it.
+ * Which way numbered packets went, when: counted by the time at which they were *sent*, so that a
+ * packet that never arrives has a place on the time axis too. The way is told packet by packet: a
+ * packet via the hub has crossed one more router, and the receiving host's own nftables gives those
+ * with the larger TTL another source port ({@link MARK}). Pure; traffic.ts feeds it.
  */
 
 export type PathName = "hub" | "direct";
@@ -94,6 +95,9 @@ export class SentAccount {
   }
 }
 
-/** What nftables of a receiving host is told: `ttl` is that of a packet that crossed the two spokes and no hub. */
+/**
+ * What nftables of a receiving host is told: `ttl` is that of a packet that crossed the two spokes
+ * and no hub.
+ */
 export const markDirect = (port: number, ttl = 62): string =>
   `table ip paths { chain tell { type filter hook input priority -150; ip ttl ${ttl} udp dport ${port} udp sport set ${MARK}; }; }\n`;

@@ -1,7 +1,8 @@
 /**
- * Numbered test packets and the account of what arrived: pure, so that what a lab calls "lost" can be tested. A packet
- * says its flow, its number and when it was sent (CLOCK_MONOTONIC, which all nodes of a lab share). A number skipped is
- * missing from then on; when it arrives after all it was reordered, when it arrives again it is a duplicate.
+ * Numbered test packets and the account of what arrived: pure, so that what a lab calls "lost" can
+ * be tested. A packet says its flow, its number and when it was sent (CLOCK_MONOTONIC, which all
+ * nodes of a lab share). A number skipped is missing from then on; when it arrives after all it was
+ * reordered, when it arrives again it is a duplicate.
  */
 
 /** 4 bytes magic, 4 flow, 8 number, 8 nanoseconds; the rest of a packet is padding. */
@@ -109,8 +110,8 @@ export class FlowAccount {
 }
 
 /**
- * How many packets are due `elapsed` milliseconds after the start at `rate` per second, less those sent: the pace does
- * not drift, and a late tick makes up for it, at most `burst` at a time.
+ * How many packets are due `elapsed` milliseconds after the start at `rate` per second, less those
+ * sent: the pace does not drift, and a late tick makes up for it, at most `burst` at a time.
  */
 export function packetsDue(elapsed: number, rate: number, sent: number, burst: number): number {
   return Math.max(0, Math.min(burst, Math.floor((elapsed * rate) / 1000) - sent));

@@ -1,4 +1,7 @@
-/** Shows what the client finds missing in BIRD's configuration and how it explains BIRD's decisions, on a real BIRD. */
+/**
+ * Shows what the client finds missing in BIRD's configuration and how it explains BIRD's decisions,
+ * on a real BIRD.
+ */
 import { readFileSync } from "node:fs";
 import { expect } from "vitest";
 import { type Node, until } from "../../lab/runner/lab.js";
@@ -423,7 +426,8 @@ const last: readonly ClientCase[] = [
         place: `BIRD control socket ${socket}`,
         remedy: expect.stringMatching(/not running|ended/),
       });
-      // The kernel ends what was killed when it comes to it: until then the socket may still take a connection.
+      // The kernel ends what was killed when it comes to it: until then the socket may still take a
+      // connection.
       await until("BIRD is gone", 5_000, () =>
         client.check(expectation).then(
           () => false,

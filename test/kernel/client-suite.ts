@@ -1,7 +1,7 @@
 /**
- * The tests that the client of BIRD and the client of FRR share: the daemon in the triangle, configured as shipped,
- * and what differs per daemon as a {@link ClientKit}. Every case begins with both sessions up and both offers
- * selected, whatever the case before it has changed.
+ * The tests that the client of BIRD and the client of FRR share: the daemon in the triangle,
+ * configured as shipped, and what differs per daemon as a {@link ClientKit}. Every case begins with
+ * both sessions up and both offers selected, whatever the case before it has changed.
  */
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
@@ -57,7 +57,9 @@ export interface ClientKit<Change> {
   /** A client on this node's sockets. */
   open(node: Node, options?: { readonly timeoutMs?: number }): DaemonPort;
   readonly pidFile: string;
-  /** What a hung daemon's error names: the socket, and the command that shows whether it answers. */
+  /**
+   * What a hung daemon's error names: the socket, and the command that shows whether it answers.
+   */
   socket(node: Node): string;
   readonly askByHand: string;
   /** Waits until both sessions are established. */
@@ -65,7 +67,10 @@ export interface ClientKit<Change> {
   apply(bench: ClientBench, change: Change): Promise<void>;
   undo(bench: ClientBench, change: Change): Promise<void>;
   readonly flaws: readonly Flaw<Change>[];
-  /** After the flaws; then, with both offers selected, the explanations; then the rest, which may end the daemon. */
+  /**
+   * After the flaws; then, with both offers selected, the explanations; then the rest, which may
+   * end the daemon.
+   */
   readonly checks: readonly ClientCase[];
   readonly explanations: readonly ClientCase[];
   readonly last: readonly ClientCase[];
@@ -241,7 +246,10 @@ export function describeClient<Change>(kit: ClientKit<Change>): void {
   });
 }
 
-/** Asks for both offers and for whole checks at once. @throws Error when an answer belongs to another question. */
+/**
+ * Asks for both offers and for whole checks at once. @throws Error when an answer belongs to
+ * another question.
+ */
 async function manyQuestions<Change>(bench: ClientBench, kit: ClientKit<Change>): Promise<void> {
   const { count, checkEvery } = kit.questions;
   const since = performance.now();

@@ -1,4 +1,7 @@
-/** Shows what an offer does to a real BIRD with bird-config/ as shipped, and that its neighbours hear nothing of it. */
+/**
+ * Shows what an offer does to a real BIRD with bird-config/ as shipped, and that its neighbours
+ * hear nothing of it.
+ */
 import { readFileSync } from "node:fs";
 import { expect } from "vitest";
 import { until } from "../../lab/runner/lab.js";
@@ -9,7 +12,10 @@ const BOARD = "4242";
 const POLICY = "/etc/bird/shortcut/policy.conf";
 const [COMMENT, ACTIVE] = ["  # 10.3.0.0/24+,", "  10.3.0.0/24+,"];
 
-/** Every update and withdrawal that a neighbour of A has heard since its start, from BIRD's own statistics. */
+/**
+ * Every update and withdrawal that a neighbour of A has heard since its start, from BIRD's own
+ * statistics.
+ */
 async function heard(bench: ConfigBench, node: string, ...protocols: string[]): Promise<string> {
   let all = "";
   for (const protocol of protocols) {

@@ -1,4 +1,7 @@
-/** Shows what an offer does to a real FRR with frr-config/ as shipped, and that its neighbours keep the routes they have. */
+/**
+ * Shows what an offer does to a real FRR with frr-config/ as shipped, and that its neighbours keep
+ * the routes they have.
+ */
 import { expect } from "vitest";
 import { until } from "../../lab/runner/lab.js";
 import { ALIAS4, ALIAS6, FAR4, FAR6, fib } from "./config-source.js";
@@ -106,7 +109,8 @@ describeConfig({
   name: "FRR",
   daemon: "frr",
   table: "main",
-  // The feed goes to another of the router's own addresses: BIRD runs one session per remote address.
+  // The feed goes to another of the router's own addresses: BIRD runs one session per remote
+  // address.
   targets: { offers: "10.255.0.1", feed: "10.1.0.1" },
   neighbours: async (bench) => {
     const text = (await routes(bench, "ra", "a")) + (await routes(bench, "b", "spoke_a", "spoke_a6"));

@@ -1,7 +1,8 @@
 /**
- * Stands in for shortcutd where only the daemons' configurations are tested: two more BIRDs in the router, one offers
- * (from 127.0.0.2), one listens to the feed (from 127.0.0.3). BIRD runs one session per remote address only, so each
- * has a process of its own. The direct interface is a real point-to-point WireGuard one without peers.
+ * Stands in for shortcutd where only the daemons' configurations are tested: two more BIRDs in the
+ * router, one offers (from 127.0.0.2), one listens to the feed (from 127.0.0.3). BIRD runs one
+ * session per remote address only, so each has a process of its own. The direct interface is a real
+ * point-to-point WireGuard one without peers.
  */
 import { LabError, type Node, until } from "../../lab/runner/lab.js";
 
@@ -30,7 +31,9 @@ const session = (from: string, { target, as = 65000 }: Session): string => `
   strict bind; multihop; hold time 9; connect delay time 1; connect retry time 1; error wait time 1, 2;
 `;
 
-/** Offers FAR4 and FAR6 with the aliases; `marked` says whether they carry shortcutd's community. */
+/**
+ * Offers FAR4 and FAR6 with the aliases; `marked` says whether they carry shortcutd's community.
+ */
 function offersConfig(s: Session, marked: boolean): string {
   const filter = marked ? "filter { bgp_large_community.add((65000, 1, 1)); accept; }" : "all";
   return `${head("127.0.0.2", "offers")}
@@ -104,11 +107,13 @@ export async function fib(node: Node, prefix: string, table = "main"): Promise<s
   return r.stdout.trim();
 }
 
-/** Waits until the FIB sends both far prefixes by `dev`, and says how long it took in milliseconds. */
+/**
+ * Waits until the FIB sends both far prefixes by `dev`, and says how long it took in milliseconds.
+ */
 export async function fibFollows(node: Node, dev: string, timeout = 5_000): Promise<number> {
   const since = performance.now();
   await until(
-    `the FIB of ${node.name} has ${FAR4} and ${FAR6} by ${dev}`,
+    `the FIB of ${node.name} has ${FAR4} and ${FAR6} via ${dev}`,
     timeout,
     async () => {
       const lines = [await fib(node, FAR4), await fib(node, FAR6)];

@@ -1,4 +1,7 @@
-/** The shipped configurations and shortcutd's own BGP speaker: what the stand-in of the other config tests cannot show. */
+/**
+ * The shipped configurations and shortcutd's own BGP speaker: what the stand-in of the other config
+ * tests cannot show.
+ */
 import { closeSync, openSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import koffi from "koffi";

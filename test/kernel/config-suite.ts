@@ -1,6 +1,7 @@
 /**
- * The tests that bird-config/ and frr-config/ share, each as shipped, on a real daemon in the triangle: what an offer
- * does, and what no neighbour may notice. What differs per daemon is a {@link ConfigKit}.
+ * The tests that bird-config/ and frr-config/ share, each as shipped, on a real daemon in the
+ * triangle: what an offer does, and what no neighbour may notice. What differs per daemon is a
+ * {@link ConfigKit}.
  */
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";

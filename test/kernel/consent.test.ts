@@ -1,4 +1,7 @@
-/** One daemon refuses. Both must agree, unless both operators say that one is enough: then traffic goes direct one way, and back by the hub. */
+/**
+ * One daemon refuses. Both must agree, unless both operators say that one is enough: then traffic
+ * goes direct one way, and back via the hub.
+ */
 import { describe, expect, it } from "vitest";
 import { until } from "../../lab/runner/lab.js";
 import { fullBuffers } from "../../lab/site/buffer-drops.js";
@@ -46,7 +49,10 @@ describe.each(pairs)("A on %s selects, C on %s refuses", (a, c) => {
     unlessStarved(() => oneRefuses(a, c)));
 });
 
-/** Brings a site up, lets C's daemon refuse, and looks at both directions with no, one and two consents. */
+/**
+ * Brings a site up, lets C's daemon refuse, and looks at both directions with no, one and two
+ * consents.
+ */
 async function oneRefuses(a: Daemon, c: Daemon): Promise<void> {
   const site = await siteOf(a, "bird", c);
   try {
@@ -83,8 +89,8 @@ async function oneRefuses(a: Daemon, c: Daemon): Promise<void> {
     const sent = flows.read()[0].sent - (sentBefore[0] ?? 0);
     expect(after.there - before.there, "from A to C, direct").toBeGreaterThan(sent * 0.9);
     expect(after.back - before.back, "from C to A, direct").toBeLessThan(sent * 0.1);
-    expect(after.hubPackets - before.hubPackets, "by the hub").toBeGreaterThan(sent * 0.9);
-    expect(after.hubPackets - before.hubPackets, "by the hub").toBeLessThan(sent * 1.2);
+    expect(after.hubPackets - before.hubPackets, "via the hub").toBeGreaterThan(sent * 0.9);
+    expect(after.hubPackets - before.hubPackets, "via the hub").toBeLessThan(sent * 1.2);
     expect(await site.dev("c")).toBe(OVERLAY);
     // what this machine had no room for is not the routers' doing
     const full = fullBuffers(site.lab) - fullBefore;

@@ -1,6 +1,7 @@
 /**
- * doc/communities.md's cookbook, as shipped, while a shortcut is there: BIRD at A, FRR at C, and shortcutd at both. One site; a policy is
- * loaded at one end, the kernels' FIBs and WireGuard peers are looked at, and it is taken back.
+ * doc/communities.md's cookbook, as shipped, while a shortcut is there: BIRD at A, FRR at C, and
+ * shortcutd at both. One site; a policy is loaded at one end, the kernels' FIBs and WireGuard peers
+ * are looked at, and it is taken back.
  */
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
@@ -58,7 +59,7 @@ describe("the cookbook, BIRD at A and FRR at C", () => {
     );
 
   async function untilRoute(at: Spoke, prefix: string, dev: string): Promise<void> {
-    await until(`${at} has ${prefix} by ${dev}`, 30_000, async () =>
+    await until(`${at} has ${prefix} via ${dev}`, 30_000, async () =>
       (await route(at, prefix)).includes(` dev ${dev} `),
     );
   }
@@ -101,7 +102,8 @@ describe("the cookbook, BIRD at A and FRR at C", () => {
   });
 
   it("shows the marks of an offer in both daemons, by the names of the constants", async () => {
-    // 500 packets of 500 bytes each second: class 1, with the next reading of the counters; 10.255.0.2
+    // 500 packets of 500 bytes each second: class 1, with the next reading of the counters;
+    // 10.255.0.2
     for (const c of ["(65000, 1, 1)", "(65000, 1, 20)", "(65000, 1, 31)", "(65000, 2, 184483842)"])
       await until(`${c} is on the offer`, 30_000, async () =>
         (await site.sh("a", "birdc 'show route protocol shortcut table fib4 all'")).includes(c),
@@ -136,7 +138,10 @@ describe("the cookbook, BIRD at A and FRR at C", () => {
     await site.sh("a", "birdc configure");
   }
 
-  /** wireguard-go of the direct interface stands still for 30 ms in every 40, until the function returned is called. */
+  /**
+   * wireguard-go of the direct interface stands still for 30 ms in every 40, until the function
+   * returned is called.
+   */
   function slowDown(at: Spoke): () => Promise<void> {
     const slow = site.lab
       .node(at)
@@ -151,7 +156,10 @@ describe("the cookbook, BIRD at A and FRR at C", () => {
   describe.each(SPOKES)("at %s", (at) => {
     const far = SPOKE[other(at)];
 
-    /** A test of one recipe. It begins with both ends direct; a failed attempt is taken back before it is repeated. */
+    /**
+     * A test of one recipe. It begins with both ends direct; a failed attempt is taken back before
+     * it is repeated.
+     */
     const recipe = (name: string, title: string, test: () => Promise<void>, more?: () => Promise<void>) =>
       it(`${name}: ${title}`, () =>
         unlessStarved(async () => {

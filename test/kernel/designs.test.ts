@@ -1,7 +1,8 @@
 /**
- * Networks of other designs than the triangle's iBGP: OSPF over the overlay, an AS per spoke behind a hub that is transit, an overlay with IPv6
- * addresses only. One site, BIRD at A and FRR at C, is configured anew for each, from the examples as shipped (C's are A's with
- * C's addresses); the shortcut comes up, policy sends it away, and neighbours hear nothing of it.
+ * Networks of other designs than the triangle's iBGP: OSPF over the overlay, an AS per spoke behind
+ * a hub that is transit, an overlay with IPv6 addresses only. One site, BIRD at A and FRR at C, is
+ * configured again for each, from the examples as shipped (C's are A's with C's addresses); the
+ * shortcut comes up, policy sends it away, and neighbours hear nothing of it.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -35,7 +36,7 @@ const HOST: Readonly<Record<4 | 6, Readonly<Record<Spoke, Address>>>> = {
 };
 const far = (s: Spoke): Spoke => (s === "a" ? "c" : "a");
 
-/** An AS of the spokes, the hub's AS where it is another, and shortcutd's keys. */
+/** An AS of the spokes, the hub's AS where it differs, and shortcutd's keys. */
 interface Design {
   readonly bird: string;
   readonly frr: string;
@@ -60,7 +61,7 @@ describe("other designs, BIRD at A and FRR at C", () => {
 
   async function untilWay(family: 4 | 6, dev: string, ms = 20_000): Promise<void> {
     for (const s of SPOKES)
-      await until(`${s} sends by ${dev}`, ms, async () => (await way(s, family)) === dev).catch(
+      await until(`${s} sends via ${dev}`, ms, async () => (await way(s, family)) === dev).catch(
         async (e: unknown) => {
           const said = await Promise.all(
             SPOKES.map((x) => site.shortcutd(x).ctl("explain", HOST[family][far(x)])),
@@ -70,7 +71,7 @@ describe("other designs, BIRD at A and FRR at C", () => {
       );
   }
 
-  /** Configures all three routers anew, and waits until the hosts reach each other. */
+  /** Configures all three routers again, and waits until the hosts reach each other. */
   async function set(d: Design, family: 4 | 6, hubText = file(d.hub)): Promise<void> {
     await flows?.stop();
     flows = undefined;
@@ -272,7 +273,7 @@ describe("other designs, BIRD at A and FRR at C", () => {
     ["only_summary", "10.0.0.0/8"],
     ["default_only", "default"],
   ])("... a hub that sends only a %s: the offer is more specific", async (filter, covering) => {
-    // a default route by the overlay, where the routers have none by the underlay
+    // a default route via the overlay, where the routers have none via the underlay
     if (covering === "default")
       for (const [r, gateway] of [
         ["a", "192.0.2.1"],
@@ -293,7 +294,8 @@ describe("other designs, BIRD at A and FRR at C", () => {
 
   it("... two hubs, ECMP", async () => {
     await site.sh("b", "ip address add 10.255.0.4/24 dev wg0");
-    // BIRD runs one session per remote address: the second hub's daemon is a process of its own, on the same machine
+    // BIRD runs one session per remote address: the second hub's daemon is a process of its own, on
+    // the same machine
     const bound = hub
       .replaceAll("  direct;", "  direct; strict bind;")
       .replace("export filter sites;", "export filter sites; next hop self;");

@@ -1,4 +1,7 @@
-/** Shows what the client finds missing in FRR's configuration and how it explains FRR's decisions, on a real FRR. */
+/**
+ * Shows what the client finds missing in FRR's configuration and how it explains FRR's decisions,
+ * on a real FRR.
+ */
 import { expect } from "vitest";
 import { type Node, until } from "../../lab/runner/lab.js";
 import { frrClient } from "../../plugin/adapters/daemons/frr.js";
@@ -27,7 +30,10 @@ async function configure({ node }: ClientBench, ...lines: string[]): Promise<voi
   await node.must(["vtysh", ...["configure terminal", ...lines].flatMap((l) => ["-c", l])]);
 }
 
-/** Runs a case that changes the running configuration, and undoes that with these lines, also when it fails. */
+/**
+ * Runs a case that changes the running configuration, and undoes that with these lines, also when
+ * it fails.
+ */
 const undone =
   (undo: readonly (readonly string[])[], run: (bench: ClientBench) => Promise<void>) =>
   async (bench: ClientBench): Promise<void> => {
@@ -137,7 +143,7 @@ const flaws: readonly Flaw<Lines>[] = [
     remedy: /neighbor SHORTCUT route-map SHORTCUT-DENY out/,
   },
   {
-    what: "a feed that is no route reflector client",
+    what: "a feed that is not a route reflector client",
     change: within(AF4, "neighbor SHORTCUT-FEED route-reflector-client"),
     problem: /peer group SHORTCUT-FEED is no route reflector client for IPv4/,
     remedy: /neighbor SHORTCUT-FEED route-reflector-client/,

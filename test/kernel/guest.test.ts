@@ -1,6 +1,7 @@
 /**
- * What needs a kernel with WireGuard, VRFs and a clock of its own, in a guest (lab/plays/guest/guest.ts): the generic-netlink backend by itself, and the
- * triangle with it. Where QEMU or a kernel cannot be had, the tests are skipped and say why.
+ * What needs a kernel with WireGuard, VRFs and a clock of its own, in a guest
+ * (lab/plays/guest/guest.ts): the generic-netlink backend by itself, and the triangle with it.
+ * Where QEMU or a kernel cannot be had, the tests are skipped and say why.
  */
 import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, it } from "vitest";

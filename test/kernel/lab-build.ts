@@ -1,6 +1,6 @@
 /**
- * JavaScript for tests that need it as programs: made from the sources as they are now, so that no test runs against a
- * stale build.
+ * JavaScript for tests that need it as programs: made from the sources as they are now, so that no
+ * test runs against a stale build.
  */
 import {
   copyFileSync,

@@ -1,4 +1,7 @@
-/** The runner itself: nodes live and die with it, commands run where they should, and nothing is left behind. */
+/**
+ * The runner itself: nodes live and die with it, commands run where they should, and nothing is
+ * left behind.
+ */
 import { type ChildProcess, spawn } from "node:child_process";
 import {
   existsSync,

@@ -1,7 +1,8 @@
 /**
- * The main job on real daemons, by the story that `npm run lab` tells: over the threshold, resolved, offered, selected,
- * tunnel, flip; refused by the operator's policy, back; allowed, again direct; stopped. Each step is confirmed in the
- * kernel by the story itself; here its report is held against the design's invariants.
+ * The main job on real daemons, by the story that `npm run lab` tells: over the threshold,
+ * resolved, offered, selected, tunnel, flip; refused by the operator's policy, back; allowed, again
+ * direct; stopped. Each step is confirmed in the kernel by the story itself; here its report is
+ * held against the design's invariants.
  */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -73,7 +74,8 @@ describe("the main job", () => {
         expect(report.subordination.withShortcut.b).toBe(0);
         expect(report.refusal).toMatch(/refused/);
 
-        // No packet is there twice, and the flips lose next to none: a busy machine's own losses are let pass.
+        // No packet is there twice, and the flips lose next to none: a busy machine's own losses
+        // are let pass.
         for (const p of report.phases)
           for (const d of p.directions) {
             expect(d.duplicated).toBe(0);
@@ -81,9 +83,9 @@ describe("the main job", () => {
           }
         // The hub carries it, then not, then again.
         for (const [name, way] of [
-          ["by the hub", "hub"],
+          ["via the hub", "hub"],
           ["direct", "direct"],
-          ["refused, by the hub", "hub"],
+          ["refused, via the hub", "hub"],
           ["direct again", "direct"],
         ] as const) {
           const { byHub, direct, directions } = phase(report, name);
@@ -100,7 +102,8 @@ describe("the main job", () => {
   );
 
   it("notices a peer that no daemon has selected", async () => {
-    // Stands in for a shortcutd that makes a tunnel too early: on A a peer appears as soon as there is an interface.
+    // Stands in for a shortcutd that makes a tunnel too early: on A a peer appears as soon as there
+    // is an interface.
     const early = join(dir, "early.js");
     const rogue = Buffer.alloc(32, 7).toString("base64");
     writeFileSync(

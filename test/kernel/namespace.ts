@@ -1,8 +1,9 @@
 /**
- * Network namespaces for tests. Each has its own `/run` (so that daemons use their default sockets and pid files beside
- * other copies of themselves) and its own pid namespace: when the one process that holds it dies, the kernel kills
- * everything that ran in it, also when the test process is killed. The test process itself can move its sockets there:
- * the network namespace belongs to a thread, and Node makes its sockets on the main thread.
+ * Network namespaces for tests. Each has its own `/run` (so that daemons use their default sockets
+ * and pid files beside other copies of themselves) and its own pid namespace: when the one process
+ * that holds it dies, the kernel kills everything that ran in it, also when the test process is
+ * killed. The test process itself can move its sockets there: the network namespace belongs to a
+ * thread, and Node makes its sockets on the main thread.
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync } from "node:fs";
@@ -12,7 +13,10 @@ const libc = koffi.load("libc.so.6");
 const setns: (fd: number, type: number) => number = libc.func("int setns(int fd, int nstype)");
 const CLONE_NEWNET = 0x40000000;
 
-/** Polls until `condition` yields something other than undefined or false. @throws Error that names `what` after `ms`. */
+/**
+ * Polls until `condition` yields something other than undefined or false. @throws Error that names
+ * `what` after `ms`.
+ */
 export async function eventually<T>(
   what: string,
   condition: () => T | undefined | false | Promise<T | undefined | false>,
@@ -27,7 +31,10 @@ export async function eventually<T>(
   }
 }
 
-/** For {@link Namespace.sh}: ve0 (10.0.0.1) and ve1 (10.0.0.2) are the ends of one cable, in one namespace: accept_local, rules and the binding to a device keep them apart. */
+/**
+ * For {@link Namespace.sh}: ve0 (10.0.0.1) and ve1 (10.0.0.2) are the ends of one cable, in one
+ * namespace: accept_local, rules and the binding to a device keep them apart.
+ */
 export const CABLE = `
     sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
     sysctl -qw net.ipv4.conf.default.accept_local=1 net.ipv4.conf.all.accept_local=1
@@ -87,7 +94,10 @@ export class Namespace {
     return ["-t", String(this.pid), "-n", "-m", "-p", "--", ...command];
   }
 
-  /** Runs a command inside, waits for it, and returns its standard output. @throws Error with its standard error. */
+  /**
+   * Runs a command inside, waits for it, and returns its standard output. @throws Error with its
+   * standard error.
+   */
   run(...command: string[]): string {
     return execFileSync("nsenter", this.enter(command), {
       encoding: "utf8",
@@ -107,7 +117,10 @@ export class Namespace {
     return spawn("nsenter", this.enter(command), { stdio: "ignore" });
   }
 
-  /** Moves the sockets that this test process makes from now on into the namespace, until the function returned is called. */
+  /**
+   * Moves the sockets that this test process makes from now on into the namespace, until the
+   * function returned is called.
+   */
   enterNetwork(): () => void {
     const home = openSync("/proc/thread-self/ns/net", "r");
     const there = openSync(this.netns, "r");

@@ -1,4 +1,7 @@
-/** Real daemons behind real NATs: a part of the matrix, and a NAT that reboots. All of it: `npm run lab -- --nat-matrix`. */
+/**
+ * Real daemons behind real NATs: a part of the matrix, and a NAT that reboots. All of it: `npm run
+ * lab -- --nat-matrix`.
+ */
 import { fileURLToPath } from "node:url";
 import { expect, it } from "vitest";
 import { runEvent } from "../../lab/plays/nat/events.js";

@@ -1,7 +1,8 @@
 /**
- * Do no harm: what routers of every kind behind a spoke hear, with and without a shortcut, under a hub of the same AS and under one of another
- * AS that takes everything back. Where a filter of the operator's makes them hear something else, or where FRR cannot hide an offer,
- * the offer goes and `explain` says to whom and why.
+ * Do no harm: what routers of every kind behind a spoke hear, with and without a shortcut, under a
+ * hub of the same AS and under one of another AS that takes everything back. Where a filter of the
+ * operator's makes them hear something else, or where FRR cannot hide an offer, the offer goes and
+ * `explain` says to whom and why.
  */
 import { describe, expect, it } from "vitest";
 import { until } from "../../lab/runner/lab.js";
@@ -19,7 +20,10 @@ const cases: readonly (readonly [Daemon, string])[] = [
   ["frr", IBGP],
   ["frr", EBGP],
 ];
-/** RouterName, its protocol towards A (the hub's for b), and whether it hears of C's site: an internal neighbour does not under iBGP. */
+/**
+ * RouterName, its protocol towards A (the hub's for b), and whether it hears of C's site: an
+ * internal neighbour does not under iBGP.
+ */
 const neighbours = [
   ["ra", "a", () => true],
   ["rb", "a", (hubAs: string) => hubAs !== IBGP],
@@ -132,7 +136,7 @@ describe.each(cases)("A on %s under a hub in AS %s", (daemon, hubAs) => {
         expect((await site.peers("a")).length).toBe(1);
         await quiet("no offer was made", before);
         await vtysh(site, ...BGP, "no neighbor 10.1.6.2 route-reflector-client");
-        // bgpd starts that session anew
+        // bgpd starts that session again
         await until("rr has no route from C any more", 20_000, async () => {
           const { table } = await heard(site, "rr", "a");
           return !table.includes(FAR) && table.includes("10.1.0.0/24");

@@ -72,7 +72,10 @@ async function believe(
   return { events, routes, resync: () => watch.resync() };
 }
 
-/** What forwards: of routes with the same table, prefix and metric the kernel lists the first one first. */
+/**
+ * What forwards: of routes with the same table, prefix and metric the kernel lists the first one
+ * first.
+ */
 async function kernelHeads(...tables: number[]): Promise<string[]> {
   const heads = new Map<string, string>();
   for (const table of tables)
@@ -96,7 +99,10 @@ async function agree(seen: { routes: Map<string, KernelRoute> }, ...tables: numb
   expect(beliefs(seen)).toEqual(await kernelHeads(...tables));
 }
 
-/** Notifications that the kernel dropped on netlink sockets of the namespace: the column Drops of /proc/net/netlink. */
+/**
+ * Notifications that the kernel dropped on netlink sockets of the namespace: the column Drops of
+ * /proc/net/netlink.
+ */
 const dropped = (): number =>
   readFileSync("/proc/thread-self/net/netlink", "utf8")
     .trim()
@@ -138,7 +144,7 @@ describe("routes", () => {
     expect(await port.lookup(address("2001:db8:1::1"))).toBeUndefined();
   });
 
-  test("routes that refuse are no routes", async () => {
+  test("routes that refuse are not routes", async () => {
     ns.sh(
       "ip route add blackhole 10.1.0.0/16; ip route add unreachable 10.2.0.0/16; ip route add prohibit 10.3.0.0/16",
     );
@@ -244,7 +250,8 @@ describe("watch", () => {
     expect(of("10.3.0.0/16")).toBe("0 10.254.0.2 vf0, 10.255.0.2 ve0");
     expect(of("10.4.0.0/16")).toBe("0 fe80::2 ve0");
 
-    // Without compatibility mode the kernel sends no RTM_NEWROUTE for the routes of a changed object.
+    // Without compatibility mode the kernel sends no RTM_NEWROUTE for the routes of a changed
+    // object.
     ns.sh("sysctl -qw net.ipv4.nexthop_compat_mode=0; ip nexthop replace id 5 via 10.254.0.9 dev vf0");
     await eventually("the changed object", () => of("10.2.0.0/16") === "5 10.254.0.9 vf0");
     expect(of("10.1.0.0/16")).toBe("10 10.254.0.2 vf0, 10.254.0.9 vf0");

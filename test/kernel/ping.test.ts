@@ -98,7 +98,7 @@ test.each([
   },
 );
 
-test("what is no ping stays in the kernel, as does what is for another port", async () => {
+test("what is not a ping stays in the kernel, as does what is for another port", async () => {
   const wireguard = await owner("udp4", 51821);
   const other = await owner("udp4", 51823);
   const b = await end(51821);

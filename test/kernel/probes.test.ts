@@ -110,7 +110,8 @@ describe("the thread of probes", () => {
     await eventually("it is said", () => left.errors.length > 0);
     expect(left.errors.map((e) => e.message)).toEqual([expect.stringContaining("started again")]);
     await Promise.all([hearsOn("left", left), hearsOn("right", right)]);
-    // how long a thread takes to start is the machine's affair; that it goes on where the other ended is not
+    // how long a thread takes to start is the machine's affair; that it goes on where the other
+    // ended is not
     const probes = heardBy(right).slice(before - 1);
     expect(probes.filter((p) => p.echo === 0)).toEqual([]);
     const sequences = probes.map((p) => p.sequence);

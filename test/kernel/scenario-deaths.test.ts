@@ -1,4 +1,7 @@
-/** Deaths of daemons and interfaces, while packets flow: the traffic goes on by the hub, and never in the clear. */
+/**
+ * Deaths of daemons and interfaces, while packets flow: the traffic goes on via the hub, and never
+ * in the clear.
+ */
 import { describe, it } from "vitest";
 import { holds } from "./scenario-runs.js";
 

@@ -13,7 +13,10 @@ const pairs: readonly (readonly [Daemon, Daemon, Daemon])[] = [
   ["frr", "bird", "frr"],
 ];
 
-/** `show protocols all`: [received, rejected, filtered, ignored, accepted] of import updates, then withdraws received. */
+/**
+ * `show protocols all`: [received, rejected, filtered, ignored, accepted] of import updates, then
+ * withdraws received.
+ */
 async function heard(
   site: Site,
   router: string,

@@ -18,7 +18,10 @@ export const siteOf = (
   env: Readonly<Record<string, string>> = {},
 ): Promise<Site> => Site.up({ topology: join(root, topology), daemons: { a, b, c }, programs, env });
 
-/** BIRD on A and FRR on C, which begin shortcuts at once and end them as soon: for what looks at many, one after another. */
+/**
+ * BIRD on A and FRR on C, which begin shortcuts at once and end them as soon: for what looks at
+ * many, one after another.
+ */
 export function eagerSite(): Promise<ScenarioSite> {
   const lines = [
     "trigger: { rate: 500 kbit/s, for: 0 s, interval: 200 ms, hysteresis: 0.1 }",

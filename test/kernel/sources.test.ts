@@ -9,7 +9,10 @@ import type { SourceGuardPort } from "../../plugin/driver/ports.js";
 import { prefix } from "../../plugin/net/address.js";
 import { eventually, Namespace } from "./namespace.js";
 
-/** A router whose 'overlay' and 'direct interface' are cables to the same far end; everything is routed by the direct one. */
+/**
+ * A router whose 'overlay' and 'direct interface' are cables to the same far end; everything is
+ * routed via the direct one.
+ */
 let router: Namespace;
 let far: Namespace;
 let leave: () => void;
@@ -67,7 +70,7 @@ afterEach(async () => {
 const seen = (name: string): number =>
   Number(/packets (\d+)/.exec(far.sh(`nft list counter inet seen ${name}`))?.[1]);
 
-/** Sends one datagram from this source; says by which cable it arrives. */
+/** Sends one datagram from this source; says on which cable it arrives. */
 async function wayOf(source: string): Promise<"overlay" | "direct"> {
   const before = { overlay: seen("overlay"), direct: seen("direct") };
   const [family, to] = source.includes(":") ? ["AF_INET6", "2001:db8:3::1"] : ["AF_INET", "10.3.0.1"];
@@ -81,7 +84,7 @@ async function wayOf(source: string): Promise<"overlay" | "direct"> {
 }
 
 describe("the source guard", () => {
-  test("sends by the overlay what the other end would drop, and names it", async () => {
+  test("sends via the overlay what the other end would drop, and names it", async () => {
     expect(await wayOf("10.77.0.1")).toBe("direct");
     await guard.set(spec);
     expect(await wayOf("10.1.0.1")).toBe("direct");
@@ -97,7 +100,7 @@ describe("the source guard", () => {
     ]);
   });
 
-  test("is replaced as a whole, follows interfaces that were made anew, and leaves nothing", async () => {
+  test("is replaced as a whole, follows interfaces that were made again, and leaves nothing", async () => {
     await guard.set(spec);
     await guard.set({ ...spec, sources: [...sources, prefix("10.77.0.0/24")] });
     expect(await wayOf("10.77.0.1")).toBe("direct");

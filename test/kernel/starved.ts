@@ -1,4 +1,7 @@
-/** Repeats a test, or a step of one, that failed on a starved machine; each repetition is printed and kept for the summary. */
+/**
+ * Repeats a test, or a step of one, that failed on a starved machine; each repetition is printed
+ * and kept for the summary.
+ */
 import { getCurrentTest } from "vitest/suite";
 import { describeRepetition, type Repetition, repeatedWhenStarved } from "../../lab/runner/retry.js";
 
@@ -17,7 +20,10 @@ export function note(repetition: Repetition): void {
   if (meta !== undefined) meta.repeated = [...(meta.repeated ?? []), text];
 }
 
-/** Calls `attempt`, which cleans up after itself also when it fails, and repeats it at most twice when starved. */
+/**
+ * Calls `attempt`, which cleans up after itself also when it fails, and repeats it at most twice
+ * when starved.
+ */
 export async function unlessStarved<T>(attempt: () => Promise<T>): Promise<T> {
   return (await repeatedWhenStarved(attempt, { onRepeat: note })).value;
 }

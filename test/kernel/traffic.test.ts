@@ -25,7 +25,10 @@ let far: Namespace;
 let leave: (() => void) | undefined;
 let port: TrafficPort;
 
-/** A cable from `dev` of one to eth0 of the other. The pid of the other is the host's: so only the network is entered. */
+/**
+ * A cable from `dev` of one to eth0 of the other. The pid of the other is the host's: so only the
+ * network is entered.
+ */
 function connect(from: Namespace, dev: string, to: Namespace): void {
   const link = ["ip", "link", "add", dev, "type", "veth", "peer", "name", "eth0", "netns", String(to.pid)];
   execFileSync("nsenter", ["-t", String(from.pid), "-n", "--", ...link]);
@@ -60,7 +63,9 @@ afterEach(async () => {
 const ping = (from: Namespace, to: string, count = 3): string =>
   from.sh(`ping -q -c ${count} -i 0.05 -s 1000 -W 2 ${to}`);
 
-/** IPv6 takes a moment to come up: every path of these tests is tried before anything is counted. */
+/**
+ * IPv6 takes a moment to come up: every path of these tests is tried before anything is counted.
+ */
 const reachable = (): Promise<true> =>
   eventually("the far end", () => {
     try {
@@ -98,7 +103,7 @@ s.bind(('',${sport})); s.sendto(b'x'*10,('${to}',${dport}))"`);
 }
 
 describe("counters", () => {
-  test("count what leaves by the overlay, masked, in both families; and nothing else", async () => {
+  test("count what leaves via the overlay, masked, in both families; and nothing else", async () => {
     await reachable();
     await port.setUp(spec);
     expect(await port.read()).toEqual([]);
@@ -106,7 +111,7 @@ describe("counters", () => {
     ping(host, "10.3.1.1");
     ping(host, "10.3.2.1");
     ping(host, "2001:db8:3:1::1");
-    // By the other interface, and link-local or multicast by the overlay: not counted.
+    // By the other interface, and link-local or multicast via the overlay: not counted.
     ping(router, "10.1.0.2");
     router.sh("ping -q -c 1 -W 1 ff02::1%wg0 || true; ping -q -c 1 -W 1 -I wg0 224.0.0.1 || true");
     const samples = [...(await port.read())].sort((a, b) => (a.destination < b.destination ? -1 : 1));
@@ -164,7 +169,7 @@ describe("counters", () => {
 });
 
 describe("forged control packets", () => {
-  test("from the LAN by the overlay are dropped; other traffic and the router's own pass", async () => {
+  test("from the LAN via the overlay are dropped; other traffic and the router's own pass", async () => {
     await reachable();
     await port.setUp(spec);
     expect(await arrives(host, far, "2001:db8:3:1::1", 6003, 6004)).toBe(true);
@@ -172,7 +177,7 @@ describe("forged control packets", () => {
     expect(await arrives(host, far, "2001:db8:3:1::1", spec.controlPort, 6000)).toBe(false);
     expect(await arrives(host, far, "10.3.1.1", 6003, 6004)).toBe(true);
     expect(await arrives(router, far, "10.3.1.1", spec.controlPort, 6005)).toBe(true);
-    // What came by the overlay is the other spokes', authorised to be there.
+    // What came via the overlay is the other spokes', authorised to be there.
     expect(await arrives(far, host, "10.1.0.2", spec.controlPort, 6006)).toBe(true);
   });
 });

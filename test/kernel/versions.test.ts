@@ -1,6 +1,7 @@
 /**
- * The triangle with a newer BIRD and a newer FRR than this Debian has, each in a Debian root of its own: what `npm run test:versions` does for
- * every version of the catalogue. Where Debian's mirror does not have one, the test is skipped and says why.
+ * The triangle with a newer BIRD and a newer FRR than this Debian has, each in a Debian root of its
+ * own: what `npm run test:versions` does for every version of the catalogue. Where Debian's mirror
+ * does not have one, the test is skipped and says why.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,4 +1,7 @@
-/** The design's invariants over a simulated world's kernel state; each throws with its name, the router and the figures. */
+/**
+ * The design's invariants over a simulated world's kernel state; each throws with its name, the
+ * router and the figures.
+ */
 import { contains, hostPrefix, type Prefix } from "../../plugin/net/address.js";
 import { defaultParameters as p } from "../../plugin/shortcut/parameters.js";
 import { linkLocalOf } from "../../plugin/shortcut/probe/link-local.js";
@@ -7,7 +10,10 @@ import type { World } from "./world.js";
 
 /** A peer may outlive the selection by the way back, the other end's silence and the drain. */
 const DRAIN_BOUND = p.overrideAfter * 2 + p.remoteHold + 2 * p.drain + 200;
-/** After a restart of the other end, until probes notice: detection (the slow one: nothing may go by the path), a delayed FIB, and the flight of a packet. */
+/**
+ * After a restart of the other end, until probes notice: detection (the slow one: nothing may go by
+ * the path), a delayed FIB, and the flight of a packet.
+ */
 const RESTART_GRACE = p.probeIdle * p.probeMultiplier + 500;
 
 function fail(name: string, r: Router, text: string): never {

@@ -1,4 +1,7 @@
-/** Every pair of NAT behaviours in the simulated network: who gets a direct path, and that no NAT is spoiled on the way. */
+/**
+ * Every pair of NAT behaviours in the simulated network: who gets a direct path, and that no NAT is
+ * spoiled on the way.
+ */
 import { describe, expect, it } from "vitest";
 import type { Nat, NatKind } from "./nat.js";
 import { checkedWorld, areDirect as direct, drive, statusOf as row } from "./script.js";

@@ -1,4 +1,7 @@
-/** NATs that reboot: all mappings lost, another public address. Whichever end notices, one attempt between the new endpoints follows, within seconds. */
+/**
+ * NATs that reboot: all mappings lost, another public address. Whichever end notices, one attempt
+ * between the new endpoints follows, within seconds.
+ */
 import { describe, expect, it } from "vitest";
 import type { Endpoint } from "../../plugin/net/address.js";
 import { defaultParameters as p } from "../../plugin/shortcut/parameters.js";
@@ -11,7 +14,10 @@ const MASQUERADE: NatKind = { mapping: "endpoint-independent", filter: "port", o
 const OPEN: NatKind = { ...MASQUERADE, open: true };
 const RANDOM: NatKind = { ...MASQUERADE, mapping: "address-and-port-dependent" };
 const SEEDS = Array.from({ length: 20 }, (_, i) => i + 1);
-/** Drain, a pause of up to two seconds and a quarter more, and in the simulation 3 s until a destination is hot again. */
+/**
+ * Drain, a pause of up to two seconds and a quarter more, and in the simulation 3 s until a
+ * destination is hot again.
+ */
 const SOON = 6_000;
 
 function world(seed: number, kindA: NatKind, kindC: NatKind, loss = 0): { w: World; a: Router; c: Router } {

@@ -1,6 +1,7 @@
 /**
- * A NAT in the simulation, one inside host: how it maps and filters (RFC 4787), and what Linux does besides: a packet that it does not expect
- * makes a connection of its own, after which the inside's packets to that source get another port.
+ * A NAT in the simulation, one inside host: how it maps and filters (RFC 4787), and what Linux does
+ * besides: a packet that it does not expect makes a connection of its own, after which the inside's
+ * packets to that source get another port.
  */
 import type { Endpoint } from "../../plugin/net/address.js";
 

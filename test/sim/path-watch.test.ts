@@ -9,7 +9,10 @@ import type { Router } from "./router.js";
 import { areDirect, areOnHub, checkedWorld, drive as send, statusOf, until as within } from "./script.js";
 import type { World } from "./world.js";
 
-/** How a shortcut that is direct is watched: at which rate, what is noticed when, and what is not mistaken for a failure. */
+/**
+ * How a shortcut that is direct is watched: at which rate, what is noticed when, and what is not
+ * mistaken for a failure.
+ */
 const DETECTION = p.probeInterval * p.probeMultiplier;
 /** A packet takes up to this long in the simulated world. */
 const FLIGHT = 23;

@@ -1,6 +1,7 @@
 /**
- * The outside world in memory: a kernel with routes, links and WireGuard devices, sockets, sessions and a clock that stands
- * still until it is moved. Every call is recorded; any call can be made to fail.
+ * The outside world in memory: a kernel with routes, links and WireGuard devices, sockets, sessions
+ * and a clock that stands still until it is moved. Every call is recorded; any call can be made to
+ * fail.
  */
 import { AdjRibIn } from "../../plugin/bgp/rib.js";
 import type { Ports } from "../../plugin/driver/driver.js";

@@ -1,4 +1,7 @@
-/** Many at once: what a spoke and a hub send, and how often anything changes, stays within bounds that are written here. */
+/**
+ * Many at once: what a spoke and a hub send, and how often anything changes, stays within bounds
+ * that are written here.
+ */
 import { describe, expect, it } from "vitest";
 import { type Prefix, prefix } from "../../plugin/net/address.js";
 import { checkRouter } from "./invariants.js";
@@ -48,7 +51,8 @@ describe("500 shortcuts on one spoke", () => {
     expect(directs(a)).toBe(500);
     expect(w.transitions.length).toBe(transitions);
     expect(quiet.worst()).toBeLessThanOrEqual(10);
-    // each end measures the way by the hub once in 10 s: 100 pings a second and their answers, spread
+    // each end measures the way by the hub once in 10 s: 100 pings a second and their answers,
+    // spread
     const pings = counted(w, (from, to, kind) => ping(kind) && (from === a || to === a));
     w.run(w.now + 8_000);
     expect([...pings.kinds.values()].reduce((n, k) => n + k, 0) / 20).toBeLessThan(250);
@@ -120,7 +124,8 @@ describe("a hub that starts anew", () => {
     const count = counted(w, (_, to) => to.hub);
     w.run(w.now + 40_000);
     expect(w.hub.engine.hub?.status().length).toBe(500);
-    // keepalive, cookie, register, keepalive, and whose prefixes are mine: spread over the jitter of keepalives
+    // keepalive, cookie, register, keepalive, and whose prefixes are mine: spread over the jitter
+    // of keepalives
     expect(count.worst()).toBeLessThanOrEqual(1_000);
   });
 });

@@ -1,4 +1,7 @@
-/** What happens when, in a simulated world: in order of time, and of what was asked first at the same time. */
+/**
+ * What happens when, in a simulated world: in order of time, and of what was asked first at the
+ * same time.
+ */
 
 export interface Event {
   readonly at: number;

@@ -1,4 +1,7 @@
-/** A path that failed and is whole again: both ends try at times of their own, and one that comes too early must not put the other off. */
+/**
+ * A path that failed and is whole again: both ends try at times of their own, and one that comes
+ * too early must not put the other off.
+ */
 import { expect, it } from "vitest";
 import { areDirect, areOnHub, checkedWorld, drive, until } from "./script.js";
 

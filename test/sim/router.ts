@@ -1,5 +1,6 @@
 /**
- * One router of the simulated world: its engine and probes, its daemon with a policy and a delay, and its kernel with FIB, aliases and peers.
+ * One router of the simulated world: its engine and probes, its daemon with a policy and a delay,
+ * and its kernel with FIB, aliases and peers.
  */
 import { type Address, address, type Endpoint, type Prefix, prefix } from "../../plugin/net/address.js";
 import type { PublicKey } from "../../plugin/net/key.js";
@@ -17,7 +18,10 @@ const fnv = (seed: number, data: Uint8Array): number => {
   return h;
 };
 
-/** Stands in for HMAC: right length, depends on every byte; the simulation attacks nobody's cryptography. */
+/**
+ * Stands in for HMAC: right length, depends on every byte; the simulation attacks nobody's
+ * cryptography.
+ */
 function fakeHmac(key: Uint8Array, data: Uint8Array): Uint8Array {
   const out = new Uint8Array(32);
   const k = fnv(1, key);
@@ -65,7 +69,10 @@ export class Router {
   runs = true;
   /** What stands before it; the router then has a private address. */
   nat: Nat | undefined;
-  /** When its NAT rebooted: WireGuard peers of before send to where it was, and their NATs take nothing from where it is. */
+  /**
+   * When its NAT rebooted: WireGuard peers of before send to where it was, and their NATs take
+   * nothing from where it is.
+   */
   movedAt = 0;
   /** False: raw sockets are not allowed there. */
   pings: boolean;

@@ -1,4 +1,7 @@
-/** What tests write of two spokes of a simulated world: what one sends to the other, what has become of it, and how long that took. */
+/**
+ * What tests write of two spokes of a simulated world: what one sends to the other, what has become
+ * of it, and how long that took.
+ */
 import type { ShortcutStatus } from "../../plugin/shortcut/events.js";
 import { checkRouter } from "./invariants.js";
 import type { Router } from "./router.js";

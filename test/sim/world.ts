@@ -1,6 +1,6 @@
 /**
- * A simulated WireGuard network for engines: one hub, many spokes, and links that lose, delay and duplicate. Virtual time; everything follows
- * from one seed.
+ * A simulated WireGuard network for engines: one hub, many spokes, and links that lose, delay and
+ * duplicate. Virtual time; everything follows from one seed.
  */
 import {
   type Address,
@@ -99,7 +99,10 @@ export class World {
     return nat;
   }
 
-  /** A NAT loses all mappings and comes back with another public address; the router before it is told nothing. */
+  /**
+   * A NAT loses all mappings and comes back with another public address; the router before it is
+   * told nothing.
+   */
   rebootNat(r: Router): void {
     if (r.nat === undefined) throw new Error(`no NAT before ${r.address}`);
     const [, moves, ...rest] = r.nat.publicEndpoint.address.split(".");
@@ -165,7 +168,10 @@ export class World {
     for (const p of [...this.routed]) this.setRouted(p, false, false);
   }
 
-  /** The hub is back, its daemon as well, and after `later` its routes. Its shortcutd has forgotten everything. */
+  /**
+   * The hub is back, its daemon as well, and after `later` its routes. Its shortcutd has forgotten
+   * everything.
+   */
   reviveHub(later: number): void {
     this.hubAway += this.now - (this.hubDiedAt ?? this.now);
     this.hubDiedAt = undefined;
@@ -271,7 +277,9 @@ export class World {
     }
   }
 
-  /** The underlay carries a ping to the router that has the address, unless it shall die on the way. */
+  /**
+   * The underlay carries a ping to the router that has the address, unless it shall die on the way.
+   */
   ping(from: Router, o: Extract<Output, { kind: "ping" }>): void {
     // behind a NAT the public endpoint is not the router's own
     const source = from.nat?.out(this.now, o.to) ?? { address: from.endpoint.address, port: o.fromPort };

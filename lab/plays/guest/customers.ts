@@ -1,4 +1,7 @@
-/** The two customers of vrf.clab.yml: names, and the files that make each of them: shortcutd's, BIRD's and FRR's, each in a VRF. */
+/**
+ * The two customers of vrf.clab.yml: names, and the files that make each of them: shortcutd's,
+ * BIRD's and FRR's, each in a VRF.
+ */
 import type { RouterName, Spoke } from "../../site/triangle.js";
 
 export interface Customer {
@@ -68,10 +71,14 @@ export const configFile = (c: Customer, router: RouterName, more: readonly strin
     "",
   ].join("\n");
 
-/** The VRF, the LAN's interface in it, and the overlay, still without peers; `key` is the path of its private key. */
+/**
+ * The VRF, the LAN's interface in it, and the overlay, still without peers; `key` is the path of
+ * its private key.
+ */
 export const interfaces = (c: Customer, router: RouterName, key: string): string[] => [
   `ip link add ${c.name} type vrf table ${c.table}`,
-  // inside the VRF: where the daemon and shortcutd meet. Outside `lo` a /8 would make only the one address local.
+  // inside the VRF: where the daemon and shortcutd meet. Outside `lo` a /8 would make only the one
+  // address local.
   ...["127.0.0.1", "127.0.0.2", "127.0.0.3"].map((a) => `ip address add ${a}/32 dev ${c.name}`),
   `ip link set ${c.name} up`,
   // what the VRF has no route for must not be looked up in the main table

@@ -1,7 +1,8 @@
 /**
- * The kernel's WireGuard behind generic netlink, tried on a real kernel: a program that runs in the guest. It makes an interface by the same
- * adapter as shortcutd, changes it, reads it back, and has `wg` (which knows nothing of us) say the same. Prints one JSON
- * line for each thing that was tried.
+ * The kernel's WireGuard behind generic netlink, tried on a real kernel: a program that runs in the
+ * guest. It makes an interface by the same adapter as shortcutd, changes it, reads it back, and has
+ * `wg` (which knows nothing of us) say the same. Prints one JSON line for each thing that was
+ * tried.
  */
 
 import assert from "node:assert/strict";

@@ -1,7 +1,8 @@
 /**
- * A guest: QEMU without KVM (TCG), Debian's kernel, and this machine's files by 9p, read-only under a layer in memory. It
- * is for what a kernel has to be able to do and this machine's may not: WireGuard, VRFs, a clock of its own to step. It has no network
- * card; what runs in it cannot leave it, and everything in it is gone when it ends. It ends with this process, however that ends.
+ * A guest: QEMU without KVM (TCG), Debian's kernel, and this machine's files by 9p, read-only under
+ * a layer in memory. It is for what a kernel has to be able to do and this machine's may not:
+ * WireGuard, VRFs, a clock of its own to step. It has no network card; what runs in it cannot leave
+ * it, and everything in it is gone when it ends. It ends with this process, however that ends.
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -40,7 +41,7 @@ export interface GuestOptions {
 }
 
 const MEMORY_MIB = 2048;
-/** The status of kernel.sh when there is no fault of ours. */
+/** The status of kernel.sh when the fault is not ours. */
 const NOT_TO_BE_HAD = 3;
 /** For downloading and unpacking. */
 const PREPARATION_TIMEOUT = 600_000;
@@ -80,7 +81,10 @@ function qemu(kernel: string, job: string): string[] {
 
 const read = (path: string): string => (existsSync(path) ? readFileSync(path, "utf8") : "");
 
-/** Runs the programs one after the other in one guest. @throws Error when the guest does not start, or is not done in time. */
+/**
+ * Runs the programs one after the other in one guest. @throws Error when the guest does not start,
+ * or is not done in time.
+ */
 export async function runGuest(programs: readonly Program[], options: GuestOptions): Promise<GuestResult> {
   const prepared = await prepare(options.repository);
   if ("skipped" in prepared) return { kind: "skipped", reason: prepared.skipped };
@@ -117,7 +121,8 @@ export async function runGuest(programs: readonly Program[], options: GuestOptio
 /** Until it has switched itself off. Undefined, or what went wrong. */
 function boot(argv: readonly string[], timeout: number): Promise<string | undefined> {
   return new Promise((resolve) => {
-    // The kernel kills it when this process is killed; `exit` and signals are for a process that ends in order.
+    // The kernel kills it when this process is killed; `exit` and signals are for a process that
+    // ends in order.
     const machine: ChildProcess = spawn("setpriv", ["--pdeathsig", "KILL", "qemu-system-x86_64", ...argv], {
       stdio: ["ignore", "ignore", "pipe"],
     });

@@ -1,4 +1,7 @@
-/** `npm run guest [-- PROGRAM...]`: runs programs in the guest and prints what they tried. Ends with 1 when something did not work. */
+/**
+ * `npm run guest [-- PROGRAM...]`: runs programs in the guest and prints what they tried. Ends with
+ * 1 when something did not work.
+ */
 import { fileURLToPath } from "node:url";
 import { PROGRAMS, runGuest } from "./guest.js";
 

@@ -1,4 +1,7 @@
-/** A ping that runs until it is stopped: the cheapest traffic both ways that there is, counted by its replies. */
+/**
+ * A ping that runs until it is stopped: the cheapest traffic both ways that there is, counted by
+ * its replies.
+ */
 import type { Node, NodeProcess } from "../../runner/node.js";
 import { until } from "../../runner/wait.js";
 
@@ -26,7 +29,10 @@ export class Ping {
     return ping;
   }
 
-  /** Waits for so many replies more. @throws Error when they take more than five times as long as they should, or one in ten is missing. */
+  /**
+   * Waits for this many more replies. @throws Error when they take more than five times as long as
+   * they should, or one in ten is missing.
+   */
   async more(replies: number): Promise<string> {
     const [from, first, time] = [this.#replies, this.#highest, performance.now()];
     await until(`${replies} replies more`, 5_000 + replies * 250, () => this.#replies >= from + replies);

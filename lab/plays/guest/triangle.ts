@@ -1,7 +1,8 @@
 /**
- * The triangle on a real kernel: a program that runs in the guest. WireGuard of overlay and direct interface is the kernel's; BIRD decides. The
- * main job, the clock stepped by an hour while the traffic is direct, and an orderly stop; each confirmed in the kernel. The
- * machine is emulated and slow: the traffic is a ping of 20 packets a second each way, and probes are given more time.
+ * The triangle on a real kernel: a program that runs in the guest. WireGuard of overlay and direct
+ * interface is the kernel's; BIRD decides. The main job, the clock stepped by an hour while the
+ * traffic is direct, and an orderly stop; each confirmed in the kernel. The machine is emulated and
+ * slow: the traffic is a ping of 20 packets a second each way, and probes are given more time.
  */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -68,7 +69,7 @@ const peers = async (router: RouterName): Promise<string[]> => {
 async function untilWay(dev: string): Promise<string> {
   const from = performance.now();
   for (const spoke of SPOKES)
-    await until(`${spoke} sends by ${dev}`, PATIENCE, async () => {
+    await until(`${spoke} sends via ${dev}`, PATIENCE, async () => {
       const lan = SPOKE[other(spoke)].lan;
       const has = (await peers(spoke)).some((l) => l.includes(lan));
       return (await way(spoke)) === dev && has === (dev === DIRECT);
@@ -85,7 +86,7 @@ const directBytes = async (): Promise<number> => {
     .must(["cat", `/sys/class/net/${DIRECT}/statistics/tx_bytes`]);
   return Number(text);
 };
-/** Replies go on, and by the direct interface. */
+/** Replies go on, and via the direct interface. */
 async function goesDirect(replies: number): Promise<string> {
   const bytes = await directBytes();
   const said = await flow().more(replies);

@@ -1,4 +1,7 @@
-/** What a program in the guest tries, told as JSON lines on stdout: one for each thing, with how long it took and why it did not work. */
+/**
+ * What a program in the guest tries, told as JSON lines on stdout: one for each thing, with how
+ * long it took and why it did not work.
+ */
 export interface Tried {
   readonly name: string;
   readonly ok: boolean;
@@ -9,7 +12,10 @@ export interface Tried {
 
 let failed = false;
 
-/** Tries one thing, which may return a figure to tell; what comes after one that failed is not tried, and the process ends with 1. */
+/**
+ * Tries one thing, which may return a figure to tell; what comes after one that failed is not
+ * tried, and the process ends with 1.
+ */
 export async function tried(name: string, body: () => unknown): Promise<void> {
   const from = performance.now();
   let said = "not tried";

@@ -1,7 +1,8 @@
 /**
- * Two customers on the same three routers, with the same addresses, each in a VRF of its own: a program that runs in the guest. Two instances of
- * shortcutd on every router; red's spokes have BIRD, blue's have FRR. Each customer's shortcut comes and goes by its own traffic and its
- * own daemon's policy, and the other customer's is not touched.
+ * Two customers on the same three routers, with the same addresses, each in a VRF of its own: a
+ * program that runs in the guest. Two instances of shortcutd on every router; red's spokes have
+ * BIRD, blue's have FRR. Each customer's shortcut comes and goes by its own traffic and its own
+ * daemon's policy, and the other customer's is not touched.
  */
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
@@ -82,7 +83,10 @@ const ctl = async (spoke: Spoke, c: Customer, ...words: string[]): Promise<strin
   return (r.stdout + r.stderr).trim();
 };
 
-/** By which interface a spoke sends to the other's host in that VRF, and whether the peer of the shortcut is there. */
+/**
+ * Through which interface a spoke sends to the other's host in that VRF, and whether the peer of
+ * the shortcut is there.
+ */
 async function way(spoke: Spoke, c: Customer): Promise<string> {
   const to = SITE[other(spoke)];
   const route = await sh(spoke, `ip -o route get ${to.host} vrf ${c.name}`);
@@ -111,7 +115,8 @@ const flow = (c: Customer): Ping => {
 };
 
 async function bringUp(router: RouterName): Promise<void> {
-  // once per router, as the kernel's vrf.rst has it: the VRFs' tables before the local one, which has 127.0.0.0/8
+  // once per router, as the kernel's vrf.rst has it: the VRFs' tables before the local one, which
+  // has 127.0.0.0/8
   await sh(router, "ip rule add pref 32765 table local && ip rule delete pref 0");
   for (const c of CUSTOMERS) {
     const key = `/run/lab-keys/${id(router, c)}`;
@@ -239,7 +244,7 @@ await tried("red's traffic: red goes direct, blue stays on its hub", async () =>
   return said;
 });
 
-await tried("blue's traffic: both are direct, by interfaces of their own", async () => {
+await tried("blue's traffic: both are direct, via interfaces of their own", async () => {
   pings.set("blue", await Ping.start(site().node("blue-a"), SITE.c.host, 0.1));
   const said = await untilWay(BLUE, direct(BLUE));
   await flow(BLUE).more(20);

@@ -1,6 +1,7 @@
 /**
- * Forgets all connections of the network namespace that it runs in, as a NAT that reboots does: IPCTNL_MSG_CT_DELETE without
- * a tuple (linux/netfilter/nfnetlink_conntrack.h), for want of conntrack(8).
+ * Forgets all connections of the network namespace that it runs in, as a NAT that reboots does:
+ * IPCTNL_MSG_CT_DELETE without a tuple (linux/netfilter/nfnetlink_conntrack.h), for want of
+ * conntrack(8).
  */
 import { netlinkRequest } from "../../../plugin/adapters/linux/netlink.js";
 

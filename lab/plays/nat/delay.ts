@@ -1,6 +1,7 @@
 /**
- * Holds every packet that crosses a router for a while, as a distance would: packets that arrive by the given interfaces go into a TUN interface, wait here,
- * and come out of it again to be routed as before. One program in the router's namespace; ends with SIGTERM.
+ * Holds every packet that crosses a router for a while, as a distance would: packets that arrive by
+ * the given interfaces go into a TUN interface, wait here, and come out of it again to be routed as
+ * before. One program in the router's namespace; ends with SIGTERM.
  *   node delay.js MILLISECONDS INTERFACE...
  */
 import { execFileSync } from "node:child_process";

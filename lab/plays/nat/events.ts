@@ -1,4 +1,7 @@
-/** What happens to a shortcut through NATs as time goes by: a NAT that reboots, mappings that nobody uses, and how long a path takes over a distance. */
+/**
+ * What happens to a shortcut through NATs as time goes by: a NAT that reboots, mappings that nobody
+ * uses, and how long a path takes over a distance.
+ */
 import { until } from "../../runner/lab.js";
 import { describeRepetition, type Repetition, repeatedWhenStarved } from "../../runner/retry.js";
 import { DIRECT, SPOKE, SPOKES } from "../../site/triangle.js";
@@ -15,7 +18,7 @@ export interface Figure {
 type NatEvent = (site: NatSite, say: (line: string) => void) => Promise<Figure[]>;
 
 async function untilDirect(site: NatSite, ms: number): Promise<void> {
-  await until("both spokes route by the direct interface, and say that they are direct", ms, async () => {
+  await until("both spokes route via the direct interface, and say that they are direct", ms, async () => {
     for (const s of SPOKES) {
       if ((await site.dev(s)) !== DIRECT || (await site.stage(s)) !== "direct") return false;
     }
@@ -23,7 +26,10 @@ async function untilDirect(site: NatSite, ms: number): Promise<void> {
   });
 }
 
-/** A's NAT loses every mapping and comes back with another public address, while the shortcut is direct. */
+/**
+ * A's NAT loses every mapping and comes back with another public address, while the shortcut is
+ * direct.
+ */
 const reboot: NatEvent = async (site, say) => {
   await site.nat("a", "masquerade");
   await site.nat("c", "masquerade");
@@ -32,14 +38,15 @@ const reboot: NatEvent = async (site, say) => {
   say(`direct by ${first.endpoint} (${first.candidate})`);
   await site.packets(200);
   const since = Date.now();
-  // with its address a masquerading NAT loses the mappings; the clock is read in between, since a shell takes its time
+  // with its address a masquerading NAT loses the mappings; the clock is read in between, since a
+  // shell takes its time
   const said = await site.sh(
     "na",
     "ip address add 192.0.2.3/26 dev eth1; date +%s%3N; ip address del 192.0.2.2/26 dev eth1; ip address replace 192.0.2.3/26 dev eth1; ip route replace default via 192.0.2.1; sh /run/lab/lab/topologies/nat/nat.sh masquerade eth1 192.168.1.10",
   );
   const rebooted = Number(said.trim().split("\n")[0]);
   await site.forget(["na"]);
-  const gone = await until("both are by the hub", 10_000, () => {
+  const gone = await until("both are via the hub", 10_000, () => {
     const [a, c] = SPOKES.map((s) => site.shortcutd(s).event("flipped-back", since)?.at);
     return a === undefined || c === undefined ? undefined : { a, c };
   });
@@ -60,8 +67,8 @@ const reboot: NatEvent = async (site, say) => {
   );
   await site.packets(200);
   return [
-    { name: "A by the hub", value: gone.a - rebooted, unit: "ms after the reboot", limit: 500 },
-    { name: "C by the hub", value: gone.c - rebooted, unit: "ms after the reboot", limit: 1_000 },
+    { name: "A via the hub", value: gone.a - rebooted, unit: "ms after the reboot", limit: 500 },
+    { name: "C via the hub", value: gone.c - rebooted, unit: "ms after the reboot", limit: 1_000 },
     {
       name: "direct again",
       value: again.at - rebooted,
@@ -71,7 +78,10 @@ const reboot: NatEvent = async (site, say) => {
   ];
 };
 
-/** A LAN that both are on appears while they are direct through their NATs: it is used from then on, and nothing is lost. */
+/**
+ * A LAN that both are on appears while they are direct through their NATs: it is used from then on,
+ * and nothing is lost.
+ */
 const better: NatEvent = async (site, say) => {
   await site.nat("a", "masquerade");
   await site.nat("c", "masquerade");
@@ -109,7 +119,10 @@ const better: NatEvent = async (site, say) => {
   }
 };
 
-/** NATs that forget UDP after 30 s, and map anew at random: no mapping changes while nothing but keepalives goes. */
+/**
+ * NATs that forget UDP after 30 s, and map at random: no mapping changes while nothing but
+ * keepalives goes.
+ */
 const idle: NatEvent = async (site, say) => {
   for (const box of ["na", "nc"])
     await site.sh(
@@ -145,10 +158,13 @@ const idle: NatEvent = async (site, say) => {
   return [{ name: "mappings that changed", value: changes, unit: "in 50 s without traffic", limit: 0 }];
 };
 
-/** One way through the internet, milliseconds: the way by the hub passes it twice. */
+/** One way through the internet, milliseconds: the way via the hub passes it twice. */
 const DISTANCE = 25;
 
-/** From both daemons' selection to the first packet that goes direct, in round trips of the way by the hub. */
+/**
+ * From both daemons' selection to the first packet that goes direct, in round trips of the way via
+ * the hub.
+ */
 const distance: NatEvent = async (site, say) => {
   await site.nat("a", "ei-apd");
   await site.nat("c", "ei-apd");
@@ -189,7 +205,7 @@ const distance: NatEvent = async (site, say) => {
     const first = Math.min(...changes.filter((c) => c.sentAt > from).map((c) => c.sentAt));
     const ms = first - selected;
     say(
-      `round trip by the hub ${roundTrip.toFixed(0)} ms; from both selections to the first direct packet ${ms.toFixed(0)} ms, ${flip} ms of them the daemon's flip`,
+      `round trip via the hub ${roundTrip.toFixed(0)} ms; from both selections to the first direct packet ${ms.toFixed(0)} ms, ${flip} ms of them the daemon's flip`,
     );
     return (ms - flip) / roundTrip;
   });
@@ -197,7 +213,7 @@ const distance: NatEvent = async (site, say) => {
     {
       name: "both selected to first packet direct",
       value: trips.sort((x, y) => x - y)[1] ?? Number.NaN,
-      unit: "round trips of the way by the hub, without the daemon's flip",
+      unit: "round trips of the way via the hub, without the daemon's flip",
       limit: 4,
     },
   ];

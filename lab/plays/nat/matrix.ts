@@ -1,6 +1,7 @@
 /**
- * Every pair of NATs, and what becomes of a shortcut between them: direct, by which candidate and how fast; or by the hub, without a loss
- * and with a verdict. Prints a table and writes it into doc/nat.md; a cell that is not as RFC 4787 lets expect fails the run.
+ * Every pair of NATs, and what becomes of a shortcut between them: direct, by which candidate and
+ * how fast; or via the hub, without a loss and with a verdict. Prints a table and writes it into
+ * doc/nat.md; a cell that is not as RFC 4787 lets expect fails the run.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { describeRepetition, type Repetition, repeatedWhenStarved } from "../../runner/retry.js";
@@ -33,7 +34,10 @@ export interface Cell {
   unset?(site: NatSite): Promise<void>;
 }
 
-/** RFC 4787: a mapping that changes with the destination passes only where the other end filters by address at most. */
+/**
+ * RFC 4787: a mapping that changes with the destination passes only where the other end filters by
+ * address at most.
+ */
 export function expected(a: Kind, c: Kind): "direct" | "hub" {
   const [x, y] = [KINDS[a], KINDS[c]];
   if (x.mapping === "easy" && y.mapping === "easy") return "direct";
@@ -104,7 +108,7 @@ const noIpv6 = async (site: NatSite, s: Spoke): Promise<void> => {
   await site.sh(s, `ip -6 route del default; ip address del ${site6[s][0]}/64 dev eth1`);
 };
 
-/** What is no pair of NAT behaviours. */
+/** Pairs that are more than two NAT behaviours. */
 export const SPECIAL: Readonly<Record<string, Cell>> = {
   "same-lan": {
     a: "masquerade",
@@ -241,7 +245,10 @@ export interface CellResult {
   readonly attempt: NatAttempt | undefined;
   /** Empty when everything is as it was expected. */
   readonly problem: string;
-  /** Tries before this one, which failed while the machine was starved; empty when this was the first. */
+  /**
+   * Tries before this one, which failed while the machine was starved; empty when this was the
+   * first.
+   */
   readonly repetitions: readonly Repetition[];
 }
 
@@ -334,7 +341,10 @@ export function markdown(results: readonly CellResult[]): string {
 const BEGIN = "<!-- matrix: written by npm run lab -- --nat-matrix -->";
 const END = "<!-- end of matrix -->";
 
-/** Puts the table between its marks in a document. @throws Error when the document has no such marks. */
+/**
+ * Puts the table between its marks in a document. @throws Error when the document has no such
+ * marks.
+ */
 export function writeMatrix(file: string, results: readonly CellResult[]): void {
   const text = readFileSync(file, "utf8");
   const [from, to] = [text.indexOf(BEGIN), text.indexOf(END)];

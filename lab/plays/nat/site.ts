@@ -1,6 +1,7 @@
 /**
- * The NAT lab with shortcutd on its routers: its NATs can be changed at any time, and every attempt begins anew, with routers that have
- * just started and NATs that remember nothing. Traffic flows all the while, and what of it is lost is counted.
+ * The NAT lab with shortcutd on its routers: its NATs can be changed at any time, and every attempt
+ * begins again, with routers that have just started and NATs that remember nothing. Traffic flows
+ * all the while, and what of it is lost is counted.
  */
 import { until } from "../../runner/lab.js";
 import type { Programs } from "../../site/shortcutd.js";
@@ -27,7 +28,10 @@ export interface NatAttempt {
   /** The candidate that A, which starts the handshake, sends to; and its kind. */
   readonly endpoint: string;
   readonly candidate: string;
-  /** From both daemons' selection to A's FIB by the direct interface, milliseconds; or to the verdict. */
+  /**
+   * From both daemons' selection to A's FIB via the direct interface, milliseconds; or to the
+   * verdict.
+   */
   readonly took: number;
   /** Packets of the sites lost meanwhile, A to C and C to A. */
   readonly lost: readonly [number, number];
@@ -91,14 +95,18 @@ export class NatSite extends Site {
     if (!(await this.reaches())) throw new Error("host-a does not reach host-c through the hub");
   }
 
-  // ------------------------------------------------------------------------------------------ shortcutd
+  // ------------------------------------------------------------------------------------------
+  // shortcutd
 
   /** Ends shortcutd on the spokes. */
   async quiet(): Promise<void> {
     await Promise.all(SPOKES.map((s) => this.end(s, "SIGTERM")));
   }
 
-  /** Starts shortcutd on both spokes and waits until the traffic has its shortcut, or both have given the attempt up. */
+  /**
+   * Starts shortcutd on both spokes and waits until the traffic has its shortcut, or both have
+   * given the attempt up.
+   */
   async attempt(): Promise<NatAttempt> {
     await this.quiet();
     await this.forget();
@@ -139,7 +147,7 @@ export class NatSite extends Site {
     };
   }
 
-  /** Waits until so many more packets were sent each way, and the last of them could arrive. */
+  /** Waits until this many more packets were sent each way, and the last of them could arrive. */
   async packets(n: number): Promise<void> {
     const before = this.flows.read();
     await until(`${n} more packets each way`, 30_000, () =>

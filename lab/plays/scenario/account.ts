@@ -1,7 +1,8 @@
 /**
- * From what senders sent and receivers got, by slices of time, to the figures of a scenario: how long after an event the first packet of
- * the way that was to follow was sent, and how many packets of that step never arrived or arrived twice. Pure. All times are
- * milliseconds of CLOCK_MONOTONIC, at which packets were *sent*.
+ * From what senders sent and receivers got, by slices of time, to the figures of a scenario: how
+ * long after an event the first packet of the way that was to follow was sent, and how many packets
+ * of that step never arrived or arrived twice. Pure. All times are milliseconds of CLOCK_MONOTONIC,
+ * at which packets were *sent*.
  */
 import type { DirectionPaths } from "../../traffic/flows.js";
 import type { PathName } from "../../traffic/paths.js";
@@ -37,8 +38,9 @@ export interface StepFigures {
   readonly lost: number;
   readonly duplicated: number;
   /**
-   * From the event to the first packet on the way that was to follow, when the packets stayed on it until the next event; 0 when they
-   * were on it already, and undefined when they were not on it in the end.
+   * From the event to the first packet on the way that was to follow, when the packets stayed on it
+   * until the next event; 0 when they were on it already, and undefined when they were not on it in
+   * the end.
    */
   readonly settled: number | undefined;
   /** From the first to the last slice with a lost packet, inclusive. */
@@ -62,7 +64,7 @@ export function figures(
   const before = paths.received.changes.filter((c) => c.sentAt < from).at(-1);
   const latest = paths.received.changes.filter((c) => c.sentAt >= from && c.sentAt < to).at(-1);
   const end = latest ?? before;
-  // after an outage the first packets may come by the way by which the last ones came
+  // after an outage the first packets may come the same way as the last ones
   const heard = mine.find((s) => s.hub + s.direct > 0);
   const silent = heard === undefined || heard === mine[0] ? 0 : Math.max(0, heard.at - from);
   return {
@@ -80,7 +82,10 @@ export function figures(
   };
 }
 
-/** Slices of `width` that is a multiple of theirs, from `from` to `to`; those without a packet are left out. */
+/**
+ * Slices of `width` that is a multiple of theirs, from `from` to `to`; those without a packet are
+ * left out.
+ */
 export function widen(
   fine: readonly SliceCount[],
   width: number,

@@ -4,7 +4,7 @@ import { inTurn, type Scenario, type ScenarioRun } from "./scenario.js";
 
 const nothing = async (): Promise<void> => undefined;
 const clean = { lost: 0, duplicated: 0 } as const;
-/** Something that the direct path does not notice, for so many milliseconds. */
+/** Something that the direct path does not notice, for this many milliseconds. */
 const stays = (lasts: number) => ({ ends: "direct", within: 0, lost: 0, lasts }) as const;
 const both = [
   ["a", "c"],
@@ -50,8 +50,8 @@ const stopCont = inTurn("stop-cont", "SIGSTOP of shortcutd on A for 10 s, then S
 ]);
 
 /**
- * The daemon dies, then the direct path: the FIB is frozen on it. When bgpd (or BIRD) dies the hub withdraws A's site everywhere, so
- * what C sends is not for shortcutd to save.
+ * The daemon dies, then the direct path: the FIB is frozen on it. When bgpd (or BIRD) dies the hub
+ * withdraws A's site everywhere, so what C sends is not for shortcutd to save.
  */
 const daemonDeath = (
   name: string,
@@ -86,7 +86,7 @@ const daemonDeath = (
         act: () => site.cut(both),
       });
       const dev = await site.dev("a");
-      run.check("A's kernel sends by wg0", dev === OVERLAY, dev);
+      run.check("A's kernel sends via wg0", dev === OVERLAY, dev);
       run.figure("override on A", await site.overrides("a"));
       await run.step({
         name: `healed, ${title} starts again`,

@@ -1,9 +1,15 @@
-/** There and back without a loss: by policy, by `shortcutctl purge`, by an orderly stop, because the traffic ends. */
+/**
+ * There and back without a loss: by policy, by `shortcutctl purge`, by an orderly stop, because the
+ * traffic ends.
+ */
 import { SPOKES, type Spoke } from "../../site/triangle.js";
 import type { Limits, Scenario, ScenarioRun } from "./scenario.js";
 import type { ScenarioSite } from "./site.js";
 
-/** Shorter pauses, so that many flips fit into little time; drain and detection times stay what they are. */
+/**
+ * Shorter pauses, so that many flips fit into little time; drain and detection times stay what they
+ * are.
+ */
 const brisk = ["timers: { backoff: 500 ms, backoff-max: 2 s }"];
 const briskly = { a: brisk, c: brisk };
 
@@ -12,15 +18,15 @@ interface Turn {
   /** What is done, as it is written into the plot. */
   readonly away: readonly [name: string, act: () => Promise<unknown>];
   readonly back: readonly [name: string, act: () => Promise<unknown>];
-  /** What is looked at by the hub. */
+  /** Looks at something while on the hub path. */
   readonly there?: () => Promise<unknown>;
-  /** {@link StepSpec.dwell} by the hub. */
+  /** {@link StepSpec.dwell} on the hub path. */
   readonly dwell?: number;
   /** {@link StepSpec.patience} for the way back. */
   readonly patience?: number;
 }
 
-/** So many turns as the run repeats things; `each` is told the spoke whose turn it is. */
+/** Turns as often as the run repeats things; `each` is told the spoke whose turn it is. */
 async function turns(run: ScenarioRun, each: (spoke: Spoke, i: number) => Turn): Promise<void> {
   const nothing: Limits = { lost: 0, duplicated: 0 };
   for (let i = 0; i < run.repeat; i++) {
@@ -68,7 +74,10 @@ const stop: Scenario = {
     })),
 };
 
-/** 2,000 small packets a second stay below the low threshold (also as WireGuard counts them, both ways together), the bulk goes above. */
+/**
+ * 2,000 small packets a second stay below the low threshold (also as WireGuard counts them, both
+ * ways together), the bulk goes above.
+ */
 const idleTrigger = [
   "trigger: { rate: 7500 kbit/s, for: 1 s, hysteresis: 0.9 }",
   "timers: { idle: 3 s, backoff: 500 ms, backoff-max: 2 s }",
@@ -142,7 +151,8 @@ const ownTraffic: Scenario = {
     const counted = /(\d+) packets transmitted, (\d+) received/.exec(said);
     const lost = Number(counted?.[1]) - Number(counted?.[2]);
     run.figure("A's own packets that were not answered", `${lost} of ${counted?.[1]}`);
-    // the last one may be on its way, and what this machine had no room for is not the routers' doing
+    // the last one may be on its way, and what this machine had no room for is not the routers'
+    // doing
     const full = site.fullBuffers();
     run.check(
       "A's own packets are answered across every flip",

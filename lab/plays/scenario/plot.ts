@@ -1,6 +1,7 @@
 /**
- * A scenario's timeline as SVG: for each direction the packets of every slice of time, stacked by the way they went, lost ones on top,
- * with the events as numbered lines. Below the whole, each event that moved or lost packets at 10 ms. Pure: values in, text out.
+ * A scenario's timeline as SVG: for each direction the packets of every slice of time, stacked by
+ * the way they went, lost ones on top, with the events as numbered lines. Below the whole, each
+ * event that moved or lost packets at 10 ms. Pure: values in, text out.
  */
 import { type SliceCount, widen } from "./account.js";
 
@@ -106,13 +107,18 @@ const eventLine = (box: Box, axis: Axis, at: number, label: string): string => {
   return `<path d="M${n(x)} ${n(box.y)}v${n(box.height)}" stroke="#000" stroke-dasharray="3 2"/>${text(x + 2, box.y + 11, label, 'font-weight="bold"')}`;
 };
 
-/** The height of the axis: twice the middle slice, so that a sender's catching up does not flatten the rest; it is cut off. */
+/**
+ * The height of the axis: twice the middle slice, so that a sender's catching up does not flatten
+ * the rest; it is cut off.
+ */
 export function height(slices: readonly SliceCount[]): number {
   const sent = slices.map((s) => s.sent).sort((a, b) => a - b);
   return Math.max(1, 2 * (sent[Math.floor(sent.length / 2)] ?? 0));
 }
 
-/** Whether something happened to the packets soon after: they changed their way, or some were lost. */
+/**
+ * Whether something happened to the packets soon after: they changed their way, or some were lost.
+ */
 function moved(slices: readonly SliceCount[], at: number): boolean {
   const near = slices.filter((s) => s.at >= at - BEFORE && s.at < at + AFTER);
   return near.some((s) => s.lost > 0) || (near.some((s) => s.hub > 0) && near.some((s) => s.direct > 0));
@@ -132,7 +138,7 @@ export function plot(input: PlotInput): string {
   for (const [i, way] of WAYS.entries()) {
     const x = 10 + i * 110;
     body.push(`<rect x="${x}" y="${y}" width="12" height="12" fill="${COLOURS[way]}"/>`);
-    body.push(text(x + 17, y + 10, way === "hub" ? "by the hub" : way));
+    body.push(text(x + 17, y + 10, way === "hub" ? "via the hub" : way));
   }
   y += 40;
   if (all.length > 0) {

@@ -1,4 +1,7 @@
-/** What probes are to notice, and what they are not to mistake: a path that becomes narrow, one that is cut while nothing goes by it, a busy event loop. */
+/**
+ * What probes are to notice, and what they are not to mistake: a path that becomes narrow, one that
+ * is cut while nothing goes by it, a busy event loop.
+ */
 import type { Spoke } from "../../site/triangle.js";
 import type { Scenario, ScenarioRun } from "./scenario.js";
 
@@ -8,7 +11,7 @@ const both = [
 ] as const;
 const SPOKES: readonly Spoke[] = ["a", "c"];
 
-/** An answer that takes so many milliseconds was waited for. */
+/** An answer that takes this many milliseconds was waited for. */
 const BUSY = 600;
 
 /** No shortcutd of a spoke has left the direct path since then. */

@@ -1,4 +1,7 @@
-/** Holds what a run of a scenario found, as values, and judges its steps. `lab/out/NAME.json` is a report as it stands here. */
+/**
+ * Holds what a run of a scenario found, as values, and judges its steps. `lab/out/NAME.json` is a
+ * report as it stands here.
+ */
 import type { Repetition } from "../../runner/retry.js";
 import type { Daemon, RouterName } from "../../site/triangle.js";
 import type { DirectionTotal } from "../../traffic/flows.js";
@@ -14,8 +17,8 @@ export interface StepResult {
   readonly ends: readonly [PathOutcome, PathOutcome];
   readonly limits: Limits;
   /**
-   * Packets of all kinds that full buffers of this machine dropped meanwhile (`ScenarioSite.fullBuffers`): no router
-   * decided that.
+   * Packets of all kinds that full buffers of this machine dropped meanwhile
+   * (`ScenarioSite.fullBuffers`): no router decided that.
    */
   readonly fullBuffers: number;
   /** A to C, C to A. */
@@ -36,7 +39,10 @@ export interface ScenarioReport {
   readonly daemons: Readonly<Record<RouterName, Daemon>>;
   readonly started: string;
   readonly seconds: number;
-  /** The machine: its processors, the load average of the minute before, and how starved it was meanwhile. */
+  /**
+   * The machine: its processors, the load average of the minute before, and how starved it was
+   * meanwhile.
+   */
   readonly machine: {
     readonly processors: number;
     readonly loadBefore: number;
@@ -45,7 +51,10 @@ export interface ScenarioReport {
     /** Share of the busiest second in which a task waited for a processor, 0 to 1. */
     readonly pressure: number;
   };
-  /** Attempts before this one, which failed while the machine was starved; empty when this was the first. */
+  /**
+   * Attempts before this one, which failed while the machine was starved; empty when this was the
+   * first.
+   */
   readonly repetitions: readonly Repetition[];
   readonly packetsPerSecond: number;
   readonly bytes: number;
@@ -53,8 +62,8 @@ export interface ScenarioReport {
   readonly checks: readonly CheckResult[];
   readonly figures: readonly { readonly name: string; readonly value: string }[];
   /**
-   * A to C, C to A, over the whole run. `kernelDrops` were lost in a receiving host's socket buffer and are contained
-   * in `lost`.
+   * A to C, C to A, over the whole run. `kernelDrops` were lost in a receiving host's socket buffer
+   * and are contained in `lost`.
    */
   readonly totals: readonly Omit<DirectionTotal, "from" | "to">[];
   readonly failures: readonly string[];

@@ -1,4 +1,7 @@
-/** What a router's own kernel is told that is in the way of a shortcut: firewalls that name only the overlay, strict rp_filter. */
+/**
+ * What a router's own kernel is told that is in the way of a shortcut: firewalls that name only the
+ * overlay, strict rp_filter.
+ */
 import { DIRECT, OVERLAY, type Spoke } from "../../site/triangle.js";
 import type { Scenario, ScenarioRun } from "./scenario.js";
 
@@ -122,7 +125,10 @@ const rpFilter: Scenario = {
   },
 };
 
-/** Inside what the hub takes from A (its AllowedIPs), and routed by nobody: as a LAN is that was added behind A a minute ago. */
+/**
+ * Inside what the hub takes from A (its AllowedIPs), and routed by nobody: as a LAN is that was
+ * added behind A a minute ago.
+ */
 const STRANGER = "2001:db8:1:77::10";
 const COUNT_STRANGER = `table inet stranger { counter got { }; chain c { type filter hook prerouting priority -300; ip6 saddr ${STRANGER} counter name got; }; }`;
 

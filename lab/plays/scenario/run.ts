@@ -1,7 +1,8 @@
 /**
- * Runs a scenario: brings its site up, lets its script act while packets flow both ways, then judges the limits of
- * every step on the account of all packets. Writes NAME.json and NAME.svg. A run whose script failed is judged and
- * drawn too, as far as it came. What failed on a starved machine is run again, as a whole (runner/retry.ts).
+ * Runs a scenario: brings its site up, lets its script act while packets flow both ways, then
+ * judges the limits of every step on the account of all packets. Writes NAME.json and NAME.svg. A
+ * run whose script failed is judged and drawn too, as far as it came. What failed on a starved
+ * machine is run again, as a whole (runner/retry.ts).
  */
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, loadavg } from "node:os";
@@ -23,7 +24,10 @@ export interface ScenarioOptions {
   readonly topology: string;
   readonly daemons: Readonly<Record<RouterName, Daemon>>;
   readonly programs: Programs;
-  /** Directory for NAME.json, NAME.svg and a directory NAME with the logs of shortcutd; nothing is written unless given. */
+  /**
+   * Directory for NAME.json, NAME.svg and a directory NAME with the logs of shortcutd; nothing is
+   * written unless given.
+   */
   readonly out?: string;
   readonly repeat?: number;
   readonly onLine?: (line: string) => void;
@@ -135,7 +139,9 @@ class Running {
     });
   }
 
-  /** Lets the script act while packets flow. A script that fails ends here, and its failure is kept. */
+  /**
+   * Lets the script act while packets flow. A script that fails ends here, and its failure is kept.
+   */
   async #play(site: ScenarioSite): Promise<{
     readonly end: number;
     readonly fullBuffers: number;

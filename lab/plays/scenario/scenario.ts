@@ -1,6 +1,7 @@
 /**
- * A scenario: its name, a line that says what it is about, and a script of steps on a running site. A step is something that happens and
- * what is to follow, with limits; the limits are judged after the end, on the account of all packets (account.ts).
+ * A scenario: its name, a line that says what it is about, and a script of steps on a running site.
+ * A step is something that happens and what is to follow, with limits; the limits are judged after
+ * the end, on the account of all packets (account.ts).
  */
 
 import type { SiteOptions } from "../../site/site.js";
@@ -37,7 +38,9 @@ export interface ScenarioRun {
   /** How often something that is repeated is repeated. */
   readonly repeat: number;
   step(spec: StepSpec): Promise<void>;
-  /** A fact of the kernel, or of what an operator reads, that has to hold; what was found is kept. */
+  /**
+   * A fact of the kernel, or of what an operator reads, that has to hold; what was found is kept.
+   */
   check(what: string, holds: boolean, found?: string): void;
   /** The same, waited for. */
   becomes(what: string, ms: number, holds: () => Promise<boolean>): Promise<void>;
@@ -61,8 +64,8 @@ export interface Scenario {
   /** SIGUSR2 keeps the event loop of a shortcutd busy for a second (blocker.ts). */
   readonly blockable?: boolean;
   /**
-   * Spokes whose daemons have no route to the other site for a time, as they would have none without shortcutd: what their default route
-   * then sends to the underlay is counted, not judged.
+   * Spokes whose daemons have no route to the other site for a time, as they would have none
+   * without shortcutd: what their default route then sends to the underlay is counted, not judged.
    */
   readonly unrouted?: readonly Spoke[];
   readonly script: (run: ScenarioRun) => Promise<void>;

@@ -1,6 +1,6 @@
 /**
- * The triangle for scenarios: what an operator, a fault or the weather can do to it, by which way its packets come, and what of them nobody should have
- * seen.
+ * The triangle for scenarios: what an operator, a fault or the weather can do to it, which way its
+ * packets come, and what of them nobody should have seen.
  */
 
 import { until } from "../../runner/lab.js";
@@ -25,7 +25,10 @@ const POLICY_FILE = "/etc/bird/shortcut/policy.conf";
 const BIRD =
   "bird -u bird -g bird -c /etc/bird/bird.conf -s /run/bird/bird.ctl -P /run/bird/bird.pid < /dev/null > /var/log/bird.out 2>&1";
 
-/** Counts packets of the sites that appear on the underlay as they are, by the router that sent them there. */
+/**
+ * Counts packets of the sites that appear on the underlay as they are, by the router that sent them
+ * there.
+ */
 const CLEAR = `table ip clear {
   counter a {}
   counter c {}
@@ -49,14 +52,18 @@ export class ScenarioSite extends Site {
     return this.shortcutd(router).signal(signal);
   }
 
-  // ------------------------------------------------------------------------------------------ traffic
+  // ------------------------------------------------------------------------------------------
+  // traffic
 
   /** The flow of which an account is kept, way by way. */
   counted(rate: number, size: number): Promise<Flows> {
     return this.traffic(rate, size, { paths: 10 });
   }
 
-  /** A second pair of flows, which no account is kept of, to be held and let go: what keeps a shortcut in use. */
+  /**
+   * A second pair of flows, which no account is kept of, to be held and let go: what keeps a
+   * shortcut in use.
+   */
   bulk(rate: number, size: number): Promise<Flows> {
     return this.startFlows({ rate, size, port: 7001, flows: [3, 4] });
   }
@@ -67,10 +74,10 @@ export class ScenarioSite extends Site {
     const before = this.flows.read();
     const wanted = [outcomeOf(ends, 0), outcomeOf(ends, 1)];
     try {
-      await until(`packets come by ${wanted.join(" and ")} path (A to C, C to A)`, ms, () =>
+      await until(`packets come via the ${wanted.join(" and ")} path (A to C, C to A)`, ms, () =>
         this.flows.ways().every((w, i) => {
           if (wanted[i] === "any") return true;
-          // a way that nothing comes by any more is none
+          // a way without packets any more does not count
           const arriving = (this.flows.read()[i]?.received ?? 0) > (before[i]?.received ?? 0);
           return arriving && w.at > since + 100 && w.way === wanted[i];
         }),
@@ -82,7 +89,7 @@ export class ScenarioSite extends Site {
     }
   }
 
-  /** Lets both directions run for so many milliseconds, by the packets that were sent. */
+  /** Lets both directions run for this many milliseconds, by the packets that were sent. */
   async run(ms: number, rate: number): Promise<void> {
     const before = this.flows.read();
     const more = (ms * rate) / 1000;
@@ -91,7 +98,8 @@ export class ScenarioSite extends Site {
     );
   }
 
-  // ------------------------------------------------------------------------------------------ kernel state
+  // ------------------------------------------------------------------------------------------
+  // kernel state
 
   /** Overrides: routes of shortcutd with metric 1. */
   async overrides(spoke: Spoke): Promise<string> {
@@ -111,9 +119,13 @@ export class ScenarioSite extends Site {
     return fullBuffers(this.lab);
   }
 
-  // ------------------------------------------------------------------------------------------ faults
+  // ------------------------------------------------------------------------------------------
+  // faults
 
-  /** Drops, in the underlay, what the direct interface of `from` sends to that of `to`, by nftables expressions in addition. */
+  /**
+   * Drops, in the underlay, what the direct interface of `from` sends to that of `to`, by nftables
+   * expressions in addition.
+   */
   async cut(directions: readonly (readonly [Spoke, Spoke])[], and = ""): Promise<void> {
     const rules = directions.map(
       ([from, to]) =>
@@ -156,7 +168,10 @@ export class ScenarioSite extends Site {
     await this.sh(router, `kill -9 $(pgrep -x -f 'wireguard-go ${dev}')`);
   }
 
-  /** The hub as after its power failed and came back: none of its processes' state is left, its keys and files are. */
+  /**
+   * The hub as after its power failed and came back: none of its processes' state is left, its keys
+   * and files are.
+   */
   async rebootHub(): Promise<void> {
     await this.end("b", "SIGKILL");
     const daemon = this.daemon("b");

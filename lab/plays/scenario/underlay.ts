@@ -1,4 +1,7 @@
-/** What the network between the direct interfaces does: cuts in both directions and in one, a small MTU, another address of a spoke. */
+/**
+ * What the network between the direct interfaces does: cuts in both directions and in one, a small
+ * MTU, another address of a spoke.
+ */
 import { SPOKE, type Spoke } from "../../site/triangle.js";
 import type { Scenario, ScenarioRun } from "./scenario.js";
 
@@ -17,7 +20,7 @@ const cutAndHeal = async (
   });
   for (const s of ["a", "c"] as const) {
     const dev = await run.site.dev(s);
-    run.check(`${s.toUpperCase()}'s kernel sends by wg0`, dev === "wg0", dev);
+    run.check(`${s.toUpperCase()}'s kernel sends via wg0`, dev === "wg0", dev);
   }
   await run.step({
     name: "the cut is healed",

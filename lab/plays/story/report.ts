@@ -1,7 +1,8 @@
 /**
- * What a run of the story found, as values; as tables for a terminal; and as `lab/out/report.json`, which is a
- * {@link Report} as it stands here, in JSON. Times are seconds: of a step since the zero of its part (which `PARTS` in
- * steps.ts names), of a phase its length. `kernel` is the observer's own reading, `event` what shortcutd said.
+ * What a run of the story found, as values; as tables for a terminal; and as `lab/out/report.json`,
+ * which is a {@link Report} as it stands here, in JSON. Times are seconds: of a step since the zero
+ * of its part (which `PARTS` in steps.ts names), of a phase its length. `kernel` is the observer's
+ * own reading, `event` what shortcutd said.
  */
 import Table from "cli-table3";
 import { describeRepetition, type Repetition } from "../../runner/retry.js";
@@ -29,10 +30,15 @@ export interface PhaseReport {
   readonly name: string;
   readonly seconds: number;
   readonly directions: readonly DirectionTotal[];
-  /** Packets that the hub's overlay interface sent, and that the underlay carried between the direct interfaces. */
+  /**
+   * Packets that the hub's overlay interface sent, and that the underlay carried between the direct
+   * interfaces.
+   */
   readonly byHub: number;
   readonly direct: number;
-  /** Packets that this machine had no room for: contained in what is lost, and no router's decision. */
+  /**
+   * Packets that this machine had no room for: contained in what is lost, and no router's decision.
+   */
   readonly fullBuffers: number;
 }
 
@@ -71,7 +77,10 @@ export interface Report {
   readonly refusal: string | undefined;
   /** What differs from before the start; undefined when shortcutd was left running. */
   readonly leftBehind: readonly string[] | undefined;
-  /** Runs before this one, which failed while the machine was starved; empty when this was the first. */
+  /**
+   * Runs before this one, which failed while the machine was starved; empty when this was the
+   * first.
+   */
   readonly repetitions: readonly Repetition[];
   readonly failures: readonly Failure[];
 }
@@ -114,7 +123,8 @@ const table = (head: string[], rows: string[][], right: readonly number[]): stri
 function stepTable(steps: readonly StepReport[]): string {
   const rows = steps.map((s, i) => {
     const before = steps[i - 1];
-    // A handshake's time is WireGuard's own and exact; that of the peer, before it, is of the sample that found it.
+    // A handshake's time is WireGuard's own and exact; that of the peer, before it, is of the
+    // sample that found it.
     const took = Math.max(0, before?.part === s.part ? s.at - before.at : s.at);
     return [
       before?.part === s.part ? "" : PARTS[s.part].title,
@@ -142,7 +152,7 @@ function phaseTable(phases: readonly PhaseReport[]): string {
     ]),
   );
   return table(
-    ["phase", "s", "direction", "sent", "lost", "dup.", "by the hub", "direct", "full buffers"],
+    ["phase", "s", "direction", "sent", "lost", "dup.", "via the hub", "direct", "full buffers"],
     rows,
     [1, 3, 4, 5, 6, 7, 8],
   );

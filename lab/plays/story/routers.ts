@@ -1,6 +1,7 @@
 /**
- * The three routers as the story sees them: shortcutd on each, its routes as the kernel tells them, its direct interface's
- * peers, and what it was before. What the steps ask of the kernel is answered here.
+ * The three routers as the story sees them: shortcutd on each, its routes as the kernel tells them,
+ * its direct interface's peers, and what it was before. What the steps ask of the kernel is
+ * answered here.
  */
 import { rmSync } from "node:fs";
 import { join } from "node:path";
@@ -76,7 +77,10 @@ export class Routers {
     );
   }
 
-  /** Starts shortcutd everywhere and waits until both spokes could have a shortcut. @throws StartFailed */
+  /**
+   * Starts shortcutd everywhere and waits until both spokes could have a shortcut. @throws
+   * StartFailed
+   */
   async start(programs: Programs, logs: string): Promise<void> {
     for (const router of ["b", "a", "c"] as const) {
       const log = join(logs, `shortcutd-${router}.log`);
@@ -126,7 +130,8 @@ export class Routers {
     return await shortcutd.ctl("explain", SPOKE[other(spoke)].hostAddress);
   }
 
-  // ------------------------------------------------------------------------------------------ facts, from `since` on
+  // ------------------------------------------------------------------------------------------
+  // facts, from `since` on
 
   /** The hub routes the LAN of the other spoke to it, and lets it be the source. */
   async resolvedAtHub(router: RouterName): Promise<Fact | undefined> {
@@ -179,7 +184,10 @@ export class Routers {
     return { at: until, shows: latest.length === 1 ? "1 peer, the hub" : `${latest.length} peers` };
   }
 
-  /** How many samples of the spokes have been taken since, all without the peer of a shortcut; undefined when one has it. */
+  /**
+   * How many samples of the spokes have been taken since, all without the peer of a shortcut;
+   * undefined when one has it.
+   */
   samplesWithoutShortcut(since: number): number | undefined {
     const hub = this.#key("b");
     const samples = SPOKES.flatMap((r) => this.#sampler(r).samples.filter((s) => s.asked >= since));
@@ -252,7 +260,10 @@ function spokeOf(router: RouterName): Spoke {
 const routeFact = (r: RouteChange | undefined, by = ""): Fact | undefined =>
   r && { at: r.at, shows: `${by}${r.deleted ? "gone: " : ""}${describeRoute(r)}` };
 
-/** What the last daemon to converge brings: the route to the LAN behind `ra`, and addresses without a detection under way. */
+/**
+ * What the last daemon to converge brings: the route to the LAN behind `ra`, and addresses without
+ * a detection under way.
+ */
 const CONVERGED = 'test -n "$(ip route show 10.1.9.0/24)" && test -z "$(ip -6 address show tentative)"';
 
 /** Reads until two readings in a row are the same: the daemons have converged. */

@@ -1,7 +1,8 @@
 /**
- * Runs the story: brings the triangle up, starts shortcutd on its routers, drives traffic both ways, and goes through the
- * steps of steps.ts. What shortcutd says is believed only when the kernel shows it too. The result is a {@link Report}
- * also when a step did not happen; then the rest of the steps is left out.
+ * Runs the story: brings the triangle up, starts shortcutd on its routers, drives traffic both
+ * ways, and goes through the steps of steps.ts. What shortcutd says is believed only when the
+ * kernel shows it too. The result is a {@link Report} also when a step did not happen; then the
+ * rest of the steps is left out.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -78,8 +79,8 @@ const DWELL = 2_000;
 const POLICY_FILE = "/etc/bird/shortcut/policy.conf";
 
 /**
- * Tells the story and writes `report.json`. `lab` is there when it was kept. A run that failed on a starved machine is
- * told again from the beginning (runner/retry.ts).
+ * Tells the story and writes `report.json`. `lab` is there when it was kept. A run that failed on a
+ * starved machine is told again from the beginning (runner/retry.ts).
  * @throws TopologyError, LabError when the lab itself does not come up.
  */
 export async function runStory(options: StoryOptions): Promise<{ report: Report; lab: Lab | undefined }> {
@@ -122,7 +123,9 @@ class Story {
   readonly #steps: StepReport[] = [];
   readonly #failures: Failure[] = [];
   #part: Part | "start" = "start";
-  /** Milliseconds since the epoch: from where the part's times count, and from when its facts do. */
+  /**
+   * Milliseconds since the epoch: from where the part's times count, and from when its facts do.
+   */
   #zero = 0;
   #since = 0;
   #refusal: string | undefined;
@@ -155,7 +158,8 @@ class Story {
     return this.#report();
   }
 
-  // ------------------------------------------------------------------------------------------ the parts
+  // ------------------------------------------------------------------------------------------ the
+  // parts
 
   async #prepare(): Promise<void> {
     const { lab } = this;
@@ -179,7 +183,7 @@ class Story {
       { program: this.options.programs.traffic, rate: this.#rate, size: this.#size },
     );
     const hub = readHub(this.lab);
-    await this.#phases.enter("by the hub");
+    await this.#phases.enter("via the hub");
     this.#line(`${this.#rate} packets/s of ${this.#size} bytes each way between host-a and host-c`);
     const threshold = stepOf("appears", "threshold");
     this.#zero = await until("threshold", threshold.deadline, () => this.#firstEvent("over-threshold")).catch(
@@ -246,7 +250,7 @@ class Story {
     await this.#step("flipped-back", (router) => this.#routers.routed(router, this.#since, OVERLAY));
     await this.#step("peer-gone", (router) => this.#routers.peerGone(router));
     await this.#way("by-hub", "hub");
-    await this.#phases.enter("refused, by the hub");
+    await this.#phases.enter("refused, via the hub");
     const from = Date.now();
     // Until shortcutd has tried again and was refused, and some more.
     await this.#step("stays-refused", async () => {
@@ -336,7 +340,8 @@ class Story {
     await until("the traffic goes on", DWELL * 5, () => this.#phases.sent >= enough);
   }
 
-  // ------------------------------------------------------------------------------------------ steps
+  // ------------------------------------------------------------------------------------------
+  // steps
 
   #begin(part: Part): void {
     this.#part = part;
@@ -349,7 +354,10 @@ class Story {
     return stepOf(this.#part, id);
   }
 
-  /** Waits for what a step wants: the event in shortcutd's timeline, and the fact in the kernel, on each of its routers. */
+  /**
+   * Waits for what a step wants: the event in shortcutd's timeline, and the fact in the kernel, on
+   * each of its routers.
+   */
   async #step(id: string, look: Look, measured: () => string = () => ""): Promise<void> {
     const step = this.#stepOf(id);
     const found = new Map<RouterName, StepOnRouter>();

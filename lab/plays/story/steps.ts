@@ -1,6 +1,7 @@
 /**
- * The story as a list: what has to happen, on which router, within which time, and what in the kernel shows that it did.
- * The first half is the life of a shortcut that the daemon wants; the second what the operator's policy does to it.
+ * The story as a list: what has to happen, on which router, within which time, and what in the
+ * kernel shows that it did. The first half is the life of a shortcut that the daemon wants; the
+ * second what the operator's policy does to it.
  */
 import type { Milestone, Stage } from "../../../plugin/shortcut/events.js";
 import type { RouterName } from "../../site/triangle.js";
@@ -64,7 +65,7 @@ const ofTunnel = (part: "appears" | "returns"): Step[] => [
     title: "flipped to direct",
     routers: both,
     event: "flipped",
-    kernel: "the FIB sends the other LAN by the direct interface",
+    kernel: "the FIB sends the other LAN via the direct interface",
     deadline: 5_000,
   },
   {
@@ -104,7 +105,7 @@ export const STEPS: readonly Step[] = [
     title: "offered to the daemon",
     routers: both,
     event: "offered",
-    kernel: "the alias route, by the overlay",
+    kernel: "the alias route, via the overlay",
     deadline: 8_000,
   },
   {
@@ -131,7 +132,7 @@ export const STEPS: readonly Step[] = [
     title: "flipped back",
     routers: both,
     event: "flipped-back",
-    kernel: "the FIB sends the other LAN by the overlay",
+    kernel: "the FIB sends the other LAN via the overlay",
     deadline: 5_000,
   },
   {
@@ -146,7 +147,7 @@ export const STEPS: readonly Step[] = [
   {
     part: "goes",
     id: "by-hub",
-    title: "traffic goes by the hub",
+    title: "traffic goes via the hub",
     routers: ["b"],
     kernel: "the hub's overlay counters grow with the flow, the underlay carries nothing between A and C",
     deadline: 6_000,

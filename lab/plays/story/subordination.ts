@@ -1,7 +1,7 @@
 /**
- * The first invariant, checked on every sample: no peer but the rendezvous peers is on a direct interface unless the
- * router's own daemon has selected an offer, or had until a bounded drain ago. Pure: samples and kernel events in,
- * violations out.
+ * The first invariant, checked on every sample: no peer but the rendezvous peers is on a direct
+ * interface unless the router's own daemon has selected an offer, or had until a bounded drain ago.
+ * Pure: samples and kernel events in, violations out.
  */
 import type { PublicKey } from "../../../plugin/net/key.js";
 import { defaultParameters } from "../../../plugin/shortcut/parameters.js";
@@ -10,12 +10,16 @@ import type { Interval } from "../../site/routes.js";
 import type { RouterName } from "../../site/triangle.js";
 
 /**
- * How long a peer may outlive the selection, milliseconds: the other end's flip-back (at most its override's wait, and
- * FRR's rewriting), then the drain; a second for the kernel, wireguard-go and this observer.
+ * How long a peer may outlive the selection, milliseconds: the other end's flip-back (at most its
+ * override's wait, and FRR's rewriting), then the drain; a second for the kernel, wireguard-go and
+ * this observer.
  */
 export const DRAIN_BOUND = defaultParameters.overrideAfter * 2 + defaultParameters.drain + 1_000;
 
-/** `ip monitor` stamps a change when it reads it, which on a busy machine is some milliseconds after it happened. */
+/**
+ * `ip monitor` stamps a change when it reads it, which on a busy machine is some milliseconds after
+ * it happened.
+ */
 export const STAMP_LAG = 20;
 
 export interface Violation {
@@ -33,7 +37,10 @@ export interface Subordination {
   readonly violations: readonly Violation[];
 }
 
-/** `rendezvous`: the keys that may always be there. `selected`: empty on a hub, which never has a shortcut. */
+/**
+ * `rendezvous`: the keys that may always be there. `selected`: empty on a hub, which never has a
+ * shortcut.
+ */
 export function checkSubordination(
   samples: readonly PeerSample[],
   rendezvous: ReadonlySet<PublicKey>,
@@ -44,7 +51,8 @@ export function checkSubordination(
   for (const s of samples) {
     const extra = s.keys.filter((k) => !rendezvous.has(k));
     if (extra.length > 0) withShortcut++;
-    // The peer was there at some moment of the reading: only if no moment of it is allowed is it a violation.
+    // The peer was there at some moment of the reading: only if no moment of it is allowed is it a
+    // violation.
     const allowed = selected.some(
       (i) => s.answered >= i.from - STAMP_LAG && (i.until === undefined || s.asked <= i.until + DRAIN_BOUND),
     );

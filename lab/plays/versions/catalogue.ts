@@ -1,4 +1,7 @@
-/** The versions of BIRD and FRR that the triangle is run with: which Debian has them, and what each is expected to be. */
+/**
+ * The versions of BIRD and FRR that the triangle is run with: which Debian has them, and what each
+ * is expected to be.
+ */
 import type { Daemon } from "../../site/triangle.js";
 
 export interface Version {

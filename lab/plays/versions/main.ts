@@ -1,6 +1,7 @@
 /**
- * `npm run test:versions [-- NAME...]`: the triangle with each version of BIRD and FRR of the catalogue, one after the other, and a
- * table of what happened. Ends with 1 when anything did not; what Debian's mirror does not have is named as skipped.
+ * `npm run test:versions [-- NAME...]`: the triangle with each version of BIRD and FRR of the
+ * catalogue, one after the other, and a table of what happened. Ends with 1 when anything did not;
+ * what Debian's mirror does not have is named as skipped.
  */
 import { join } from "node:path";
 import Table from "cli-table3";

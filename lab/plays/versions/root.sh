@@ -38,7 +38,7 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# Why something failed, in one line. What apt and debootstrap say about a mirror is no defect of ours.
+# Why something failed, in one line. What apt and debootstrap say about a mirror is not a defect of ours.
 refuse() {
     say "$1: $(grep -aE '^(E|W|Err):' "$log" | tail -n 1 || true)"
     say "see $log"
@@ -73,7 +73,7 @@ if [ ! -e "$root" ]; then
     unshare --mount --pid --fork --kill-child sh -c '
         mount -t proc proc "$1/proc"
         export DEBIAN_FRONTEND=noninteractive LC_ALL=C
-        # Signatures are checked; how old the mirror is, by this machine'"'"'s clock, is no reason to test nothing.
+        # Signatures are checked; how old the mirror is, by this machine'"'"'s clock, is not a reason to test nothing.
         chroot "$1" apt-get -o Acquire::Check-Valid-Until=false update &&
         chroot "$1" apt-get install -y --no-install-recommends "$2"
     ' sh "$work" "$package" > "$log" 2>&1 9>&- || refuse "$suite has no installable $package"

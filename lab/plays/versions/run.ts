@@ -1,6 +1,7 @@
 /**
- * Runs the story of the triangle with one version of a routing daemon on all three routers, each in a Debian root of its own, and says
- * of each part whether it happened. shortcutd itself runs in the node as ever and finds the daemon's socket by path.
+ * Runs the story of the triangle with one version of a routing daemon on all three routers, each in
+ * a Debian root of its own, and says of each part whether it happened. shortcutd itself runs in the
+ * node as ever and finds the daemon's socket by path.
  */
 import { execFile } from "node:child_process";
 import { join } from "node:path";
@@ -49,7 +50,9 @@ export interface VersionOptions {
 const NOT_TO_BE_HAD = 3;
 const ROOT_TIMEOUT = 600_000;
 
-/** The root of a version, built when it is not there yet; a string that says why it cannot be had. */
+/**
+ * The root of a version, built when it is not there yet; a string that says why it cannot be had.
+ */
 export function rootOf(
   v: Version,
   repository: string,

@@ -7,7 +7,7 @@ kind=$1
 hub_as=$3
 rr_client='rr client;'
 [ "$hub_as" = 65000 ] || rr_client=
-# bgpd sends an external hub its own routes back, and an offer is no other route to it: a map would take it away.
+# bgpd sends an external hub its own routes back, and an offer is the same route to it: a map would take it away.
 not_to_hub=
 [ "$hub_as" = 65000 ] || not_to_hub='/route-map SHORTCUT-NOT-TO-HUB out/d'
 sed "s/HUB_AS/$hub_as/; s/RR_CLIENT/$rr_client/; $not_to_hub" "$REPO/lab/topologies/neighbours/$2" > /run/daemon.conf

@@ -1,10 +1,16 @@
-/** Shows that the lab's rooms import one way, types counted, and that no file or play of it imports itself in a circle. */
+/**
+ * Shows that the lab's rooms import one way, types counted, and that no file or play of it imports
+ * itself in a circle.
+ */
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join, normalize, relative } from "node:path";
 import { describe, expect, it } from "vitest";
 
 const root = "lab";
-/** Each room and what it may import from, besides itself. `main.ts`, the command line, imports all of them. */
+/**
+ * Each room and what it may import from, besides itself. `main.ts`, the command line, imports all
+ * of them.
+ */
 const rooms: Readonly<Record<string, readonly string[]>> = {
   runner: [],
   traffic: ["runner"],

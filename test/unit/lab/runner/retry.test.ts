@@ -1,4 +1,7 @@
-/** Shows what the canary takes for starvation, and that only what failed on a starved machine is repeated, twice at most. */
+/**
+ * Shows what the canary takes for starvation, and that only what failed on a starved machine is
+ * repeated, twice at most.
+ */
 import { describe, expect, it } from "vitest";
 import {
   Canary,
@@ -84,7 +87,10 @@ describe("starvation", () => {
     expect(isStarved({ late: 0, pressure: PRESSURE_BOUND + 0.01 })).toBe(true);
   });
 
-  /** A ring whose slots from 100 on have this lateness, and waiting time that grows by so much per slot. */
+  /**
+   * A ring whose slots from 100 on have this lateness, and waiting time that grows by this much per
+   * slot.
+   */
   function ring(late: readonly number[], waitedPerSlot: number): StarvationRing {
     const r = new StarvationRing();
     const slots = (r.values.length - 1) / 2;

@@ -122,7 +122,7 @@ describe("selection, by the design's definitions", () => {
     expect(isAliasRoute(route("10.3.0.0/24 dev wg0 proto 99 metric 1"))).toBe(false);
   });
 
-  it("gives intervals: any offer selected, a replacement by delete and add is no gap", () => {
+  it("gives intervals: any offer selected, a replacement by delete and add is not a gap", () => {
     const board = "dev wg0 table 4242 proto 12 metric 32";
     const changes = [
       route(`10.3.0.0/24 ${board}`, 1000),
