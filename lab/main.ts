@@ -245,5 +245,5 @@ main()
     console.error(`lab: ${e instanceof Error ? e.message : String(e)}`);
     process.exitCode = 1;
   })
-  // What a kept lab runs must not keep this process.
+  // The processes of a kept lab must not keep this one.
   .finally(() => process.exit());

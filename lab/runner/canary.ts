@@ -7,7 +7,7 @@
  */
 import { Worker } from "node:worker_threads";
 
-/** What was seen in some span of time. */
+/** The figures of some span of time. */
 export interface Starvation {
   /** Milliseconds by which the latest wake-up was late. */
   readonly late: number;
@@ -52,7 +52,7 @@ export class StarvationRing {
     this.values = new Float64Array(buffer);
   }
 
-  /** What was seen from `from` to `to`; `to` may be now, in the middle of a late wake-up. */
+  /** Gets the figures from `from` to `to`; `to` may be now, in the middle of a late wake-up. */
   between(from: number, to: number): Starvation {
     const [first, last] = [Math.floor(from / SLOT_MS), Math.floor(to / SLOT_MS)];
     const perSecond = 1000 / SLOT_MS;

@@ -62,7 +62,7 @@ const READY_MS = 60_000;
 
 const quote = (word: string): string => `'${word.replaceAll("'", "'\\''")}'`;
 
-/** What PID 1 of a node runs. */
+/** Writes the script that PID 1 of a node runs. */
 export function initScript(node: TopologyNode, keep: boolean): string {
   const lines = [
     "set -e",

@@ -1,14 +1,14 @@
 /**
  * Repeats what failed on a starved machine: at most twice, never where the machine had time, and
- * never silently. What fails on a machine that is not starved has failed.
+ * never silently. A failure on a machine that is not starved is a failure.
  */
 import { Canary, describeStarvation, isStarved, type Starvation } from "./canary.js";
 
 /** One attempt that did not count. */
 export interface Repetition {
-  /** What failed. */
+  /** The failure. */
   readonly problem: string;
-  /** What the canary saw meanwhile. */
+  /** The canary's figures meanwhile. */
   readonly starvation: string;
 }
 
@@ -21,7 +21,7 @@ export interface Attempted<T> {
 }
 
 export interface RetryOptions<T> {
-  /** What is wrong with a result that was not thrown; undefined when nothing is. */
+  /** Says why a result counts as a failure; undefined when it does not. */
   readonly problem?: (value: T) => string | undefined;
   /** Called before each repetition. */
   readonly onRepeat?: (repetition: Repetition) => void;

@@ -45,7 +45,7 @@ export interface Topology {
   readonly links: readonly TopologyLink[];
 }
 
-/** What is wrong, and where: `triangle.clab.yml:12:7: topology.nodes.a: ...`. */
+/** Names the problem and its place: `triangle.clab.yml:12:7: topology.nodes.a: ...`. */
 export class TopologyError extends Error {
   override readonly name = "TopologyError";
 }

@@ -21,7 +21,7 @@ export interface PeerReading {
 }
 
 /**
- * One reading. What it says was so at some moment from `asked` to `answered`, milliseconds since
+ * One reading. It was true at some moment from `asked` to `answered`, milliseconds since
  * the epoch.
  */
 export interface PeerSample {
@@ -103,7 +103,7 @@ const CARRIED_BYTES = 1280;
 export class PeerSampler {
   readonly samples: PeerSample[] = [];
   readonly episodes: PeerEpisode[] = [];
-  /** What was read last; undefined while there is no direct interface. */
+  /** The latest reading; undefined while there is no direct interface. */
   latest: readonly PeerReading[] | undefined;
   #running = true;
   readonly #ended: Promise<void>;

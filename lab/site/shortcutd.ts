@@ -88,7 +88,7 @@ export class RunningShortcutd {
     return r?.ok === true && "status" in r ? r.status : undefined;
   }
 
-  /** What the operator would type. */
+  /** Runs `shortcutctl` as an operator would. */
   async ctl(...words: string[]): Promise<string> {
     const r = await this.node.exec([process.execPath, this.programs.shortcutctl, ...words]);
     return (r.stdout + r.stderr).trim();

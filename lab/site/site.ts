@@ -26,7 +26,7 @@ export interface SiteOptions {
    * unless given.
    */
   readonly logs?: string;
-  /** What the topology wants to know besides. */
+  /** Further variables of the topology. */
   readonly env?: Readonly<Record<string, string>>;
 }
 
@@ -151,7 +151,7 @@ export class Site {
     return (await this.status(spoke))?.shortcuts.find((s) => s.owner === SPOKE[other(spoke)].overlay)?.stage;
   }
 
-  /** What `shortcutctl explain` says of the other site's host. */
+  /** Asks `shortcutctl explain` about the other site's host. */
   explain(spoke: Spoke): Promise<string> {
     return this.shortcutd(spoke).ctl("explain", SPOKE[other(spoke)].hostAddress);
   }

@@ -1,5 +1,5 @@
 /**
- * What a router is made of before shortcutd starts and after it has stopped: links, addresses,
+ * Reads the state of a router before shortcutd starts and after it has stopped: links, addresses,
  * routes of all tables, rules, nftables, WireGuard's peers. Compared line by line, without what
  * changes by itself.
  */

@@ -1,5 +1,5 @@
 /**
- * What the story knows of lab/topologies/triangle.clab.yml: names and addresses, and what each
+ * Names and addresses of lab/topologies/triangle.clab.yml: names and addresses, and what each
  * router's daemon can be told.
  */
 import { type Address, address, type Prefix, prefix } from "../../plugin/net/address.js";

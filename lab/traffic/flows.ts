@@ -125,7 +125,7 @@ class End {
   }
 }
 
-/** What one end sent and the other received. */
+/** Counts one direction from both ends. */
 function count(from: End, to: End, final: boolean): DirectionCount {
   const sent = from.latest?.sent?.packets ?? 0;
   const r = to.latest?.received.find((f) => f.flow === from.flow);

@@ -27,7 +27,7 @@ import {
 export interface TrafficLine {
   /** Milliseconds since the epoch. */
   readonly at: number;
-  /** What this process has sent since its start; undefined when it only receives. */
+  /** Packets that this process has sent since its start; undefined when it only receives. */
   readonly sent: { readonly flow: number; readonly packets: number; readonly errors: number } | undefined;
   /** One per flow that arrived. */
   readonly received: readonly FlowCount[];
@@ -211,7 +211,7 @@ class Pacer {
       this.stop();
       return;
     }
-    // What was sent before counts as sent in time: the pace goes on from here.
+    // Earlier packets count as sent in time: the pace goes on from here.
     this.#began = performance.now() - (this.packets * 1000) / this.rate;
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
   }

@@ -78,7 +78,7 @@ export class PathAccount {
   }
 }
 
-/** What a sender sent, by slices of time. */
+/** Counts the packets of a sender by slices of time. */
 export class SentAccount {
   readonly #slices = new Map<number, number>();
 
@@ -96,8 +96,8 @@ export class SentAccount {
 }
 
 /**
- * What nftables of a receiving host is told: `ttl` is that of a packet that crossed the two spokes
- * and no hub.
+ * Writes the rules for nftables of a receiving host: `ttl` is that of a packet that crossed the two
+ * spokes and no hub.
  */
 export const markDirect = (port: number, ttl = 62): string =>
   `table ip paths { chain tell { type filter hook input priority -150; ip ttl ${ttl} udp dport ${port} udp sport set ${MARK}; }; }\n`;

@@ -405,7 +405,7 @@ const explanations: readonly ClientCase[] = [
   {
     what: "can change nothing",
     run: async ({ node }) => {
-      // What the client sends first; afterwards BIRD refuses whatever would change something.
+      // The first command of the client; afterwards BIRD refuses whatever would change something.
       const said = await node.exec(["birdc", "-r", "disable", "shortcut"]);
       expect(said.stdout).toContain("Access denied");
     },
@@ -473,7 +473,7 @@ describeClient<Edit>({
   sessionsUp,
   apply: async (bench, { file, edits }) => {
     await configure(bench, file, edits);
-    // What changes the session's type restarts the session.
+    // A change of the session's type restarts the session.
     if (edits.some(([from]) => String(from).includes("rr client"))) await sessionsUp(bench);
   },
   undo: async (bench) => {

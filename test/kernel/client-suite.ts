@@ -33,13 +33,13 @@ export interface Flaw<Change> {
   readonly remedy: RegExp;
 }
 
-/** A test of one daemon only. What it changes it undoes, also when it fails. */
+/** A test of one daemon only. It undoes its changes, also when it fails. */
 export interface ClientCase {
   readonly what: string;
   readonly run: (bench: ClientBench) => Promise<void>;
 }
 
-/** What differs between the two daemons. */
+/** The differences between the two daemons. */
 export interface ClientKit<Change> {
   readonly name: "BIRD" | "FRR";
   readonly daemon: "bird" | "frr";
@@ -51,14 +51,15 @@ export interface ClientKit<Change> {
   readonly targets: { readonly offers: string; readonly feed: string };
   /** Whether the sessions are up while flaws are looked for; otherwise they begin after that. */
   readonly sessionsFirst: boolean;
-  /** What `explain` says of a selected offer, and of an offer without a session. */
+  /** The answers of `explain` for a selected offer, and of an offer without a session. */
   readonly selected: string;
   readonly noSession: RegExp;
   /** A client on this node's sockets. */
   open(node: Node, options?: { readonly timeoutMs?: number }): DaemonPort;
   readonly pidFile: string;
   /**
-   * What a hung daemon's error names: the socket, and the command that shows whether it answers.
+   * Names that a hung daemon's error contains: the socket, and the command that shows whether it
+   * answers.
    */
   socket(node: Node): string;
   readonly askByHand: string;

@@ -1,6 +1,6 @@
 /**
  * The tests that bird-config/ and frr-config/ share, each as shipped, on a real daemon in the
- * triangle: what an offer does, and what no neighbour may notice. What differs per daemon is a
+ * triangle: what an offer does, and what no neighbour may notice. The differences per daemon are a
  * {@link ConfigKit}.
  */
 import { fileURLToPath } from "node:url";
@@ -30,7 +30,7 @@ export interface ConfigCase {
   readonly run: (bench: ConfigBench) => Promise<void>;
 }
 
-/** What differs between the two daemons. */
+/** The differences between the two daemons. */
 export interface ConfigKit {
   readonly name: string;
   readonly daemon: "bird" | "frr";
@@ -38,20 +38,20 @@ export interface ConfigKit {
   readonly table: string;
   /** Where the daemon listens for the offers session and for the feed. */
   readonly targets: { readonly offers: string; readonly feed: string };
-  /** What the neighbours of the router have heard, in a form that can be compared. */
+  /** Gets the routes that neighbours of the router have heard, in a form that can be compared. */
   neighbours(bench: ConfigBench): Promise<string>;
   /** Both far prefixes are on the hub's own route. */
   onHub(bench: ConfigBench): Promise<boolean>;
   /** The kernel shows that both offers are selected. */
   selected(bench: ConfigBench): Promise<boolean>;
-  /** What the daemon itself says while they are. */
+  /** Checks the answers of the daemon itself while they are. */
   saysSelected(bench: ConfigBench): Promise<void>;
   /** Refuses {@link FAR4} by one line of the operator's policy, and allows it again. */
   refuse(bench: ConfigBench): Promise<void>;
   allow(bench: ConfigBench): Promise<void>;
-  /** What the daemon shows of the refused offer. */
+  /** Checks the answers of the daemon about the refused offer. */
   saysRefused(bench: ConfigBench): Promise<void>;
-  /** What the daemon shows of an offer without shortcutd's community. */
+  /** Checks the answers of the daemon about an offer without shortcutd's community. */
   refusesUnmarked(bench: ConfigBench): Promise<void>;
   /** Prefixes of the router itself, which the feed must not have. */
   readonly notFed?: string;

@@ -120,7 +120,7 @@ describe("other designs, BIRD at A and FRR at C", () => {
     );
   }
 
-  /** What routers beside the spokes hear: RA and the hub by BGP, the hub by OSPF. */
+  /** The routes that routers beside the spokes hear: RA and the hub by BGP, the hub by OSPF. */
   const heard = async (): Promise<string> => {
     const routes = async (node: string, protocol: string): Promise<string> =>
       (await site.lab.node(node).exec(["birdc", "show", "route", "all", "protocol", protocol])).stdout;

@@ -40,7 +40,7 @@ const undone =
     try {
       await run(bench);
     } finally {
-      // What the case has undone itself is refused here.
+      // Lines that the case has undone itself are refused here.
       for (const lines of undo) await configure(bench, ...lines).catch(() => undefined);
     }
   };

@@ -1,5 +1,5 @@
 /**
- * What needs a kernel with WireGuard, VRFs and a clock of its own, in a guest
+ * Shows what needs a kernel with WireGuard, VRFs and a clock of its own, in a guest
  * (lab/plays/guest/guest.ts): the generic-netlink backend by itself, and the triangle with it.
  * Where QEMU or a kernel cannot be had, the tests are skipped and say why.
  */

@@ -54,7 +54,8 @@ describe("lab/topologies/triangle.clab.yml", () => {
       const b = lab.node("b");
       const byHub = (): number => Number(b.readFile("/sys/class/net/wg0/statistics/tx_packets"));
       const before = byHub();
-      // What really arrives, by the kernel's count: a busy machine may lose packets of its own.
+      // The packets that really arrive, by the kernel's count: a busy machine may lose packets of
+      // its own.
       const hosts = [lab.node("host-c"), lab.node("host-a")] as const;
       const counter = "add table ip n; add chain ip n i { type filter hook input priority 0; }";
       for (const host of hosts)

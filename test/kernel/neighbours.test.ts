@@ -60,7 +60,7 @@ async function converged(site: Site, hubAs: string, far = FAR): Promise<void> {
     });
 }
 
-/** What is told of the owner while the way is the hub's, once it holds `text`. */
+/** Waits for the words about the owner while the way is the hub's, once it holds `text`. */
 const explained = (site: Site, text: string): Promise<string> =>
   until(`A explains: ${text}`, 20_000, async () => {
     const said = await site.shortcutd("a").ctl("explain", "10.3.0.10");

@@ -73,8 +73,8 @@ async function believe(
 }
 
 /**
- * What forwards: of routes with the same table, prefix and metric the kernel lists the first one
- * first.
+ * Lists the routes that forward: of routes with the same table, prefix and metric the kernel lists
+ * the first one first.
  */
 async function kernelHeads(...tables: number[]): Promise<string[]> {
   const heads = new Map<string, string>();

@@ -1,6 +1,6 @@
 /**
- * What probes notice, and what they do not mistake: with the event loops of real daemons blocked,
- * and with a path that becomes narrow.
+ * Shows what probes notice, and what they do not mistake: with the event loops of real daemons
+ * blocked, and with a path that becomes narrow.
  */
 import { describe, it } from "vitest";
 import { holds } from "./scenario-runs.js";

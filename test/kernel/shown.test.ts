@@ -1,4 +1,4 @@
-/** What the product promises, in kernel state and in what neighbours hear: "What must be shown". */
+/** Shows the promises of the product in kernel state and in the routes that neighbours hear. */
 import { describe, expect, it } from "vitest";
 import { until } from "../../lab/runner/lab.js";
 import { countUnderlay, readCounters, wayOf } from "../../lab/site/counters.js";

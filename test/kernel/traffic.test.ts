@@ -177,7 +177,7 @@ describe("forged control packets", () => {
     expect(await arrives(host, far, "2001:db8:3:1::1", spec.controlPort, 6000)).toBe(false);
     expect(await arrives(host, far, "10.3.1.1", 6003, 6004)).toBe(true);
     expect(await arrives(router, far, "10.3.1.1", spec.controlPort, 6005)).toBe(true);
-    // What came via the overlay is the other spokes', authorised to be there.
+    // A packet that came via the overlay is from another spoke, which is authorised.
     expect(await arrives(far, host, "10.1.0.2", spec.controlPort, 6006)).toBe(true);
   });
 });

@@ -137,7 +137,7 @@ describe("the direct interface", () => {
       keepalive: 0,
     });
 
-    // What is undefined is left alone.
+    // Undefined fields are left alone.
     await port.setPeer("wga", { publicKey: keyC, keepalive: 25 });
     expect((await port.device("wga"))?.peers[0]).toMatchObject({
       endpoint: { address: "127.0.0.1", port: 51002 },

@@ -93,7 +93,7 @@ export const interfaces = (c: Customer, router: RouterName, key: string): string
   `ip link set ${c.overlay} mtu 1420 up`,
 ];
 
-/** What doc/operation.md says of bird-config/shortcut.conf in a VRF. */
+/** Does what doc/operation.md says of bird-config/shortcut.conf in a VRF. */
 export const birdInVrf = (c: Customer): string =>
   `sed -i -E '/^protocol (bgp|static) shortcut/ s/\\{/{ vrf "${c.name}";/' /etc/bird/shortcut/shortcut.conf`;
 
@@ -137,7 +137,7 @@ protocol bgp ${c.name}_c from ${c.name}_spoke { neighbor ${SITE.c.overlay} as 65
     "",
   ].join("\n");
 
-/** What doc/operation.md says of frr-config/shortcut.conf in a VRF. */
+/** Does what doc/operation.md says of frr-config/shortcut.conf in a VRF. */
 export const frrInVrf = (c: Customer): string =>
   `sed 's/^router bgp 65000/router bgp 65000 vrf ${c.name}/; s/interface shortcut0/interface ${c.direct}/' /run/lab/frr-config/shortcut.conf > /run/shortcut.conf`;
 

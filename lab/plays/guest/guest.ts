@@ -26,7 +26,7 @@ export type GuestResult =
   | {
       readonly kind: "ran";
       readonly results: ReadonlyMap<Program, ProgramResult>;
-      /** What the guest's kernel said. */
+      /** The output of the guest's kernel. */
       readonly console: string;
       readonly seconds: number;
     }

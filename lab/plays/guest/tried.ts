@@ -1,6 +1,6 @@
 /**
- * What a program in the guest tries, told as JSON lines on stdout: one for each thing, with how
- * long it took and why it did not work.
+ * Reports the attempts of a program in the guest as JSON lines on stdout: one for each thing, with
+ * how long it took and why it did not work.
  */
 export interface Tried {
   readonly name: string;

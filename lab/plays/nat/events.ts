@@ -1,5 +1,5 @@
 /**
- * What happens to a shortcut through NATs as time goes by: a NAT that reboots, mappings that nobody
+ * Runs a shortcut through NATs as time goes by: a NAT that reboots, mappings that nobody
  * uses, and how long a path takes over a distance.
  */
 import { until } from "../../runner/lab.js";
@@ -11,7 +11,7 @@ export interface Figure {
   readonly name: string;
   readonly value: number;
   readonly unit: string;
-  /** What it must not exceed. */
+  /** The largest value that is allowed. */
   readonly limit?: number;
 }
 

@@ -27,7 +27,7 @@ export interface Cell {
   readonly expect: "direct" | "hub";
   /** Kinds of candidate of which one has to be used. */
   readonly candidates?: readonly string[];
-  /** What the endpoint in use has to look like. */
+  /** The endpoint in use matches this. */
   readonly endpoint?: RegExp;
   set(site: NatSite): Promise<void>;
   /** Undoes what another cell would not. */

@@ -15,7 +15,7 @@ const briskly = { a: brisk, c: brisk };
 
 /** To the hub and back to the direct path, without a loss. */
 interface Turn {
-  /** What is done, as it is written into the plot. */
+  /** The action, as it is written into the plot. */
   readonly away: readonly [name: string, act: () => Promise<unknown>];
   readonly back: readonly [name: string, act: () => Promise<unknown>];
   /** Looks at something while on the hub path. */

@@ -1,4 +1,4 @@
-/** What packets of each direction are expected to do in the end. */
+/** Names the path that packets of each direction are expected to take in the end. */
 import type { PathName } from "../../traffic/paths.js";
 
 /** Of one direction; `any` when it is not for shortcutd to decide. */

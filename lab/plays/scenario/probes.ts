@@ -1,6 +1,6 @@
 /**
- * What probes are to notice, and what they are not to mistake: a path that becomes narrow, one that
- * is cut while nothing goes by it, a busy event loop.
+ * Events that probes must notice, and events that they must not mistake for a failure: a path that
+ * becomes narrow, one that is cut while nothing goes by it, a busy event loop.
  */
 import type { Spoke } from "../../site/triangle.js";
 import type { Scenario, ScenarioRun } from "./scenario.js";

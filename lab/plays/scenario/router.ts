@@ -1,5 +1,5 @@
 /**
- * What a router's own kernel is told that is in the way of a shortcut: firewalls that name only the
+ * Settings of a router's own kernel that are in the way of a shortcut: firewalls that name only the
  * overlay, strict rp_filter.
  */
 import { DIRECT, OVERLAY, type Spoke } from "../../site/triangle.js";

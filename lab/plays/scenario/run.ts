@@ -68,7 +68,7 @@ interface Begun {
 type Paths = readonly [DirectionPaths, DirectionPaths];
 type Totals = readonly [DirectionCount, DirectionCount];
 
-/** What the plot is made from; undefined when the hosts gave no account of the paths. */
+/** The data of the plot; undefined when the hosts gave no account of the paths. */
 type Drawing = { readonly paths: Paths; readonly zero: number; readonly begun: readonly Begun[] } | undefined;
 
 type AttemptReport = Omit<ScenarioReport, "repetitions" | "machine"> & {

@@ -31,7 +31,7 @@ export interface StepSpec extends Limits {
   readonly lasts?: number;
 }
 
-/** What a script has in its hands. */
+/** The means of a script. */
 export interface ScenarioRun {
   readonly site: ScenarioSite;
   readonly daemons: Readonly<Record<RouterName, Daemon>>;

@@ -1,5 +1,5 @@
 /**
- * What the network between the direct interfaces does: cuts in both directions and in one, a small
+ * Faults of the network between the direct interfaces: cuts in both directions and in one, a small
  * MTU, another address of a spoke.
  */
 import { SPOKE, type Spoke } from "../../site/triangle.js";

@@ -1,8 +1,8 @@
 /**
- * What a run of the story found, as values; as tables for a terminal; and as `lab/out/report.json`,
- * which is a {@link Report} as it stands here, in JSON. Times are seconds: of a step since the zero
- * of its part (which `PARTS` in steps.ts names), of a phase its length. `kernel` is the observer's
- * own reading, `event` what shortcutd said.
+ * Holds the findings of a run of the story, as values; as tables for a terminal; and as
+ * `lab/out/report.json`, which is a {@link Report} as it stands here, in JSON. Times are seconds:
+ * of a step since the zero of its part (which `PARTS` in steps.ts names), of a phase its length.
+ * `kernel` is the observer's own reading, `event` what shortcutd said.
  */
 import Table from "cli-table3";
 import { describeRepetition, type Repetition } from "../../runner/retry.js";
@@ -47,7 +47,7 @@ export interface Failure {
   readonly step: string;
   readonly router: RouterName | undefined;
   readonly problem: string;
-  /** What `shortcutctl explain` said on that router. */
+  /** The answer of `shortcutctl explain` on that router. */
   readonly explain: string | undefined;
 }
 
@@ -75,7 +75,7 @@ export interface Report {
   };
   /** Why A's daemon refused, in the words of `shortcutctl explain`. */
   readonly refusal: string | undefined;
-  /** What differs from before the start; undefined when shortcutd was left running. */
+  /** Differences from before the start; undefined when shortcutd was left running. */
   readonly leftBehind: readonly string[] | undefined;
   /**
    * Runs before this one, which failed while the machine was starved; empty when this was the

@@ -36,7 +36,7 @@ import { type RouteWatch, watchRoutes } from "../../site/watch.js";
 import type { Report } from "./report.js";
 import { checkSubordination, DRAIN_BOUND } from "./subordination.js";
 
-/** What confirms a step on one router. */
+/** Confirms a step on one router. */
 export interface Fact {
   /** Milliseconds since the epoch. */
   readonly at: number;
@@ -194,7 +194,7 @@ export class Routers {
     return samples.every((s) => s.keys.every((k) => k === hub)) ? samples.length : undefined;
   }
 
-  /** What of the router is not as it was before. */
+  /** Lists the differences of the router from before. */
   async changed(router: RouterName): Promise<string[]> {
     return difference(this.#before.get(router) ?? [], await snapshot(this.lab.node(router)));
   }
@@ -236,7 +236,7 @@ export class Routers {
   }
 }
 
-/** What a shortcutd that answers still waits for; empty when it is ready. */
+/** Says what a shortcutd that answers still waits for; empty when it is ready. */
 export function waitsFor(s: StatusReport | undefined): string {
   if (s === undefined) return "it does not answer on its status socket";
   if (s.role === "hub") {
@@ -261,8 +261,8 @@ const routeFact = (r: RouteChange | undefined, by = ""): Fact | undefined =>
   r && { at: r.at, shows: `${by}${r.deleted ? "gone: " : ""}${describeRoute(r)}` };
 
 /**
- * What the last daemon to converge brings: the route to the LAN behind `ra`, and addresses without
- * a detection under way.
+ * Tests for the results of the last daemon to converge: the route to the LAN behind `ra`, and
+ * addresses without a detection under way.
  */
 const CONVERGED = 'test -n "$(ip route show 10.1.9.0/24)" && test -z "$(ip -6 address show tentative)"';
 

@@ -1,6 +1,6 @@
 /**
  * Runs the story: brings the triangle up, starts shortcutd on its routers, drives traffic both
- * ways, and goes through the steps of steps.ts. What shortcutd says is believed only when the
+ * ways, and goes through the steps of steps.ts. A report of shortcutd is believed only when the
  * kernel shows it too. The result is a {@link Report} also when a step did not happen; then the
  * rest of the steps is left out.
  */

@@ -22,9 +22,9 @@ export interface Step {
   /** Routers on which it has to happen; with `any`, on one of them. */
   readonly routers: readonly RouterName[];
   readonly any?: true;
-  /** What `shortcutctl timeline` has to say of it; undefined when only the kernel is asked. */
+  /** The event of `shortcutctl timeline`; undefined when only the kernel is asked. */
   readonly event?: Stage | Milestone;
-  /** What shows it in the kernel. */
+  /** The kernel state that shows it. */
   readonly kernel: string;
   /** Milliseconds after the step before. */
   readonly deadline: number;

@@ -27,7 +27,7 @@ const PART = {
 export type VersionResult =
   | {
       readonly kind: "run";
-      /** What the daemon calls itself. */
+      /** The daemon's own version string. */
       readonly version: string;
       readonly columns: Readonly<Record<Column, boolean>>;
       /** Empty when every column is true. */
@@ -73,7 +73,7 @@ export function rootOf(
   });
 }
 
-/** What is wrong by `shortcutd check --daemon` on the spokes: every finding, warnings too. */
+/** Lists the findings of `shortcutd check --daemon` on the spokes: every finding, warnings too. */
 async function check(lab: Lab, programs: Programs): Promise<string[]> {
   const problems: string[] = [];
   for (const spoke of SPOKES) {

@@ -17,7 +17,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   site: ["runner", "traffic"],
   plays: ["runner", "traffic", "site"],
 };
-/** What of the product a room may use; the rooms that are not named may use all of it. */
+/** The parts of the product that a room may use; the rooms that are not named may use all of it. */
 const product: Readonly<Record<string, readonly string[]>> = {
   // The runner knows nothing of shortcutd: addresses and results are general.
   runner: ["net"],

@@ -1,4 +1,4 @@
-/** What PID 1 of a node runs, and the wait that labs use instead of sleeping. */
+/** Shows the script that PID 1 of a node runs, and the wait that labs use instead of sleeping. */
 import { execFileSync } from "node:child_process";
 import { describe, expect, it } from "vitest";
 import { initScript } from "../../../../lab/runner/node.js";

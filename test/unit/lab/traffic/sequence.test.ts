@@ -1,4 +1,4 @@
-/** What the lab calls lost, duplicated and reordered. */
+/** Shows what the lab calls lost, duplicated and reordered. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {

@@ -15,7 +15,9 @@ interface Sent {
 
 const WIDTH = 10;
 
-/** What sender and receiver would have said of these packets, which are numbered in this order. */
+/**
+ * Makes the accounts of sender and receiver for these packets, which are numbered in this order.
+ */
 function flow(packets: readonly Sent[]): DirectionPaths {
   const sent = new SentAccount(WIDTH);
   const received = new PathAccount(1, WIDTH);
