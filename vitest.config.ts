@@ -8,12 +8,12 @@ const LABS = files("scenario-*", "main-job", "shown", "nat", "lab-*", "consent",
 const DESIGNS = files("designs", "neighbours");
 /** An emulated machine, and daemons that are downloaded. `npm run test:all` runs these and the designs too. */
 const RARE = files("guest", "versions");
-/** A test may be repeated twice when the machine was starved (lab/runner/retry.ts): these are for three attempts. */
+/** A test may run a scenario three times: what failed on a starved machine is repeated (lab/runner/retry.ts). */
 const rooted = {
   testTimeout: 360_000,
   hookTimeout: 90_000,
   pool: "forks",
-  setupFiles: ["test/kernel/end-with-parent.ts"],
+  setupFiles: ["test/kernel/end-with-parent.ts", "test/kernel/starved.ts"],
 } satisfies NonNullable<ViteUserConfig["test"]>;
 
 /** `unit` needs no privileges; the others want root and make their own namespaces. */

@@ -21,8 +21,10 @@ for (const file of files) {
     for (const a of f.assertionResults) {
       for (const why of a.meta?.repeated ?? []) repeated.push(`${a.fullName}: ${why}`);
     }
-  // a file that could not be loaded has no test of its own to fail
-  failed += report.testResults.filter((r) => r.status === "failed" && r.assertionResults.length === 0).length;
+  // a file that could not be loaded, or whose set-up failed, has no test of its own that failed
+  failed += report.testResults.filter(
+    (r) => r.status === "failed" && r.assertionResults.every((a) => a.status !== "failed"),
+  ).length;
 }
 const bad = failed > 0 || status !== "0";
 if (bad && failed === 0) {

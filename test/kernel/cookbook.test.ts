@@ -11,7 +11,6 @@ import type { ScenarioSite } from "../../lab/plays/scenario/site.js";
 import { until } from "../../lab/runner/lab.js";
 import { DIRECT, OVERLAY, other, SPOKE, SPOKES, type Spoke } from "../../lab/site/triangle.js";
 import { eagerSite } from "./site.js";
-import { unlessStarved } from "./starved.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const COOKBOOK = "/run/lab/bird-config/cookbook";
@@ -161,17 +160,16 @@ describe("the cookbook, BIRD at A and FRR at C", () => {
      * it is repeated.
      */
     const recipe = (name: string, title: string, test: () => Promise<void>, more?: () => Promise<void>) =>
-      it(`${name}: ${title}`, () =>
-        unlessStarved(async () => {
-          await untilDirect();
-          try {
-            await test();
-          } catch (e) {
-            await undo(at, name).catch(() => undefined);
-            await more?.().catch(() => undefined);
-            throw e;
-          }
-        }));
+      it(`${name}: ${title}`, async () => {
+        await untilDirect();
+        try {
+          await test();
+        } catch (e) {
+          await undo(at, name).catch(() => undefined);
+          await more?.().catch(() => undefined);
+          throw e;
+        }
+      });
 
     recipe("prefix-list", "what is on the list is direct, what is not goes via the hub", async () => {
       const others = at === "a" ? ["2001:db8:3::/64"] : ["10.1.9.0/24", "2001:db8:1::/64"];
@@ -214,19 +212,18 @@ describe("the cookbook, BIRD at A and FRR at C", () => {
       await untilDirect();
     });
 
-    it("not in a maintenance window: one command puts everything on the hub path, and one brings it back", () =>
-      unlessStarved(async () => {
-        await untilDirect();
-        try {
-          if (at === "a") await site.sh("a", "birdc disable shortcut");
-          else await vtysh("router bgp 65000", "neighbor SHORTCUT shutdown");
-          await untilHub();
-        } finally {
-          if (at === "a") await site.sh("a", "birdc enable shortcut");
-          else await vtysh("router bgp 65000", "no neighbor SHORTCUT shutdown");
-        }
-        await untilDirect();
-      }));
+    it("not in a maintenance window: one command puts everything on the hub path, and one brings it back", async () => {
+      await untilDirect();
+      try {
+        if (at === "a") await site.sh("a", "birdc disable shortcut");
+        else await vtysh("router bgp 65000", "neighbor SHORTCUT shutdown");
+        await untilHub();
+      } finally {
+        if (at === "a") await site.sh("a", "birdc enable shortcut");
+        else await vtysh("router bgp 65000", "no neighbor SHORTCUT shutdown");
+      }
+      await untilDirect();
+    });
 
     recipe("rate-class", "via the hub below 10 Mbit/s, direct above", async () => {
       await load(at, "rate-class");

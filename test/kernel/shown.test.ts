@@ -6,7 +6,6 @@ import type { Site } from "../../lab/site/site.js";
 import { difference, snapshot } from "../../lab/site/snapshot.js";
 import { type Daemon, DIRECT, OVERLAY } from "../../lab/site/triangle.js";
 import { siteOf } from "./site.js";
-import { unlessStarved } from "./starved.js";
 
 const pairs: readonly (readonly [Daemon, Daemon, Daemon])[] = [
   ["bird", "bird", "bird"],
@@ -38,7 +37,7 @@ const table = async (site: Site, router: string, protocol: string): Promise<stri
 
 describe.each(pairs)("A on %s, B on %s, C on %s", (a, b, c) => {
   it("carries the flow off the hub, says nothing to neighbours, survives kill -9, and follows the route underneath", () =>
-    unlessStarved(() => promises(a, b, c)));
+    promises(a, b, c));
 });
 
 /** One site: direct, a kill of shortcutd, a restart, and the route underneath withdrawn. */
@@ -128,8 +127,7 @@ async function promises(a: Daemon, b: Daemon, c: Daemon): Promise<void> {
 }
 
 describe("an orderly stop and a crash", () => {
-  it("SIGTERM leaves the router as it was; a start after a crash removes what was left", () =>
-    unlessStarved(stopAndCrash));
+  it("SIGTERM leaves the router as it was; a start after a crash removes what was left", stopAndCrash);
 });
 
 /** One site: a crash, a start, and an orderly stop, after which A is as it was. */
