@@ -89,6 +89,9 @@ export async function runGuest(programs: readonly Program[], options: GuestOptio
   const prepared = await prepare(options.repository);
   if ("skipped" in prepared) return { kind: "skipped", reason: prepared.skipped };
   const job = mkdtempSync(join(tmpdir(), "shortcutd-guest-"));
+  const clean = (): void => rmSync(job, { recursive: true, force: true });
+  // also when this process is interrupted
+  process.once("exit", clean);
   try {
     const lines = programs.map((p) => {
       const program = join(options.repository, "dist/lab/plays/guest", `${p}.js`);
@@ -114,7 +117,8 @@ export async function runGuest(programs: readonly Program[], options: GuestOptio
     }
     return { kind: "ran", results, console: said, seconds: (performance.now() - from) / 1000 };
   } finally {
-    rmSync(job, { recursive: true, force: true });
+    process.removeListener("exit", clean);
+    clean();
   }
 }
 

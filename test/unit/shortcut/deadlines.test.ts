@@ -1,3 +1,4 @@
+/** Shows that the earliest deadline is that of a plain search, whatever is set and taken out. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Deadlines } from "../../../plugin/shortcut/deadlines.js";

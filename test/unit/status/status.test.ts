@@ -1,3 +1,4 @@
+/** Shows the answers to explain and status in each state of a router, and to malformed requests. */
 import { beforeEach, describe, expect, it } from "vitest";
 import { parseConfig } from "../../../plugin/config/config.js";
 import { Driver } from "../../../plugin/driver/driver.js";

@@ -1,3 +1,4 @@
+/** Shows that requests survive loss, and that spoofed, replayed and forged ones get nothing. */
 import {
   createHmac,
   createPrivateKey,

@@ -1,3 +1,4 @@
+/** Shows what a hub attests and whom it names as owner, also against a brute-force search. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {

@@ -1,3 +1,4 @@
+/** Shows what ends a direct shortcut, and that its peer stays while the FIB points at it. */
 import { beforeEach, describe, expect, it } from "vitest";
 import { defaultParameters as p } from "../../../../plugin/shortcut/parameters.js";
 import type { Router } from "../../../sim/router.js";

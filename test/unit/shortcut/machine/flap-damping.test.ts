@@ -1,3 +1,4 @@
+/** Shows how failures of a path add up, fade, and suppress it. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { FlapDamping, PENALTY } from "../../../../plugin/shortcut/machine/flap-damping.js";

@@ -1,3 +1,4 @@
+/** Shows how a shortcut comes up, why it may not, and how it is taken down. */
 import { beforeEach, describe, expect, it } from "vitest";
 import { defaultParameters as p } from "../../../../plugin/shortcut/parameters.js";
 import { checkRouter } from "../../../sim/invariants.js";

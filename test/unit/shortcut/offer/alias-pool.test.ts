@@ -1,3 +1,4 @@
+/** Shows that an alias belongs to one owner and next hop at a time, and how generations come about. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { address, contains, prefix } from "../../../../plugin/net/address.js";

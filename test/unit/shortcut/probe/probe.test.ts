@@ -1,3 +1,4 @@
+/** Shows when probes prove a path, when they call it lost, and what each end tells the other by them. */
 import { describe, expect, it } from "vitest";
 import { publicKeyFromBytes } from "../../../../plugin/net/key.js";
 import { Prober } from "../../../../plugin/shortcut/probe/path-proof.js";

@@ -1,3 +1,4 @@
+/** Shows when an attestation is asked for again, and which answers of a hub are believed. */
 import { beforeEach, expect, it } from "vitest";
 import { address, type Prefix, prefix } from "../../../../plugin/net/address.js";
 import { publicKeyFromBytes } from "../../../../plugin/net/key.js";

@@ -1,3 +1,4 @@
+/** Shows when the owner of a destination is asked for, and how refusals are remembered. */
 import { beforeEach, describe, expect, it } from "vitest";
 import { address, type Prefix, prefix } from "../../../../plugin/net/address.js";
 import { Destinations, type NotNow } from "../../../../plugin/shortcut/spoke/destinations.js";

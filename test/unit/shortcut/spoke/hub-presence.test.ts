@@ -1,3 +1,4 @@
+/** Shows how long a shortcut stays when its hub is gone, and what ends it. */
 import { beforeEach, describe, expect, it } from "vitest";
 import { defaultParameters as p } from "../../../../plugin/shortcut/parameters.js";
 import {

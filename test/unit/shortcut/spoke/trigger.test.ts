@@ -1,3 +1,4 @@
+/** Shows when the rate of a destination crosses the thresholds. */
 import { describe, expect, it } from "vitest";
 import { type Prefix, prefix } from "../../../../plugin/net/address.js";
 import { Trigger, type TriggerParameters } from "../../../../plugin/shortcut/spoke/trigger.js";
