@@ -1,7 +1,7 @@
 /**
- * Loaded before every test that works on a kernel: a test that failed while the machine was starved is
- * repeated, with all that runs before and after it, at most twice. Each repetition is printed, and kept
- * for test/summary.js. What failed on a machine that had time has failed.
+ * Loaded before every test that works on a kernel: a test that failed while the machine was starved
+ * is repeated, with all that runs before and after it, at most twice. Each repetition is printed,
+ * and kept for test/summary.js. What failed on a machine that had time has failed.
  */
 import { beforeAll, beforeEach, type RunnerTask, type RunnerTestCase, TestRunner } from "vitest";
 import { Canary, describeStarvation, isStarved } from "../../lab/runner/canary.js";
@@ -39,7 +39,8 @@ function repeats(test: RunnerTestCase, problem: string): boolean {
 const testsOf = (task: RunnerTask): RunnerTestCase[] =>
   task.type === "test" ? [task] : task.tasks.flatMap(testsOf);
 
-// biome-ignore lint/correctness/noEmptyPattern: vitest wants the fixtures destructured, and none is needed
+// biome-ignore lint/correctness/noEmptyPattern: vitest wants the fixtures destructured, and none is
+// needed
 beforeAll(({}, file) => {
   for (const test of file.tasks.flatMap(testsOf))
     test.retry = { count: MOST_REPETITIONS, condition: (error) => repeats(test, error.message) };
