@@ -203,21 +203,21 @@ async function main(): Promise<void> {
         .default(2_000),
     )
     .addOption(new Option("--size <bytes>", "bytes of UDP payload").argParser(whole(200, 1_300)).default(700))
-    .option("--no-story", "only bring it up, and take it down again unless it is kept")
+    .option("--no-story", "only bring the lab up, and take it down again unless it is kept")
     .option("--keep", "leave the lab and shortcutd up, and print how to enter each router", false)
     .option("--down", "take kept labs down", false)
     .option("--scenario <name>", "run a failure or a flip by name and draw it; `list` lists them")
     .addOption(
-      new Option("--repeat <times>", "of scenarios that repeat something: how often").argParser(
+      new Option("--repeat <times>", "number of repetitions, for scenarios that repeat something").argParser(
         whole(1, 1_000),
       ),
     )
     .option(
       "--nat-matrix [pairs]",
-      "go through every pair of NATs (or KIND:KIND, or a name, comma separated), print the table and write it into doc/nat.md",
+      "run every pair of NATs and write the table into doc/nat.md; or run these pairs only (KIND:KIND or a name, comma separated)",
     )
-    .option("--nat-event <name>", `through NATs, as time goes by: ${Object.keys(EVENTS).join(", ")}`)
-    .option("--quiet", "only the summary", false)
+    .option("--nat-event <name>", `run one event behind NATs: ${Object.keys(EVENTS).join(", ")}`)
+    .option("--quiet", "print only the summary", false)
     .showHelpAfterError();
   command.parse();
   const options = command.opts<Options>();

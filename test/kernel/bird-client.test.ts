@@ -484,5 +484,5 @@ describeClient<Edit>({
   checks,
   explanations,
   last,
-  questions: { count: 60, checkEvery: 3 },
+  questions: { count: 60, checkEvery: 3, patience: 0 },
 });
