@@ -39,8 +39,7 @@ function repeats(test: RunnerTestCase, problem: string): boolean {
 const testsOf = (task: RunnerTask): RunnerTestCase[] =>
   task.type === "test" ? [task] : task.tasks.flatMap(testsOf);
 
-// biome-ignore lint/correctness/noEmptyPattern: vitest wants a pattern here, and nothing of it is
-// used
+// biome-ignore lint/correctness/noEmptyPattern: vitest wants a pattern, without a name in it
 beforeAll(({}, file) => {
   for (const test of file.tasks.flatMap(testsOf))
     test.retry = { count: MOST_REPETITIONS, condition: (error) => repeats(test, error.message) };
