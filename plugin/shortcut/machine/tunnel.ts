@@ -18,8 +18,6 @@ export interface TunnelHost {
   readonly self: Identity;
   readonly parameters: Parameters;
   readonly overlayMtu: number;
-  /** Bits per second below which a shortcut is idle. */
-  readonly lowRate: number;
   emit(output: Output): void;
 }
 
@@ -64,6 +62,8 @@ export class Tunnel {
   constructor(
     private readonly host: TunnelHost,
     private readonly ends: TunnelEnds,
+    /** Bits per second below which a shortcut is idle. */
+    private readonly lowRate: number,
     now: number,
   ) {
     this.busyAt = now;
@@ -153,7 +153,7 @@ export class Tunnel {
     if (before === undefined || now <= before.at || bytes < before.bytes) return;
     this.rate = ((bytes - before.bytes) * 8000) / (now - before.at);
     this.sentRate = (Math.max(0, s.txBytes - before.sent) * 8000) / (now - before.at);
-    if (this.rate >= this.host.lowRate) this.busyAt = now;
+    if (this.rate >= this.lowRate) this.busyAt = now;
   }
 
   /** Whether nothing has gone by the path for a while. */

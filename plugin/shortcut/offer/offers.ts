@@ -22,8 +22,6 @@ export interface OffersHost {
   readonly routing: RoutingView;
   readonly aliases: AliasPool;
   emit(output: Output): void;
-  /** The owner by whose machine a prefix is still offered or being taken back; a daemon takes one offer for a prefix. */
-  offeredFor(prefix: Prefix): Address | undefined;
 }
 
 interface Offer {
@@ -48,6 +46,8 @@ export class Offers {
   constructor(
     private readonly host: OffersHost,
     private readonly owner: Address,
+    /** The owner whose shortcut offers a prefix, or is still taking its offer back; a daemon takes one offer for a prefix. */
+    private readonly offeredFor: (prefix: Prefix) => Address | undefined,
   ) {}
 
   /** Whether no offer stands. */
@@ -125,7 +125,7 @@ export class Offers {
   }
 
   private offer(prefix: Prefix, u: Underneath, classes: OfferClasses): string | undefined {
-    const holder = this.host.offeredFor(prefix);
+    const holder = this.offeredFor(prefix);
     if (holder !== undefined && holder !== this.owner)
       return `${prefix} moved here from ${holder}, whose offer is still being taken back`;
     const alias = this.host.aliases.acquire(this.owner, u.nextHop, familyOf(prefix));

@@ -53,14 +53,20 @@ export class Destinations {
   /** A reading of all counters. */
   read(now: number, samples: Parameters<Trigger["read"]>[1]): void {
     this.trigger.read(now, samples);
-    for (const d of this.unresolved.keys()) if (!this.trigger.isHot(d)) this.unresolved.delete(d);
+    for (const d of this.unresolved.keys()) if (!this.trigger.aboveThreshold(d)) this.unresolved.delete(d);
   }
 
   rates(): Iterable<DestinationRate> {
     return this.trigger.rates();
   }
 
-  isHot(prefixes: readonly Prefix[]): boolean {
+  /** Bits per second below which traffic no longer wants a shortcut. */
+  get lowRate(): number {
+    return this.parameters.rate * this.parameters.hysteresis;
+  }
+
+  /** Whether traffic wants one of these prefixes. */
+  aboveThreshold(prefixes: readonly Prefix[]): boolean {
     for (const r of this.trigger.rates())
       if (r.aboveThreshold && prefixes.some((p) => overlaps(p, r.destination))) return true;
     return false;

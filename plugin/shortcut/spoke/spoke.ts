@@ -10,7 +10,8 @@ import type { Ping } from "../../wire/ping.js";
 import type { Correspondent } from "../control/link.js";
 import { earliest } from "../deadlines.js";
 import type { Input, PeerStatus, ShortcutStatus } from "../events.js";
-import type { Host, Shortcut } from "../machine/shortcut.js";
+import type { EngineHost } from "../machine/collaborators.js";
+import type { Shortcut } from "../machine/shortcut.js";
 import { Reachability, type ReachabilityConfig } from "../nat/reachability.js";
 import type { StreamEvent } from "../probe/stream.js";
 import { AttestationRenewal } from "./attestation-renewal.js";
@@ -28,25 +29,7 @@ export interface SpokeConfig extends ReachabilityConfig {
   readonly maxShortcuts: number;
 }
 
-type SharedHost = Omit<
-  Host,
-  | "candidates"
-  | "selfGeneration"
-  | "routesOwn"
-  | "checkHubAlive"
-  | "mapping"
-  | "openTtl"
-  | "reobserve"
-  | "observeAgain"
-  | "underlay"
-  | "onLink"
-  | "resolveOwner"
-  | "isHot"
-  | "offeredFor"
-  | "lowRate"
-  | "directUsable"
->;
-export type SpokeHost = SharedHost & HubLinkHost;
+export type SpokeHost = EngineHost & HubLinkHost;
 
 export class Spoke {
   private readonly links: HubLink[];
@@ -100,8 +83,6 @@ export class Spoke {
     };
     this.links = config.hubs.map((h) => new HubLink(host, h, now, events));
     this.reachability = new Reachability(host, config, this.links, () => this.own.prefixes);
-    this.shortcuts = new ShortcutTable(this.shortcutHost(), config.maxShortcuts);
-    this.attestationRenewal = new AttestationRenewal(this.presence, this.shortcuts, this.resolutions);
     this.destinations = new Destinations(
       {
         resolutions: this.resolutions,
@@ -111,51 +92,13 @@ export class Spoke {
       },
       config.trigger,
     );
-  }
-
-  // ------------------------------------------------------------------------------------------ what machines ask
-
-  private shortcutHost(): Host {
-    const { host, reachability } = this;
-    return {
-      self: host.self,
-      parameters: host.parameters,
-      routing: host.routing,
-      aliases: host.aliases,
-      overlayMtu: host.overlayMtu,
-      random: () => host.random(),
-      emit: (o) => host.emit(o),
-      request: (now, to, body, done) => host.request(now, to, body, done),
-      cancel: (id) => host.cancel(id),
-      nextEpoch: () => host.nextEpoch(),
-      candidates: () => reachability.candidates(),
-      selfGeneration: (now) => this.own.generation(now),
-      routesOwn: (now) => this.own.routes(now),
-      checkHubAlive: (now) => this.presence.checkHubAlive(now),
-      get openTtl() {
-        return reachability.openTtl;
-      },
-      reobserve: (now) => reachability.reobserve(now),
-      observeAgain: (now) => reachability.observeAgain(now),
-      underlay: (a) => {
-        const way = host.routing.wayTo(a);
-        return way !== "overlay" && way !== "direct";
-      },
-      onLink: () => reachability.onLink(),
-      get pingsUsable() {
-        return host.pingsUsable;
-      },
-      get mapping() {
-        return reachability.mapping;
-      },
-      sendPing: (theirs, ping, target) => host.sendPing(theirs, ping, target),
-      randomId: () => host.randomId(),
-      resolveOwner: (now, owner, done) => this.resolutions.ofOwner(now, owner, done),
-      isHot: (prefixes) => this.destinations.isHot(prefixes),
-      offeredFor: (prefix) => this.shortcuts.find((m) => m.offersPrefix(prefix))?.owner,
-      lowRate: this.config.trigger.rate * this.config.trigger.hysteresis,
-      directUsable: () => this.usable,
-    };
+    const { reachability, own, presence, resolutions, destinations: traffic } = this;
+    const directUsable = () => this.usable;
+    this.shortcuts = new ShortcutTable(
+      { engine: host, reachability, own, presence, resolutions, traffic, directUsable },
+      config.maxShortcuts,
+    );
+    this.attestationRenewal = new AttestationRenewal(presence, this.shortcuts, resolutions);
   }
 
   keyOf(bootId: Id64): PublicKey | undefined {

@@ -61,7 +61,7 @@ describe("a destination", () => {
     read(2, [D]);
     d.pursue(now);
     expect(asked).toEqual([]);
-    expect(d.isHot([D])).toBe(false);
+    expect(d.aboveThreshold([D])).toBe(false);
     expect(reason()).toBe("above threshold for 1.0 of 2 s: 2.0 of 1.0 Mbit/s");
   });
 
