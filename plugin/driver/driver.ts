@@ -9,6 +9,7 @@ import { hostPrefix, type Prefix } from "../net/address.js";
 import { unreachable } from "../net/result.js";
 import { Engine } from "../shortcut/engine.js";
 import type { Input, Output } from "../shortcut/events.js";
+import { no } from "../shortcut/reasons.js";
 import type { RouteEvent } from "../wire/netlink/fib.js";
 import { Offering } from "./daemon/offering.js";
 import type { Routing } from "./daemon/underneath.js";
@@ -105,7 +106,7 @@ export class Driver {
       aliasTable: config.daemon?.table ?? config.fibTable,
       hasUnderneath: (prefix) => {
         const under = this.routing?.underneath(prefix);
-        return under !== undefined && !("refusal" in under);
+        return under?.ok === true;
       },
       daemonUp: () => this.offering?.established ?? false,
     });
@@ -136,7 +137,7 @@ export class Driver {
         crypto: router.crypto,
         randomBytes: router.randomBytes,
         routing: this.routing ?? {
-          underneath: () => ({ refusal: "a hub offers nothing", gone: false }),
+          underneath: () => ({ ...no({ kind: "hub-offers-nothing" }), gone: false }),
           routesItself: () => false,
           wayTo: () => "other",
         },

@@ -6,6 +6,7 @@ import { type Lab, type Node, startLab, until } from "../../lab/runner/lab.js";
 import { birdClient } from "../../plugin/adapters/daemons/bird.js";
 import { type DaemonExpectation, type DaemonPort, PortError } from "../../plugin/driver/ports.js";
 import { address, prefix } from "../../plugin/net/address.js";
+import { describeReason } from "../../plugin/shortcut/reasons.js";
 import {
   ALIAS4,
   ALIAS6,
@@ -292,7 +293,7 @@ describe("the client on BIRD", () => {
       return text.match(/^shortcut(_feed)? .*Established/gm)?.length === 2;
     });
   const reasonOf = async (p = FAR4, alias = ALIAS4): Promise<string> =>
-    (await client.explain(prefix(p), address(alias))).reason;
+    describeReason((await client.explain(prefix(p), address(alias))).reason);
   const explained = (reason: string | RegExp, p = FAR4, alias = ALIAS4): Promise<unknown> => {
     let said = "";
     return until(`explained by ${String(reason)}`, 8_000, async () => {

@@ -5,6 +5,7 @@ import { type Lab, type Node, startLab, until } from "../../lab/runner/lab.js";
 import { frrClient } from "../../plugin/adapters/daemons/frr.js";
 import { type DaemonExpectation, type DaemonPort, PortError } from "../../plugin/driver/ports.js";
 import { address, prefix } from "../../plugin/net/address.js";
+import { describeReason } from "../../plugin/shortcut/reasons.js";
 import {
   ALIAS4,
   ALIAS6,
@@ -221,7 +222,7 @@ describe("the client on FRR", () => {
     await a.must(["vtysh", ...["configure terminal", ...lines].flatMap((l) => ["-c", l])]);
   };
   const reasonOf = async (p = FAR4, alias = ALIAS4): Promise<string> =>
-    (await client.explain(prefix(p), address(alias))).reason;
+    describeReason((await client.explain(prefix(p), address(alias))).reason);
   const explained = (reason: string | RegExp, p = FAR4, alias = ALIAS4): Promise<unknown> => {
     let said = "";
     return until(`explained by ${String(reason)}`, 15_000, async () => {

@@ -84,7 +84,7 @@ describe("while traffic goes direct", () => {
     const from = w.transitions.length;
     w.run(w.now + 60_000);
     expect(w.transitions.slice(from).filter((t) => t.stage === "direct")).toEqual([]);
-    expect(w.transitions.some((t) => t.stage === "returning" && /full size/.test(t.reason))).toBe(true);
+    expect(w.transitions.some((t) => t.stage === "returning" && t.code === "full-size-dropped")).toBe(true);
     w.largestProbe = Number.POSITIVE_INFINITY;
     until(120_000, direct);
   });

@@ -2,18 +2,20 @@
  * What stages have in common on the way to the direct path: any of them may fall back to the hub path;
  * and those in which offers stand follow the daemons' decisions, at both ends.
  */
+
 import type { Prefix } from "../../net/address.js";
 import type { Outcome } from "../control/link.js";
+import { describeReason, type Reason } from "../reasons.js";
 import { fallBackToHub, StageState, type Step } from "./stage.js";
 import { PEER_INITIATED, PLANNED, SILENT, type TeardownRule } from "./teardown-reasons.js";
 
 /** From `resolving` to `direct`. */
 export abstract class Active<X extends Step> extends StageState<X | Step<"returning">> {
-  override fallBack(reason: string, rule: TeardownRule, blocked?: Prefix): Step<"returning"> {
+  override fallBack(reason: Reason, rule: TeardownRule, blocked?: Prefix): Step<"returning"> {
     return fallBackToHub(reason, rule, blocked);
   }
 
-  override stop(_now: number, reason: string): Step<"returning"> {
+  override stop(_now: number, reason: Reason): Step<"returning"> {
     return fallBackToHub(reason, PLANNED);
   }
 }
@@ -44,7 +46,7 @@ export abstract class Standing<X extends Step> extends Active<X> {
     if (!selected && told.selected === undefined && !again) return;
     told.selected = selected;
     if (selected) c.openNat(now);
-    const reason = selected ? "" : offers.refusal();
+    const reason = selected ? "" : describeReason(offers.refusal());
     const { oneWay } = c.host.parameters;
     remote.send(now, "selected", { kind: "selected", epochs, selected, reason, oneWay }, (t, o) =>
       c.later.tellingAnswered(t, o),
@@ -52,19 +54,22 @@ export abstract class Standing<X extends Step> extends Active<X> {
   }
 
   override tellingAnswered(_now: number, outcome: Outcome): X | Step<"returning"> | undefined {
-    if (outcome.kind === "timeout") return fallBackToHub(`${this.c.owner} fell silent`, SILENT);
+    if (outcome.kind === "timeout")
+      return fallBackToHub({ kind: "owner-silent", owner: this.c.owner }, SILENT);
     if (outcome.body.kind === "refused" && outcome.body.code === "stale")
-      return fallBackToHub("the other end started anew", PEER_INITIATED);
+      return fallBackToHub({ kind: "owner-started-anew" }, PEER_INITIATED);
     return undefined;
   }
 
   override selected(now: number, selected: boolean, reason: string): X | Step<"returning"> | undefined {
     this.c.heardSelection(now, selected, reason);
-    return selected || this.c.agreed ? this.consider(now) : this.refusedThere(reason);
+    return selected || this.c.agreed
+      ? this.consider(now)
+      : this.refusedThere({ kind: "owner-not-selected", text: reason });
   }
 
   /** The other end's daemon does not select, and that is not enough. */
-  protected abstract refusedThere(reason: string): X | Step<"returning"> | undefined;
+  protected abstract refusedThere(reason: Reason): X | Step<"returning"> | undefined;
 
   override ready(now: number): X | Step<"returning"> | undefined {
     return this.c.heardReady(now) ? this.consider(now) : undefined;

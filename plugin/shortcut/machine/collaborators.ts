@@ -1,4 +1,5 @@
 /** Those with whom a shortcut works: the engine behind it, and the parts of its spoke. */
+
 import type { Address, Prefix } from "../../net/address.js";
 import type { PublicKey } from "../../net/key.js";
 import type { Candidate, Id64, Mapping, RequestBody } from "../../wire/control/message.js";
@@ -8,7 +9,8 @@ import type { Output, RoutingView } from "../events.js";
 import type { PingTarget } from "../nat/pings.js";
 import type { AliasPool } from "../offer/alias-pool.js";
 import type { Parameters } from "../parameters.js";
-import type { Attested, Refusal } from "../spoke/resolutions.js";
+import type { Verdict } from "../reasons.js";
+import type { Resolution } from "../spoke/resolutions.js";
 
 /** The engine: identity, effects, and what comes from outside. */
 export interface EngineHost {
@@ -59,7 +61,7 @@ export interface Collaborators {
   };
   readonly resolutions: {
     /** Asks the hub what the owner owns; `done` may be called before this returns. */
-    ofOwner(now: number, owner: Address, done: (now: number, r: Attested | Refusal) => void): void;
+    ofOwner(now: number, owner: Address, done: (now: number, r: Resolution) => void): void;
   };
   readonly traffic: {
     /** Whether traffic still wants one of these prefixes. */
@@ -69,5 +71,5 @@ export interface Collaborators {
   };
   /** The owner whose shortcut offers a prefix, or is still taking its offer back; a daemon takes one offer for a prefix. */
   offeredFor(prefix: Prefix): Address | undefined;
-  directUsable(): { readonly usable: boolean; readonly reason: string };
+  directUsable(): Verdict;
 }

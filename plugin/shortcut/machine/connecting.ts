@@ -2,12 +2,14 @@
  * The stage `connecting`: the peers are configured (the responder's first), a pair of candidates is
  * found that works both ways, WireGuard shakes hands, and probes prove the tunnel both ways at full MTU.
  */
+
 import type { Address, Endpoint } from "../../net/address.js";
 import { ZERO_ID } from "../../wire/control/codec.js";
 import type { Ping } from "../../wire/ping.js";
 import { earliest } from "../deadlines.js";
 import type { PeerStatus } from "../events.js";
 import type { StreamEvent } from "../probe/stream.js";
+import { describeReason, type Reason } from "../reasons.js";
 import { Standing } from "./active.js";
 import { fallBackToHub, type Step, type StepsFrom } from "./stage.js";
 import { FAILED, HOPELESS, PATH_FAILED, PLANNED, UNREACHABLE, UNWANTED } from "./teardown-reasons.js";
@@ -21,11 +23,11 @@ export abstract class Tunnelled<X extends Step> extends Standing<X> {
     return undefined;
   }
 
-  protected override refusedThere(reason: string): Step<"returning"> {
-    return fallBackToHub(`the owner's daemon: ${reason}`, PLANNED);
+  protected override refusedThere(reason: Reason): Step<"returning"> {
+    return fallBackToHub(reason, PLANNED);
   }
 
-  override directUnusable(reason: string): Step<"returning"> {
+  override directUnusable(reason: Reason): Step<"returning"> {
     return fallBackToHub(reason, FAILED);
   }
 
@@ -124,7 +126,7 @@ export class Connecting extends Tunnelled<StepsFrom<"connecting">> {
     const configured = c.attempt.path.tunnel?.configured === true;
     const tunnel = c.peerApplied(error);
     if (error !== undefined && configured)
-      return fallBackToHub(`cannot configure the peer: ${error}`, FAILED);
+      return fallBackToHub({ kind: "peer-not-configured", error }, FAILED);
     if (tunnel === undefined) return undefined;
     tunnel.startProbes(c.spoke.own.routes(now));
     const { remote } = c.attempt;
@@ -157,18 +159,13 @@ export class Connecting extends Tunnelled<StepsFrom<"connecting">> {
   /** A proven path is used, unless its round trip is longer than it may be. */
   private weigh(now: number, tunnel: Tunnel): StepsFrom<"connecting"> | undefined {
     const fits = this.c.attempt.path.fits(now, tunnel);
-    switch (fits.kind) {
-      case "wait":
-        return undefined;
-      case "slow":
-        return fallBackToHub(fits.reason, UNWANTED);
-      case "fits": {
-        const { roundTrip } = tunnel.prober;
-        const reason = roundTrip === undefined ? "" : `round trip ${roundTrip.toFixed(1)} ms`;
-        this.c.milestone("path-proven", reason);
-        return { to: "direct", reason };
-      }
-    }
+    if (fits === "wait") return undefined;
+    if (!fits.ok) return fallBackToHub(fits.reason, UNWANTED);
+    const { roundTrip } = tunnel.prober;
+    const reason: Reason | undefined =
+      roundTrip === undefined ? undefined : { kind: "path-proven", roundTrip };
+    this.c.milestone("path-proven", describeReason(reason));
+    return { to: "direct", reason };
   }
 
   override handleTimeout(now: number): Step<"returning"> | undefined {
@@ -183,12 +180,11 @@ export class Connecting extends Tunnelled<StepsFrom<"connecting">> {
   private giveUp(now: number): Step<"returning"> {
     const { c } = this;
     const { checks, tunnel } = c.attempt.path;
-    const reason = tunnel?.describe(c.ownGeneration(now)) ?? "no tunnel";
+    const reason: Reason = tunnel?.unproven(c.ownGeneration(now)) ?? { kind: "no-tunnel" };
     if (checks === undefined || tunnel?.heard === true) return fallBackToHub(reason, PATH_FAILED);
     c.spoke.reachability.reobserve(now);
-    const { natPrognosis } = c.forecast;
-    const because = natPrognosis === "likely" ? "" : `; ${c.natText()}`;
-    const rule = natPrognosis === "hopeless" ? HOPELESS : UNREACHABLE;
-    return fallBackToHub(`${checks.describe()}${because}`, rule);
+    const nat = c.nat();
+    const rule = nat.prognosis === "hopeless" ? HOPELESS : UNREACHABLE;
+    return fallBackToHub(checks.result(nat.prognosis === "likely" ? undefined : nat), rule);
   }
 }

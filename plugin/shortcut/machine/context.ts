@@ -2,6 +2,7 @@
  * What all stages of one shortcut share: the engine behind it, the owner, the offers and the forecast,
  * which outlive an attempt, and the attempt that is under way. It knows no stage.
  */
+
 import type { Address, Prefix } from "../../net/address.js";
 import { ZERO_ID } from "../../wire/control/codec.js";
 import type { Id64, RequestBody } from "../../wire/control/message.js";
@@ -9,7 +10,8 @@ import type { Outcome } from "../control/link.js";
 import type { Milestone } from "../events.js";
 import type { RoundTripClass } from "../offer/offer-classes.js";
 import { Offers } from "../offer/offers.js";
-import type { Attested, Refusal } from "../spoke/resolutions.js";
+import type { NatForecast } from "../reasons.js";
+import type { Resolution } from "../spoke/resolutions.js";
 import { Attempt } from "./attempt.js";
 import type { Collaborators, EngineHost } from "./collaborators.js";
 import { PathForecast } from "./path-forecast.js";
@@ -18,7 +20,7 @@ import type { Tunnel } from "./tunnel.js";
 
 /** Delivers what is answered later, to the stage that the shortcut is in by then. */
 export interface Later {
-  resolved(now: number, r: Attested | Refusal): void;
+  resolved(now: number, r: Resolution): void;
   exchanged(now: number, outcome: Outcome): void;
   tellingAnswered(now: number, outcome: Outcome): void;
   readyAnswered(now: number, outcome: Outcome): void;
@@ -69,9 +71,9 @@ export class Context {
     this.offers.updateClasses(this.forecast.classes(now));
   }
 
-  /** What the NATs of both ends let expect, in words. */
-  natText(): string {
-    return this.forecast.natText(this.attempt.remote.peer);
+  /** What the NATs of both ends let expect. */
+  nat(): NatForecast {
+    return this.forecast.nat(this.attempt.remote.peer);
   }
 
   /** Both operators let one daemon's selection be enough. */

@@ -3,14 +3,16 @@
  * checks, the tunnel, and the hub path's round trip in comparison. It knows no stage: when a pair of
  * candidates is taken and when the path is used is decided in `connecting` and `direct`.
  */
+
 import { type Address, formatEndpoint, type Prefix } from "../../net/address.js";
 import type { Candidate } from "../../wire/control/message.js";
 import { earliest } from "../deadlines.js";
 import type { PeerStatus } from "../events.js";
-import { Checks, type ChecksHost } from "../nat/connectivity-checks.js";
+import { Checks, type ChecksHost, type PairKind } from "../nat/connectivity-checks.js";
+import { type Verdict, YES } from "../reasons.js";
 import type { Collaborators } from "./collaborators.js";
 import type { Remote } from "./remote.js";
-import { HubPath, RoundTripCheck, type RoundTripVerdict } from "./round-trip.js";
+import { HubPath, RoundTripCheck } from "./round-trip.js";
 import { Tunnel, type TunnelEnds } from "./tunnel.js";
 
 export class DirectPath {
@@ -88,24 +90,24 @@ export class DirectPath {
   }
 
   /** Whether the round trip allows the path to be used. */
-  fits(now: number, { prober }: Tunnel): RoundTripVerdict {
-    return this.hubPath === undefined ? { kind: "fits" } : this.roundTrips.before(now, prober, this.hubPath);
+  fits(now: number, { prober }: Tunnel): Verdict | "wait" {
+    return this.hubPath === undefined ? YES : this.roundTrips.before(now, prober, this.hubPath);
   }
 
   /** Whether the round trip allows the path to be used any longer. */
-  stillFits(now: number, { prober }: Tunnel): RoundTripVerdict {
+  stillFits(now: number, { prober }: Tunnel): Verdict {
     return this.roundTrips.during(now, prober.roundTrip, this.hubRoundTrip);
   }
 
-  /** The kind of candidate that the endpoint in use is; empty when unknown. */
-  get candidate(): string {
+  /** The kind of candidate that the endpoint in use is. */
+  get candidate(): PairKind | undefined {
     const endpoint = this.tunnel?.endpoint;
-    return endpoint === undefined ? "" : (this.checks?.kindOf(endpoint) ?? "");
+    return endpoint === undefined ? undefined : this.checks?.kindOf(endpoint);
   }
 
   /** ADDRESS:PORT and the kind of candidate, for milestones. */
   nameOf(e: NonNullable<Tunnel["endpoint"]>): string {
-    return `${formatEndpoint(e)} (${this.checks?.kindOf(e) ?? ""})`;
+    return `${formatEndpoint(e)} (${this.checks?.kindOf(e) ?? "unknown"})`;
   }
 
   /** Measures nothing more; the tunnel stays until it is drained. */

@@ -4,12 +4,14 @@
  * goes by it, and when a route underneath goes; except that it may outlive a hub that is gone, for a
  * bounded time, while the owner confirms over the direct path that it still routes its prefixes.
  */
+
 import { sameEndpoint } from "../../net/address.js";
 import { unreachable } from "../../net/result.js";
 import type { Outcome } from "../control/link.js";
 import { earliest } from "../deadlines.js";
 import type { PeerStatus, RouteState } from "../events.js";
 import type { StreamEvent } from "../probe/stream.js";
+import { describeReason } from "../reasons.js";
 import type { Presence } from "../spoke/hub-presence.js";
 import { Tunnelled } from "./connecting.js";
 import { fallBackToHub, type Step, type StepsFrom } from "./stage.js";
@@ -25,8 +27,6 @@ import type { Tunnel } from "./tunnel.js";
 
 /** Without a hub there is nothing to fall back to: a silent path may come back for this long, milliseconds. */
 const ORPHAN_PATIENCE = 3_000;
-
-const seconds = (ms: number): number => Math.round(ms / 1000);
 
 export class Direct extends Tunnelled<StepsFrom<"direct">> {
   override readonly name = "direct" as const;
@@ -110,16 +110,16 @@ export class Direct extends Tunnelled<StepsFrom<"direct">> {
         if (now < (this.failureAt(tunnel) ?? now)) return undefined;
         c.milestone("path-failed", prober.describeLoss());
         c.spoke.reachability.reobserve(now);
-        return fallBackToHub("the direct path failed", PATH_FAILED);
+        return fallBackToHub(prober.lost, PATH_FAILED);
       case "down":
-        return fallBackToHub("the other end goes back", PEER_INITIATED);
+        return fallBackToHub({ kind: "owner-going-back" }, PEER_INITIATED);
       case "unaccepted":
-        return fallBackToHub("the owner no longer accepts our prefixes", PLANNED);
+        return fallBackToHub({ kind: "owner-unaccepting" }, PLANNED);
       case "waiting":
         return undefined;
       case "proven": {
         const fits = c.attempt.path.stillFits(now, tunnel);
-        return fits.kind === "slow" ? fallBackToHub(fits.reason, UNWANTED) : undefined;
+        return fits.ok ? undefined : fallBackToHub(fits.reason, UNWANTED);
       }
       default:
         return unreachable(verdict);
@@ -145,7 +145,7 @@ export class Direct extends Tunnelled<StepsFrom<"direct">> {
     const may = hubMayBeGone && keeps && host.parameters.outlive > 0;
     const { orphans } = offers.update(prefixes, forecast.classes(now), may);
     if (orphans === 0) {
-      if (this.orphanedAt !== undefined) this.reason = "";
+      if (this.orphanedAt !== undefined) this.reason = undefined;
       this.orphanedAt = undefined;
     } else {
       this.orphanedAt ??= now;
@@ -159,8 +159,8 @@ export class Direct extends Tunnelled<StepsFrom<"direct">> {
     if (presence === "present") return this.reconsider(now, false);
     if (presence === "absent") {
       const { outlive } = this.c.host.parameters;
-      this.reason = `the hub is gone: stays for up to ${seconds(outlive)} s, while the owner confirms its prefixes`;
-      this.c.milestone("outlives-hub", this.reason);
+      this.reason = { kind: "outlives-hub", outlive };
+      this.c.milestone("outlives-hub", describeReason(this.reason));
     }
     return undefined;
   }
@@ -197,9 +197,9 @@ export class Direct extends Tunnelled<StepsFrom<"direct">> {
     const { forgive, idleTimeout, outlive } = host.parameters;
     if (hasFailures(failures) && now >= since + forgive) clearFailures(failures);
     if (now >= tunnel.busyAt + idleTimeout)
-      return fallBackToHub(`idle for ${seconds(idleTimeout)} s`, PLANNED);
+      return fallBackToHub({ kind: "idle", timeout: idleTimeout }, PLANNED);
     if (orphanedAt !== undefined && now >= orphanedAt + outlive)
-      return fallBackToHub(`the hub has been away for ${seconds(outlive)} s`, PLANNED);
+      return fallBackToHub({ kind: "hub-away", outlive }, PLANNED);
     return this.judge(now, tunnel);
   }
 }

@@ -3,10 +3,12 @@
  * itself, and who the owner is: keys, epochs and candidates. Either end may begin; when both do, each
  * takes the other's request for the answer to its own.
  */
+
 import { shortKey } from "../../net/key.js";
-import type { ExchangeBody, ReplyBody } from "../../wire/control/message.js";
+import type { ExchangeBody } from "../../wire/control/message.js";
 import type { Correspondent, Outcome } from "../control/link.js";
-import type { Attested, Refusal } from "../spoke/resolutions.js";
+import type { Reason } from "../reasons.js";
+import type { Resolution } from "../spoke/resolutions.js";
 import { Active } from "./active.js";
 import type { Context } from "./context.js";
 import { fallBackToHub, type StepsFrom } from "./stage.js";
@@ -36,12 +38,12 @@ export class Resolving extends Active<StepsFrom<"resolving">> {
     return known;
   }
 
-  override resolved(_now: number, r: Attested | Refusal): StepsFrom<"resolving"> | undefined {
-    if ("refusal" in r) return fallBackToHub(r.refusal, FAILED);
+  override resolved(_now: number, r: Resolution): StepsFrom<"resolving"> | undefined {
+    if (!r.ok) return fallBackToHub(r.reason, FAILED);
     this.c.attempt.attested = r;
     return this.c.attempt.remote.peer === undefined
-      ? { to: "exchanging", reason: "resolved" }
-      : { to: "offered", reason: "waiting for the daemons" };
+      ? { to: "exchanging", reason: { kind: "resolved" } }
+      : { to: "offered", reason: { kind: "waiting-for-daemons" } };
   }
 }
 
@@ -60,18 +62,22 @@ export class Exchanging extends Active<StepsFrom<"exchanging">> {
   override exchanged(_now: number, outcome: Outcome): StepsFrom<"exchanging"> {
     const { c } = this;
     if (outcome.kind === "timeout")
-      return fallBackToHub(`${c.owner} does not answer: is shortcutd running there?`, FAILED);
+      return fallBackToHub({ kind: "owner-unanswering", owner: c.owner }, FAILED);
     const b = outcome.body;
     if (b.kind === "exchanged") {
       if (b.epochs.yours !== c.attempt.remote.epochs.mine)
-        return fallBackToHub("the owner answered another attempt", FAILED);
+        return fallBackToHub({ kind: "owner-other-attempt" }, FAILED);
       adopt(c, outcome.from, b);
-      return { to: "offered", reason: "waiting for the daemons" };
+      return { to: "offered", reason: { kind: "waiting-for-daemons" } };
     }
     // an end that is busy will not be for long, and two that call each other busy must not wait ever longer
     const busyThere = b.kind === "refused" && b.code === "busy";
     if (busyThere) c.failures.deferrals++;
-    return fallBackToHub(refusalText(b), busyThere ? PLANNED : FAILED);
+    const reason: Reason =
+      b.kind === "refused"
+        ? { kind: "owner-refused", text: b.reason }
+        : { kind: "owner-unexpected", message: b.kind };
+    return fallBackToHub(reason, busyThere ? PLANNED : FAILED);
   }
 
   /** The other end's exchange crossed ours and serves as the answer. */
@@ -79,10 +85,6 @@ export class Exchanging extends Active<StepsFrom<"exchanging">> {
     const { attempt } = this.c;
     if (attempt.attested === undefined) return undefined;
     attempt.remote.cancelRequests();
-    return { to: "offered", reason: "waiting for the daemons" };
+    return { to: "offered", reason: { kind: "waiting-for-daemons" } };
   }
-}
-
-function refusalText(b: ReplyBody): string {
-  return b.kind === "refused" ? `the owner refused: ${b.reason}` : `unexpected ${b.kind} of the owner`;
 }

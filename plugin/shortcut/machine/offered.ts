@@ -3,9 +3,11 @@
  * one, where both operators let that be enough. Each end tells the other of its daemon's selection, and
  * repeats it while traffic wants the shortcut.
  */
+
 import type { Address, Endpoint } from "../../net/address.js";
 import type { Ping } from "../../wire/ping.js";
 import { earliest } from "../deadlines.js";
+import { describeReason, type Reason } from "../reasons.js";
 import { Standing } from "./active.js";
 import { fallBackToHub, type Step, type StepsFrom } from "./stage.js";
 import { FAILED, PLANNED } from "./teardown-reasons.js";
@@ -29,20 +31,15 @@ abstract class Waiting<X extends Step> extends Standing<X | FromWaiting> {
     const { spoke, attempt, offers } = this.c;
     const { remote } = attempt;
     if (remote.peer === undefined) return undefined;
-    const { usable, reason } = spoke.directUsable();
-    if (!usable) return fallBackToHub(reason, FAILED);
-    if (!remote.reachable)
-      return fallBackToHub(
-        "neither end knows its public endpoint yet: no hub has heard the direct interfaces",
-        FAILED,
-      );
+    const usable = spoke.directUsable();
+    if (!usable.ok) return fallBackToHub(usable.reason, FAILED);
+    if (!remote.reachable) return fallBackToHub({ kind: "no-endpoint" }, FAILED);
     const here = offers.selected;
-    const whose = here ? "this router's" : "the owner's";
-    const both = here && remote.selected;
-    return {
-      to: "connecting",
-      reason: both ? "both daemons selected" : `one way: ${whose} daemon selected`,
-    };
+    const reason: Reason =
+      here && remote.selected
+        ? { kind: "both-selected" }
+        : { kind: "one-way", selected: here ? "here" : "there" };
+    return { to: "connecting", reason };
   }
 
   /** The other end pings: its daemon has selected. */
@@ -65,7 +62,7 @@ abstract class Waiting<X extends Step> extends Standing<X | FromWaiting> {
     const { wantedAt } = attempt.remote;
     const wantedThere = wantedAt !== undefined && now - wantedAt < 3 * refresh;
     if (!wantedHere && (attempt.origin === "local" || !wantedThere))
-      return fallBackToHub(`below threshold; before that: ${this.reason}`, PLANNED);
+      return fallBackToHub({ kind: "traffic-cooled", before: describeReason(this.reason) }, PLANNED);
     if (this.name === "refused" && !offers.selected) offers.explainAll();
     return undefined;
   }
@@ -84,7 +81,7 @@ export class Offered extends Waiting<StepsFrom<"offered">> {
     c.forecast.judge(c.attempt.remote.peer);
     const { refusals } = c.offers.update(c.prefixes, c.forecast.classes(now));
     return c.offers.empty
-      ? fallBackToHub(refusals[0] ?? `the hub attests no prefix for ${c.owner}`, FAILED)
+      ? fallBackToHub(refusals[0] ?? { kind: "nothing-attested", owner: c.owner }, FAILED)
       : undefined;
   }
 
@@ -96,9 +93,8 @@ export class Offered extends Waiting<StepsFrom<"offered">> {
     if (ended !== undefined || this.deadline === undefined || now < this.deadline) return ended;
     this.deadline = undefined;
     const { offers, attempt } = this.c;
-    const there = attempt.remote.reason;
-    const reason = offers.selected
-      ? `the owner's daemon: ${there === "" ? "did not select our prefixes" : there}`
+    const reason: Reason = offers.selected
+      ? { kind: "owner-not-selected", text: attempt.remote.reason }
       : offers.refusal();
     return { to: "refused", reason };
   }
@@ -114,12 +110,12 @@ export class Refused extends Waiting<StepsFrom<"refused">> {
     this.tellSelected(now, true);
   }
 
-  override explained(reason: string): void {
+  override explained(reason: Reason): void {
     this.reason = reason;
   }
 
-  protected override refusedThere(reason: string): undefined {
-    this.reason = `the owner's daemon: ${reason}`;
+  protected override refusedThere(reason: Reason): undefined {
+    this.reason = reason;
   }
 
   override handleTimeout(now: number): Step<"returning"> | undefined {

@@ -6,8 +6,9 @@
 import { type Address, contains, type Prefix } from "../../net/address.js";
 import type { Candidate, Mapping } from "../../wire/control/message.js";
 import { isPrivate } from "../nat/candidates.js";
-import { type NatPrognosis, natPrognosisOf } from "../nat/mapping.js";
+import { natPrognosisOf } from "../nat/mapping.js";
 import { type OfferClasses, RateClass, type RoundTripClass } from "../offer/offer-classes.js";
+import type { NatForecast, NatPrognosis } from "../reasons.js";
 
 /** What is known of this end. */
 export interface ForecastHost {
@@ -59,11 +60,9 @@ export class PathForecast {
     if (direct !== undefined && hub !== undefined) this.roundTrip.read(now, direct, hub);
   }
 
-  /** In words. */
-  natText(peer: ForecastPeer | undefined): string {
-    const name = (m: Mapping): string =>
-      m === "none" ? "no NAT" : m === "unknown" ? "unknown" : `${m} mapping`;
+  /** What is known of the NATs, and what they let expect. */
+  nat(peer: ForecastPeer | undefined): NatForecast {
     const there = peer?.mapping ?? "unknown";
-    return `NAT: ${name(this.host.mapping)} here, ${name(there)} at the owner: a direct path is ${this.natPrognosis}`;
+    return { here: this.host.mapping, there, prognosis: this.natPrognosis };
   }
 }

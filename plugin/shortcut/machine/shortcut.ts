@@ -17,6 +17,7 @@
  * purge) and RFC 5880 (probes). The machine is told facts and never assumes that an effect happened.
  * Invariants are numbered in doc/invariants.md.
  */
+
 import type { Address, Endpoint, Prefix } from "../../net/address.js";
 import type { PublicKey } from "../../net/key.js";
 import { unreachable } from "../../net/result.js";
@@ -24,10 +25,11 @@ import type { ExchangeBody, Id64, ReplyBody, RequestBody } from "../../wire/cont
 import type { Ping } from "../../wire/ping.js";
 import type { Correspondent } from "../control/link.js";
 import type { PeerStatus, RouteState, ShortcutStatus, Stage } from "../events.js";
-import { describeClasses, type RoundTripClass } from "../offer/offer-classes.js";
+import type { RoundTripClass } from "../offer/offer-classes.js";
 import type { StreamEvent } from "../probe/stream.js";
+import { describeReason, type Reason } from "../reasons.js";
 import type { Presence } from "../spoke/hub-presence.js";
-import type { Attested, Refusal } from "../spoke/resolutions.js";
+import type { Attested, Resolution } from "../spoke/resolutions.js";
 import type { Collaborators } from "./collaborators.js";
 import { Connecting } from "./connecting.js";
 import { Context, type Later } from "./context.js";
@@ -76,7 +78,7 @@ export class Shortcut {
     roundTrips: RoundTripClass,
   ) {
     this.c = new Context(spoke, owner, origin, failures, roundTrips, this.later());
-    this.current = new Resolving(this.c, now, "");
+    this.current = new Resolving(this.c, now, undefined);
   }
 
   // -------------------------------------------------------------------------- steps
@@ -126,7 +128,7 @@ export class Shortcut {
     }
   }
 
-  private fallBack(now: number, reason: string, rule: TeardownRule, blocked?: Prefix): void {
+  private fallBack(now: number, reason: Reason, rule: TeardownRule, blocked?: Prefix): void {
     this.take(now, (s) => s.fallBack(reason, rule, blocked));
   }
 
@@ -205,7 +207,6 @@ export class Shortcut {
     const { c, current } = this;
     const { path, origin, remote } = c.attempt;
     const { tunnel } = path;
-    const { classes } = c.offers;
     return {
       owner: this.owner,
       stage: current.name,
@@ -217,8 +218,8 @@ export class Shortcut {
       bootId: this.bootId,
       endpoint: tunnel?.endpoint,
       candidate: path.candidate,
-      nat: current.name === "backoff" ? current.nat : remote.peer === undefined ? "" : c.natText(),
-      classes: classes === undefined ? "" : describeClasses(classes),
+      nat: current.name === "backoff" ? current.nat : remote.peer === undefined ? undefined : c.nat(),
+      classes: c.offers.classes,
       retryAt: current.name === "backoff" ? current.deadline : undefined,
       damping: this.failures.damping,
       roundTrip: tunnel?.prober.roundTrip,
@@ -231,7 +232,7 @@ export class Shortcut {
   // -------------------------------------------------------------------------- beginning and end
 
   /** A destination of this owner is above the threshold, and the hub has said what the owner owns. */
-  startLocal(now: number, attested: Attested, reason: string): void {
+  startLocal(now: number, attested: Attested, reason: Reason): void {
     this.c.attempt.attested = attested;
     this.take(now, () => ({ to: "exchanging", reason }));
   }
@@ -240,11 +241,11 @@ export class Shortcut {
   accept(now: number, from: Correspondent, b: ExchangeBody): ReplyBody {
     adopt(this.c, from, b);
     this.c.spoke.reachability.observeAgain(now);
-    this.take(now, () => ({ to: "resolving", reason: "the other end asked for a shortcut" }));
+    this.take(now, () => ({ to: "resolving", reason: { kind: "asked-by-owner" } }));
     return this.answerExchange();
   }
 
-  stop(now: number, reason: string): void {
+  stop(now: number, reason: Reason): void {
     this.take(now, (s) => s.stop(now, reason));
   }
 
@@ -254,7 +255,8 @@ export class Shortcut {
     const { offers } = this.c;
     if (!offers.observe(s)) return;
     this.current.routeSeen(s);
-    if (s.harmful && offers.stands(s.prefix)) this.fallBack(now, s.reason, FAILED);
+    if (s.harmful && offers.stands(s.prefix))
+      this.fallBack(now, s.reason ?? { kind: "not-selected" }, FAILED);
     else this.take(now, (stage) => stage.routeState(now));
   }
 
@@ -267,12 +269,12 @@ export class Shortcut {
     this.take(now, (s) => s.hubPresence(now, presence));
   }
 
-  explained(prefix: Prefix, reason: string): void {
+  explained(prefix: Prefix, reason: Reason): void {
     if (this.c.offers.explained(prefix, reason)) this.current.explained(reason);
   }
 
   /** A neighbour of the daemon would see the offer of the prefix, or lose the route by it: the offer goes until that has changed. */
-  offerBlocked(now: number, prefix: Prefix, reason: string): void {
+  offerBlocked(now: number, prefix: Prefix, reason: Reason): void {
     if (this.c.offers.stands(prefix)) this.fallBack(now, reason, OFFER_BLOCKED, prefix);
   }
 
@@ -281,20 +283,20 @@ export class Shortcut {
   }
 
   /** The offers session is gone: the daemon has dropped every offer. */
-  sessionDown(now: number, reason: string): void {
+  sessionDown(now: number, reason: Reason): void {
     this.c.offers.dropped(reason);
     this.take(now, (s) => s.consider(now));
   }
 
   /** A new attestation of the owner after a purge. */
-  reattested(now: number, a: Attested | Refusal): void {
-    if ("refusal" in a) this.fallBack(now, a.refusal, PLANNED);
+  reattested(now: number, a: Resolution): void {
+    if (!a.ok) this.fallBack(now, a.reason, PLANNED);
     // further prefixes need both ends' consent before the first packet: fall back and come back with the new set
     else if (this.c.attempt.attested !== undefined && !this.livesBy(a.generation))
-      this.fallBack(now, "the hub's routes to the owner changed", PLANNED);
+      this.fallBack(now, { kind: "attestation-changed" }, PLANNED);
   }
 
-  directUnusable(now: number, reason: string): void {
+  directUnusable(now: number, reason: Reason): void {
     this.take(now, (s) => s.directUnusable(reason));
   }
 
@@ -337,7 +339,7 @@ export class Shortcut {
     if (this.stage === "exchanging" && "epochs" in body && body.epochs.yours === remote.epochs.mine)
       return undefined;
     if (remote.isAnother(from)) {
-      this.fallBack(now, "the other end restarted", PEER_INITIATED);
+      this.fallBack(now, { kind: "owner-restarted" }, PEER_INITIATED);
       this.otherFlipped(now);
       return stale("another boot of this end is known");
     }
@@ -360,12 +362,12 @@ export class Shortcut {
       case "withdraw":
         this.fallBack(
           now,
-          `the other end went back: ${body.reason}`,
+          { kind: "owner-withdrew", text: body.reason },
           body.failed ? PEER_INITIATED_FAILURE : PEER_INITIATED,
         );
         return { kind: "ack" };
       case "flipped":
-        this.fallBack(now, "the other end went back", PEER_INITIATED);
+        this.fallBack(now, { kind: "owner-flipped" }, PEER_INITIATED);
         this.otherFlipped(now);
         return { kind: "ack" };
       default:
@@ -376,7 +378,7 @@ export class Shortcut {
   private answerExchange(): ReplyBody {
     return this.stage === "resolving" || this.stage === "offered"
       ? { kind: "exchanged", ...this.c.attempt.remote.exchangeBody() }
-      : busy(this.current.reason);
+      : busy(describeReason(this.current.reason));
   }
 
   private handleExchange(now: number, from: Correspondent, b: ExchangeBody): ReplyBody {
@@ -391,7 +393,8 @@ export class Shortcut {
         this.take(now, () => current.crossed());
         return this.answerExchange();
       case "backoff":
-        if (current.holdsBack(now, from, b)) return busy(`holding back after: ${current.reason}`);
+        if (current.holdsBack(now, from, b))
+          return busy(`holding back after: ${describeReason(current.reason)}`);
         c.attempt.origin = "remote";
         return this.accept(now, from, b);
       case "offered":
@@ -404,7 +407,7 @@ export class Shortcut {
           return stale("exchange of an older epoch");
         if (!remote.isAnother(from) && epochs.yours === b.epochs.mine)
           return { kind: "exchanged", ...remote.exchangeBody() };
-        this.fallBack(now, "the other end started anew", PEER_INITIATED);
+        this.fallBack(now, { kind: "owner-started-anew" }, PEER_INITIATED);
         this.otherFlipped(now);
         return busy(TAKEN_DOWN);
       }

@@ -3,11 +3,13 @@
  * stage is an object with the data of that stage alone. It is told facts; each method returns the
  * step into the next stage, or undefined while the stage lasts. shortcut.ts takes the steps.
  */
+
 import type { Address, Endpoint, Prefix } from "../../net/address.js";
 import type { Ping } from "../../wire/ping.js";
 import type { Outcome } from "../control/link.js";
 import type { PeerStatus, RouteState, Stage } from "../events.js";
 import type { StreamEvent } from "../probe/stream.js";
+import type { Reason } from "../reasons.js";
 import type { Presence } from "../spoke/hub-presence.js";
 import type { Attested, Refusal } from "../spoke/resolutions.js";
 import type { Context } from "./context.js";
@@ -30,23 +32,23 @@ export const NEXT = {
 /** How an attempt ends: the rule for the pause after it, and why. */
 export interface Ending {
   readonly rule: TeardownRule;
-  readonly reason: string;
+  readonly reason: Reason;
   /** The offer of this prefix would be seen by a neighbour of the daemon, or would harm it. */
   readonly blocked: Prefix | undefined;
 }
 
 /** What the next stage must know of the one before. */
 interface Entries {
-  readonly resolving: { readonly reason: string };
-  readonly exchanging: { readonly reason: string };
-  readonly offered: { readonly reason: string };
-  readonly refused: { readonly reason: string };
-  readonly connecting: { readonly reason: string };
-  readonly direct: { readonly reason: string };
-  readonly returning: { readonly reason: string; readonly ending: Ending };
-  readonly draining: { readonly reason: string; readonly ending: Ending };
-  readonly backoff: { readonly reason: string; readonly ending: Ending };
-  readonly gone: { readonly reason: string };
+  readonly resolving: { readonly reason: Reason | undefined };
+  readonly exchanging: { readonly reason: Reason | undefined };
+  readonly offered: { readonly reason: Reason | undefined };
+  readonly refused: { readonly reason: Reason | undefined };
+  readonly connecting: { readonly reason: Reason | undefined };
+  readonly direct: { readonly reason: Reason | undefined };
+  readonly returning: { readonly reason: Reason | undefined; readonly ending: Ending };
+  readonly draining: { readonly reason: Reason | undefined; readonly ending: Ending };
+  readonly backoff: { readonly reason: Reason | undefined; readonly ending: Ending };
+  readonly gone: { readonly reason: Reason | undefined };
 }
 
 /** A step into a stage. */
@@ -58,7 +60,7 @@ export type Step<To extends Stage = Stage> = {
 export type StepsFrom<S extends Stage> = Step<(typeof NEXT)[S][number]>;
 
 /** A step back to the hub path. */
-export const fallBackToHub = (reason: string, rule: TeardownRule, blocked?: Prefix): Step<"returning"> => ({
+export const fallBackToHub = (reason: Reason, rule: TeardownRule, blocked?: Prefix): Step<"returning"> => ({
   to: "returning",
   reason,
   ending: { rule, reason, blocked },
@@ -78,7 +80,7 @@ export abstract class StageState<X extends Step> {
   constructor(
     protected readonly c: Context,
     now: number,
-    public reason: string,
+    public reason: Reason | undefined,
   ) {
     this.since = now;
   }
@@ -92,10 +94,10 @@ export abstract class StageState<X extends Step> {
   }
 
   /** The operator, or the daemon's end, wants no shortcut. */
-  abstract stop(now: number, reason: string): X | undefined;
+  abstract stop(now: number, reason: Reason): X | undefined;
 
   /** The fall back to the hub path for any reason; stages that are past it stay. */
-  fallBack(_reason: string, _rule: TeardownRule, _blocked?: Prefix): X | undefined {
+  fallBack(_reason: Reason, _rule: TeardownRule, _blocked?: Prefix): X | undefined {
     return undefined;
   }
 
@@ -119,11 +121,11 @@ export abstract class StageState<X extends Step> {
   }
 
   /** The daemon's explanation, already noted by the offers. */
-  explained(_reason: string): void {}
+  explained(_reason: Reason): void {}
 
   offerUnblocked(_now: number): void {}
 
-  directUnusable(_reason: string): X | undefined {
+  directUnusable(_reason: Reason): X | undefined {
     return undefined;
   }
 

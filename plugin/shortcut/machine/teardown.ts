@@ -4,9 +4,11 @@
  * goes; `backoff` until the next try; `gone`. First the alias, then everything else: from the first
  * moment no new packet is sent by the direct path, and the peer stays while one may come.
  */
+
 import type { ExchangeBody, Id64 } from "../../wire/control/message.js";
 import type { Correspondent } from "../control/link.js";
 import type { Stage } from "../events.js";
+import { describeReason, type NatForecast, type Reason } from "../reasons.js";
 import { Attempt } from "./attempt.js";
 import type { Context } from "./context.js";
 import { type BothEnds, textOf } from "./remote.js";
@@ -29,7 +31,7 @@ abstract class Leaving<X extends Step> extends StageState<X> {
     super(c, now, ending.reason);
   }
 
-  override stop(_now: number, _reason: string): X | undefined {
+  override stop(_now: number, _reason: Reason): X | undefined {
     return undefined;
   }
 
@@ -66,7 +68,7 @@ export class Returning extends Leaving<StepsFrom<"returning">> {
       c.farewell(now, {
         kind: "withdraw",
         epochs: remote.epochs,
-        reason,
+        reason: describeReason(reason),
         failed: rule.path === true,
       });
     return this.routeState();
@@ -75,7 +77,7 @@ export class Returning extends Leaving<StepsFrom<"returning">> {
   /** The FIB may show the overlay by now. */
   override routeState(): Step<"draining"> | undefined {
     if (this.c.offers.stillDirect().length > 0) return undefined;
-    this.c.milestone("flipped-back", this.reason);
+    this.c.milestone("flipped-back", describeReason(this.reason));
     return { to: "draining", reason: this.reason, ending: this.ending };
   }
 
@@ -139,7 +141,7 @@ export class Draining extends Leaving<StepsFrom<"draining">> {
 export class Backoff extends Leaving<StepsFrom<"backoff">> {
   override readonly name = "backoff" as const;
   /** What was known of the NATs in the attempt that is over. */
-  nat = "";
+  nat: NatForecast | undefined;
   /** The boot of the other end that is held back until the pause is over, and the endpoints between which the path failed. */
   private held: (BothEnds & { readonly bootId: Id64 }) | undefined;
   /** The pause is for a path that is another one when an end is reachable elsewhere ... */
@@ -155,7 +157,7 @@ export class Backoff extends Leaving<StepsFrom<"backoff">> {
     const { remote, origin } = c.attempt;
     const suppressed = c.failures.damping.suppressedFor(now) > 0;
     const held = suppressed || rule.hold === true ? remote.peer : undefined;
-    this.nat = remote.peer === undefined ? "" : c.natText();
+    this.nat = remote.peer === undefined ? undefined : c.nat();
     this.held = held && { bootId: held.bootId, ...remote.began };
     this.moved = remote.moved;
     this.mayMove = rule.hold === true && rule.blocked !== true && !suppressed;
@@ -180,7 +182,7 @@ export class Backoff extends Leaving<StepsFrom<"backoff">> {
     if (this.moved) this.news(now);
   }
 
-  override stop(_now: number, reason: string): Step<"gone"> {
+  override stop(_now: number, reason: Reason): Step<"gone"> {
     return { to: "gone", reason };
   }
 

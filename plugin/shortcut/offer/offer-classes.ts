@@ -4,7 +4,7 @@
  * reluctantly, since every change is an announcement and may turn a policy's answer around.
  */
 import type { Address } from "../../net/address.js";
-import type { NatPrognosis } from "../nat/mapping.js";
+import type { NatPrognosis } from "../reasons.js";
 
 /** The direct path against the way by the hub, as measured. */
 export type RoundTrip = "unknown" | "not-slower" | "slower";
@@ -104,12 +104,4 @@ export class RoundTripClass {
     this.state = seen;
     this.otherwiseSince = undefined;
   }
-}
-
-/** In words, for `explain`. */
-export function describeClasses(m: OfferClasses): string {
-  const least = RATE_CLASSES[m.rate] ?? 0;
-  const rate = least === 0 ? "below 1 Mbit/s" : `${least / 1e6} Mbit/s or more`;
-  const roundTrip = m.roundTrip === "unknown" ? "not measured" : m.roundTrip.replace("-", " ");
-  return `owner ${m.owner}, NAT ${m.natPrognosis}, rate class ${m.rate} (${rate}), round trip ${roundTrip}`;
 }

@@ -81,8 +81,7 @@ export class ShortcutTable {
       if (least === undefined || rate < least.rate) least = { shortcut, rate };
     }
     if (least === undefined || least.rate * EVICTION_RATIO > r.bitsPerSecond) return;
-    const full = `the maximum of ${this.most} shortcuts is reached`;
-    least.shortcut.stop(now, `makes room for ${r.destination}: ${full}`);
+    least.shortcut.stop(now, { kind: "evicted", destination: r.destination, most: this.most });
   }
 
   create(now: number, owner: Address, origin: "local" | "remote"): Shortcut {
