@@ -1,5 +1,5 @@
 #!/bin/sh
-# Everything: set-up, format, lint, then unit tests and tests on real daemons. Closes with `N passed, N failed`.
+# Everything: set-up, linters, then unit tests and tests on real daemons. Closes with `N passed, N failed`.
 #   npm test                      all of it
 #   npm test -- test/kernel/bgp   only the test files whose path contains one of the words
 set -eu
@@ -20,6 +20,8 @@ step() {
 if [ $# = 0 ]; then
     step npx biome check --error-on-warnings .
     step npx eslint .
+    step npx markdownlint-cli2
+    step npx cspell lint --no-progress --no-summary
 fi
 # One after the other: the last, which count packets, want the machine for themselves.
 for project in unit kernel lab; do
