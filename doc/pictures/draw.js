@@ -26,7 +26,7 @@ const STYLE = `
     .direct { stroke: #5cc773; }
   }`;
 
-const escape = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+const xml = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 const round = (n) => Math.round(n * 10) / 10;
 
 /** Unit vector from one point to another, and the one to its left. */
@@ -67,7 +67,7 @@ function draw(source) {
       const [x, y] = [(from.x + to.x) / 2, (from.y + to.y) / 2];
       const shift = from.x === to.x ? 48 : across ? 0 : from.x < to.x === from.y < to.y ? 26 : -26;
       texts.push(
-        `<text class="label" x="${x + shift}" y="${y + (across ? -8 : 2)}">${escape(rest.slice(3).join(" "))}</text>`,
+        `<text class="label" x="${x + shift}" y="${y + (across ? -8 : 2)}">${xml(rest.slice(3).join(" "))}</text>`,
       );
     } else if (word === "flow") {
       const points = beside(rest.slice(1).map((name) => boxes.get(name)));
@@ -75,17 +75,17 @@ function draw(source) {
       flows.push(`<path class="${rest[0]}" d="${d}"/>`);
     } else if (word === "text")
       texts.push(
-        `<text class="${rest[0]}" x="${rest[1]}" y="${rest[2]}">${escape(rest.slice(3).join(" "))}</text>`,
+        `<text class="${rest[0]}" x="${rest[1]}" y="${rest[2]}">${xml(rest.slice(3).join(" "))}</text>`,
       );
     else if (word !== "" && !line.startsWith("#")) throw new Error(`what is this? ${line}`);
   }
   const drawn = [...boxes.values()].map(
     ({ x, y, text }) =>
-      `<rect class="box" rx="4" x="${x - BOX.width / 2}" y="${y - BOX.height / 2}" width="${BOX.width}" height="${BOX.height}"/><text x="${x}" y="${y + 5}">${escape(text)}</text>`,
+      `<rect class="box" rx="4" x="${x - BOX.width / 2}" y="${y - BOX.height / 2}" width="${BOX.width}" height="${BOX.height}"/><text x="${x}" y="${y + 5}">${xml(text)}</text>`,
   );
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${size.width} ${size.height}" width="${size.width}" height="${size.height}" role="img">`,
-    `<title>${escape(title)}</title>`,
+    `<title>${xml(title)}</title>`,
     `<style>${STYLE}\n</style>`,
     ...lines,
     ...flows,
