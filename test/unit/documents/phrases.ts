@@ -9,8 +9,8 @@ export interface Phrase {
 }
 
 export const PHRASES: readonly Phrase[] = [
-  { pattern: /(?<!\b[Tt]here )\bis no (?!longer\b|more\b)/i, instead: "is not a" },
-  { pattern: /\b(?:are|is) none\b/i, instead: "there is no ..., is not" },
+  { pattern: /\bis no (?!longer\b|more\b)/i, instead: "is not a, without" },
+  { pattern: /\b(?:are|is) none\b/i, instead: "is not, does not" },
   { pattern: /\bby the hub\b/i, instead: "via the hub, on the hub path" },
   { pattern: /\bby which way\b/i, instead: "on which path" },
   { pattern: /\bagain and again\b/i, instead: "repeatedly" },
