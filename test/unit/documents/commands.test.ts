@@ -27,3 +27,14 @@ it("every code block says its language", () => {
   );
   expect(unknown).toEqual([]);
 });
+
+it("a block of another language holds no command", () => {
+  const command =
+    /^(?:npm|npx|sh|ip|nft|birdc|vtysh|sed|cp|mkdir|rm|git|systemctl|shortcutctl (?:-|status$)) /;
+  const hidden = documents().flatMap((d) =>
+    codeBlocks(textOf(d))
+      .filter((b) => b.language !== "sh")
+      .flatMap((b) => b.lines.filter((l) => command.test(l)).map((l) => `${d}: ${l}`)),
+  );
+  expect(hidden).toEqual([]);
+});

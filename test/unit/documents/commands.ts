@@ -6,6 +6,9 @@
 const REMOVAL = "test/kernel/removal.test.ts";
 const NEEDS_NETWORK = "needs the network; lab/setup.sh does the same before every lab";
 const VRF = "`npm run guest -- vrf` runs it, for each customer: it needs QEMU and a kernel with VRFs";
+const STORY = "test/kernel/main-job.test.ts tells the same story, without the command line";
+const SCENARIOS = "test/kernel/scenario-*.test.ts run some of the scenarios, without the command line";
+const MATRIX = "runs every pair; test/kernel/nat.test.ts runs a part, without the command line";
 const PROGRAM = "removes the program itself, with the repository in which the test runs";
 
 /** Commands that a test runs, and the test. */
@@ -34,7 +37,15 @@ export const RUN: Readonly<Record<string, string>> = {
 
 /** Commands that no test runs as they are, and why. */
 export const NOT_RUN: Readonly<Record<string, string>> = {
-  "npm run lab": "test/kernel/main-job.test.ts runs the same story with other daemons",
+  "npm run lab": STORY,
+  "npm run lab -- --daemon-a frr --daemon-b bird --daemon-c frr": STORY,
+  "npm run lab -- --keep": "leaves a lab behind; test/kernel/lab-runner.test.ts keeps one and takes it down",
+  "npm run lab -- --down": "takes down every lab of this machine; see --keep",
+  "npm run lab -- --scenario list": SCENARIOS,
+  "npm run lab -- --scenario cut-both --daemon-a frr --daemon-c frr": SCENARIOS,
+  "npm run lab -- --scenario NAME --daemon-a DAEMON --daemon-c DAEMON": SCENARIOS,
+  "npm run lab -- --nat-matrix": MATRIX,
+  "npm run lab -- --nat-matrix random:ei-ad,hairpin": MATRIX,
   "npm test": "runs this test",
   "sh lab/setup.sh": "runs before every lab and before `npm test`",
   "npm run lint": "its four linters are steps of `npm test`",
