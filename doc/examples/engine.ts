@@ -11,6 +11,7 @@ import { address, prefix } from "../../plugin/net/address.js";
 import { Engine, type EngineConfig } from "../../plugin/shortcut/engine.js";
 import type { Output } from "../../plugin/shortcut/events.js";
 import { defaultParameters } from "../../plugin/shortcut/parameters.js";
+import { no } from "../../plugin/shortcut/reasons.js";
 import { id64FromBytes } from "../../plugin/wire/control/codec.js";
 
 const HUB = address("10.255.0.3");
@@ -35,7 +36,7 @@ function engine(self: typeof HUB, role: EngineConfig["role"], now: number): Engi
     hmac: (secret: Uint8Array, data: Uint8Array) => createHmac("sha256", secret).update(data).digest(),
   };
   // A real router answers from the daemon's routes; this one has no routes.
-  const none = { refusal: "no routes in this example", gone: false };
+  const none = { ...no({ kind: "hub-offers-nothing" }), gone: false };
   const routing = { underneath: () => none, routesItself: () => false, wayTo: () => "other" as const };
   return new Engine(config, { crypto, randomBytes, routing }, now);
 }
@@ -51,7 +52,7 @@ export function run(): string[] {
     [HUB, engine(HUB, { kind: "hub", maxSpokes: 100 }, now)],
     [SPOKE, engine(SPOKE, spoke, now)],
   ]);
-  const registered = () => engines.get(SPOKE)?.spoke?.hubs()[0]?.registered === true;
+  const registered = () => engines.get(SPOKE)?.spoke?.hubStatus()[0]?.registered === true;
   /** Carries out one output: datagrams go to the other engine, and a peer "takes effect" at once. */
   const perform = (self: typeof HUB, e: Engine, out: Output): void => {
     said.push(`${Math.round(now)} ms: ${self}: ${out.kind}`);

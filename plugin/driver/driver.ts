@@ -213,7 +213,7 @@ export class Driver {
   /** Begins to read, again and again, what no event tells of. */
   private poll(): void {
     const { schedule, direct, config } = this;
-    const shortcuts = () => this.engine.spoke?.shortcutStatus() ?? [];
+    const shortcuts = () => this.engine.spoke?.shortcutStatus(this.ports.clock.now()) ?? [];
     schedule.every("periodic", OVERLAY_POLL, () => this.pollOverlay());
     schedule.every("periodic", RECONCILE, () => this.reconcile());
     const peerPause = () => {
@@ -340,7 +340,9 @@ export class Driver {
   /** Overrides that no machine knows (found at start) go when they are not needed any more. */
   private dropOverrides(): void {
     this.routes.dropFound((prefix) =>
-      (this.engine.spoke?.shortcutStatus() ?? []).some((s) => s.prefixes.some((p) => p.prefix === prefix)),
+      (this.engine.spoke?.shortcutStatus(this.ports.clock.now()) ?? []).some((s) =>
+        s.prefixes.some((p) => p.prefix === prefix),
+      ),
     );
   }
 

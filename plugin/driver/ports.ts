@@ -7,10 +7,10 @@
 import type { AdjRibIn } from "../bgp/rib.js";
 import type { Address, Endpoint, Family, Prefix } from "../net/address.js";
 import type { PrivateKey, PublicKey } from "../net/key.js";
+import type { HubSession } from "../shortcut/events.js";
 import type { ProbeEvent } from "../shortcut/probe/relay.js";
 import type { ProbeSession } from "../shortcut/probe/stream.js";
 import type { Reason } from "../shortcut/reasons.js";
-import type { HubSession } from "../shortcut/spoke/hub-presence.js";
 import type { PathAttributes } from "../wire/bgp/attributes.js";
 import type { KernelLink, KernelRoute, NextHop, RouteEvent } from "../wire/netlink/fib.js";
 import type { WireGuardPeerChange, WireGuardPeerState } from "../wire/netlink/wireguard.js";

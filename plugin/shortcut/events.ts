@@ -5,14 +5,35 @@
 
 import type { Address, Endpoint, Prefix } from "../net/address.js";
 import type { PublicKey } from "../net/key.js";
-import type { Id64 } from "../wire/control/message.js";
-import type { FlapDamping } from "./machine/flap-damping.js";
-import type { InterfaceAddress } from "./nat/candidates.js";
-import type { PairKind } from "./nat/connectivity-checks.js";
-import type { OfferClasses } from "./offer/offer-classes.js";
+import type { CandidateKind, Id64 } from "../wire/control/message.js";
 import type { ProbeSession, StreamEvent } from "./probe/stream.js";
-import type { NatForecast, Reason, Verdict } from "./reasons.js";
-import type { HubSession } from "./spoke/hub-presence.js";
+import type { NatForecast, NatPrognosis, Reason, Verdict } from "./reasons.js";
+
+export type Presence = "present" | "checking" | "absent" | "returned";
+
+/** The daemon's session with at least one of the hubs; `none`: it has no session with any. */
+export type HubSession = "up" | "down" | "none";
+
+/** An address of an interface, with the length of its on-link prefix. */
+export interface InterfaceAddress {
+  readonly dev: string;
+  readonly address: Address;
+  readonly length: number;
+}
+
+/** The direct path against the way by the hub, as measured. */
+export type RoundTrip = "unknown" | "not-slower" | "slower";
+
+export interface OfferClasses {
+  readonly owner: Address;
+  readonly natPrognosis: NatPrognosis;
+  /** Index of {@link RATE_CLASSES}. */
+  readonly rate: number;
+  readonly roundTrip: RoundTrip;
+}
+
+/** The kind of the other end's candidate in a pair. */
+export type PairKind = CandidateKind | "peer-reflexive" | "unknown";
 
 /** By which way the FIB sends a prefix at this moment, overrides of our own included. */
 export type Path = "overlay" | "direct" | "other" | "none";
@@ -244,7 +265,7 @@ export interface ShortcutStatus {
   readonly classes: OfferClasses | undefined;
   readonly retryAt: number | undefined;
   /** What failures of the direct path cost: penalty, and milliseconds until it may be used again. */
-  readonly damping: Pick<FlapDamping, "penalty" | "suppressedFor">;
+  readonly damping: { readonly penalty: number; readonly suppressedFor: number };
   /** Milliseconds, of the direct path. */
   readonly roundTrip: number | undefined;
   /** The same by the hub, between the same two ends. */

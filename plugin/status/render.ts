@@ -3,7 +3,8 @@
 import Table from "cli-table3";
 import type { Endpoint } from "../net/address.js";
 import { formatEndpoint } from "../net/address.js";
-import { type OfferClasses, RATE_CLASSES } from "../shortcut/offer/offer-classes.js";
+import type { OfferClasses } from "../shortcut/events.js";
+import { RATE_CLASSES } from "../shortcut/offer/offer-classes.js";
 import { describeNat, describeRate } from "../shortcut/reasons.js";
 import type { Explanation, StatusReport } from "./report.js";
 

@@ -85,14 +85,14 @@ const aged = (now: number, s: ShortcutStatus): ShortcutReport => {
     prefixes: prefixes.map((p) => ({ ...p, ...why(p.reason) })),
     age: now - since,
     retryIn: retryAt === undefined ? undefined : retryAt - now,
-    penalty: Math.round(damping.penalty(now)),
-    suppressedFor: damping.suppressedFor(now),
+    penalty: Math.round(damping.penalty),
+    suppressedFor: damping.suppressedFor,
   };
 };
 
 export function statusReport(driver: Driver, now: number): StatusReport {
   const { engine, config } = driver;
-  const shortcuts = (engine.spoke?.shortcutStatus() ?? []).map((s) => aged(now, s));
+  const shortcuts = (engine.spoke?.shortcutStatus(now) ?? []).map((s) => aged(now, s));
   return {
     role: config.role,
     address: engine.config.self.address,

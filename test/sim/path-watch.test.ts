@@ -93,7 +93,7 @@ describe("while traffic goes direct", () => {
 describe("a path that fails", () => {
   const damping = () => {
     const s = status();
-    return { penalty: s?.damping.penalty(w.now) ?? 0, left: s?.damping.suppressedFor(w.now) ?? 0 };
+    return { penalty: s?.damping.penalty ?? 0, left: s?.damping.suppressedFor ?? 0 };
   };
   const flap = () => {
     w.broken.add(w.linkKey(a, c));
@@ -117,7 +117,7 @@ describe("a path that fails", () => {
       flap();
       w.run(w.now + 100);
       // the end that suppresses it holds the other back
-      const there = c.engine.spoke?.shortcutStatus()[0]?.damping.suppressedFor(w.now) ?? 0;
+      const there = c.engine.spoke?.shortcutStatus(a.world.now)[0]?.damping.suppressedFor ?? 0;
       left.push(Math.max(damping().left, there));
       away.push(until(2_000_000, direct));
     }

@@ -23,7 +23,7 @@ export function drive(from: Router, to: Router, rate = 5e6): void {
 
 /** Of the shortcut of `a` with the owner `c`; the reason in words, and as its code. */
 export function statusOf(a: Router, c: Router): (ShortcutStatus & { why: string; code: string }) | undefined {
-  const s = a.engine.spoke?.shortcutStatus().find((x) => x.owner === c.address);
+  const s = a.engine.spoke?.shortcutStatus(a.world.now).find((x) => x.owner === c.address);
   return s && { ...s, why: describeReason(s.reason), code: s.reason?.kind ?? "" };
 }
 

@@ -13,10 +13,9 @@ import {
 } from "../../plugin/net/address.js";
 import { type PublicKey, publicKeyFromBytes } from "../../plugin/net/key.js";
 import type { Engine } from "../../plugin/shortcut/engine.js";
-import type { Output, Transition } from "../../plugin/shortcut/events.js";
+import type { HubSession, Output, Transition } from "../../plugin/shortcut/events.js";
 import type { Parameters as Timers } from "../../plugin/shortcut/parameters.js";
 import { no, type ReasonKind, YES } from "../../plugin/shortcut/reasons.js";
-import type { HubSession } from "../../plugin/shortcut/spoke/hub-presence.js";
 import { decodeBody, decodeEnvelope } from "../../plugin/wire/control/codec.js";
 import { decodeProbe, encodeProbe } from "../../plugin/wire/probe.js";
 import { Nat, type NatKind } from "./nat.js";

@@ -8,7 +8,7 @@ import type { AdjRibIn } from "../../bgp/rib.js";
 import type { DaemonConfig } from "../../config/config.js";
 import { type Address, familyOf, type Prefix } from "../../net/address.js";
 import type { Result } from "../../net/result.js";
-import type { OfferClasses } from "../../shortcut/offer/offer-classes.js";
+import type { OfferClasses } from "../../shortcut/events.js";
 import { no, type Reason, type Verdict, YES } from "../../shortcut/reasons.js";
 import type { PathAttributes } from "../../wire/bgp/attributes.js";
 import type { BgpPort, SpeakerPort } from "../ports.js";

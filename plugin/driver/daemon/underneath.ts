@@ -16,8 +16,7 @@ import {
   prefixOf,
 } from "../../net/address.js";
 import { err, ok, type Result } from "../../net/result.js";
-import type { Path, RoutingView, UnderneathVerdict } from "../../shortcut/events.js";
-import type { OfferClasses } from "../../shortcut/offer/offer-classes.js";
+import type { OfferClasses, Path, RoutingView, UnderneathVerdict } from "../../shortcut/events.js";
 import { no } from "../../shortcut/reasons.js";
 import type { PathAttributes } from "../../wire/bgp/attributes.js";
 import { type FibView, RTPROT_SHORTCUTD } from "../kernel/fib-view.js";

@@ -7,8 +7,8 @@
 import { type Address, formatEndpoint, type Prefix } from "../../net/address.js";
 import type { Candidate } from "../../wire/control/message.js";
 import { earliest } from "../deadlines.js";
-import type { PeerStatus } from "../events.js";
-import { Checks, type ChecksHost, type PairKind } from "../nat/connectivity-checks.js";
+import type { PairKind, PeerStatus } from "../events.js";
+import { Checks, type ChecksHost } from "../nat/connectivity-checks.js";
 import { type Verdict, YES } from "../reasons.js";
 import type { Collaborators } from "./collaborators.js";
 import type { Remote } from "./remote.js";

@@ -9,10 +9,9 @@ import { sameEndpoint } from "../../net/address.js";
 import { unreachable } from "../../net/result.js";
 import type { Outcome } from "../control/link.js";
 import { earliest } from "../deadlines.js";
-import type { PeerStatus, RouteState } from "../events.js";
+import type { PeerStatus, Presence, RouteState } from "../events.js";
 import type { StreamEvent } from "../probe/stream.js";
 import { describeReason } from "../reasons.js";
-import type { Presence } from "../spoke/hub-presence.js";
 import { Tunnelled } from "./connecting.js";
 import { fallBackToHub, type Step, type StepsFrom } from "./stage.js";
 import {

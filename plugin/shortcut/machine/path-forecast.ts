@@ -3,11 +3,13 @@
  * of both ends let it through, how much traffic wants it, and how its round trip compares. The offers
  * carry it as classes, by which the operator's policy may decide.
  */
+
 import { type Address, contains, type Prefix } from "../../net/address.js";
 import type { Candidate, Mapping } from "../../wire/control/message.js";
+import type { OfferClasses } from "../events.js";
 import { isPrivate } from "../nat/candidates.js";
 import { natPrognosisOf } from "../nat/mapping.js";
-import { type OfferClasses, RateClass, type RoundTripClass } from "../offer/offer-classes.js";
+import { RateClass, type RoundTripClass } from "../offer/offer-classes.js";
 import type { NatForecast, NatPrognosis } from "../reasons.js";
 
 /** What is known of this end. */

@@ -7,6 +7,7 @@
 import type { Address } from "../../net/address.js";
 import type { Id64, RequestBody } from "../../wire/control/message.js";
 import type { Outcome } from "../control/link.js";
+import type { RoundTripRule } from "../parameters.js";
 import { no, type Verdict, YES } from "../reasons.js";
 
 /** Milliseconds between measurements while the flip waits for them, and otherwise. */
@@ -68,12 +69,6 @@ export class HubPath {
       this.at = t + (soon ? FIRST : LATER * (0.75 + 0.5 * this.host.random()));
     });
   }
-}
-
-/** `direct.max-round-trip`: the direct path is used up to the hub path's round trip x ratio + margin (milliseconds). */
-export interface RoundTripRule {
-  readonly ratio: number;
-  readonly margin: number;
 }
 
 /** A path in use is left when it is longer than what it may be by so much, for so long. */

@@ -24,11 +24,10 @@ import { unreachable } from "../../net/result.js";
 import type { ExchangeBody, Id64, ReplyBody, RequestBody } from "../../wire/control/message.js";
 import type { Ping } from "../../wire/ping.js";
 import type { Correspondent } from "../control/link.js";
-import type { PeerStatus, RouteState, ShortcutStatus, Stage } from "../events.js";
+import type { PeerStatus, Presence, RouteState, ShortcutStatus, Stage } from "../events.js";
 import type { RoundTripClass } from "../offer/offer-classes.js";
 import type { StreamEvent } from "../probe/stream.js";
 import { describeReason, type Reason } from "../reasons.js";
-import type { Presence } from "../spoke/hub-presence.js";
 import type { Attested, Resolution } from "../spoke/resolutions.js";
 import type { Collaborators } from "./collaborators.js";
 import { Connecting } from "./connecting.js";
@@ -203,8 +202,9 @@ export class Shortcut {
     return this.c.attempt.attested?.generation === generation;
   }
 
-  status(): ShortcutStatus {
+  status(now: number): ShortcutStatus {
     const { c, current } = this;
+    const { damping } = this.failures;
     const { path, origin, remote } = c.attempt;
     const { tunnel } = path;
     return {
@@ -221,7 +221,7 @@ export class Shortcut {
       nat: current.name === "backoff" ? current.nat : remote.peer === undefined ? undefined : c.nat(),
       classes: c.offers.classes,
       retryAt: current.name === "backoff" ? current.deadline : undefined,
-      damping: this.failures.damping,
+      damping: { penalty: damping.penalty(now), suppressedFor: damping.suppressedFor(now) },
       roundTrip: tunnel?.prober.roundTrip,
       hubRoundTrip: path.hubRoundTrip,
       bitsPerSecond: tunnel?.rate,

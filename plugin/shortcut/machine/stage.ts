@@ -7,10 +7,9 @@
 import type { Address, Endpoint, Prefix } from "../../net/address.js";
 import type { Ping } from "../../wire/ping.js";
 import type { Outcome } from "../control/link.js";
-import type { PeerStatus, RouteState, Stage } from "../events.js";
+import type { PeerStatus, Presence, RouteState, Stage } from "../events.js";
 import type { StreamEvent } from "../probe/stream.js";
 import type { Reason } from "../reasons.js";
-import type { Presence } from "../spoke/hub-presence.js";
 import type { Attested, Refusal } from "../spoke/resolutions.js";
 import type { Context } from "./context.js";
 import type { TeardownRule } from "./teardown-reasons.js";

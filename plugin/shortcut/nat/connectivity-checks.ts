@@ -13,8 +13,9 @@
 import type { Address, Endpoint, Prefix } from "../../net/address.js";
 import { formatEndpoint, sameEndpoint } from "../../net/address.js";
 import type { PublicKey } from "../../net/key.js";
-import type { Candidate, CandidateKind, Epochs, Id64 } from "../../wire/control/message.js";
+import type { Candidate, Epochs, Id64 } from "../../wire/control/message.js";
 import type { Ping } from "../../wire/ping.js";
+import type { PairKind } from "../events.js";
 import type { NatForecast, Reason } from "../reasons.js";
 import { isUsable, priorityOf } from "./candidates.js";
 import type { PingTarget } from "./pings.js";
@@ -54,9 +55,6 @@ const IMPROVE_FIRST = 2_000;
 const IMPROVE_EVERY = 30_000;
 /** A pair that WireGuard has left as often as this, with what came by another, is not taken again for being better. */
 const MOST_TAKEN = 3;
-
-/** The kind of the other end's candidate in a pair. */
-export type PairKind = CandidateKind | "peer-reflexive" | "unknown";
 
 interface Pair {
   readonly to: Endpoint;

@@ -8,6 +8,7 @@
 import { type Address, familyOf, hostPrefix, type Prefix } from "../../net/address.js";
 import type {
   Milestone,
+  OfferClasses,
   Output,
   Path,
   RouteState,
@@ -17,7 +18,7 @@ import type {
 } from "../events.js";
 import { no, type Reason, type Verdict, YES } from "../reasons.js";
 import type { AliasPool } from "./alias-pool.js";
-import { type OfferClasses, sameClasses } from "./offer-classes.js";
+import { sameClasses } from "./offer-classes.js";
 
 /** What offers need of the engine. */
 export interface OffersHost {

@@ -77,7 +77,7 @@ export class ShortcutTable {
       // one is on its way out already
       if (shortcut.stage === "returning" || shortcut.stage === "draining") return;
       if (shortcut.stage !== "direct" || now - shortcut.since < EVICTION_AGE) continue;
-      const rate = shortcut.status().bitsPerSecond ?? 0;
+      const rate = shortcut.status(now).bitsPerSecond ?? 0;
       if (least === undefined || rate < least.rate) least = { shortcut, rate };
     }
     if (least === undefined || least.rate * EVICTION_RATIO > r.bitsPerSecond) return;

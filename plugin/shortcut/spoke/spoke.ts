@@ -10,7 +10,7 @@ import type { Id64, ReplyBody, RequestBody } from "../../wire/control/message.js
 import type { Ping } from "../../wire/ping.js";
 import type { Correspondent } from "../control/link.js";
 import { earliest } from "../deadlines.js";
-import type { Input, PeerStatus, ShortcutStatus } from "../events.js";
+import type { Input, PeerStatus, Presence, ShortcutStatus } from "../events.js";
 import type { EngineHost } from "../machine/collaborators.js";
 import { busy } from "../machine/remote.js";
 import type { Shortcut } from "../machine/shortcut.js";
@@ -20,7 +20,7 @@ import { describeReason, no, type Reason, type Verdict } from "../reasons.js";
 import { AttestationRenewal } from "./attestation-renewal.js";
 import { type DestinationStatus, Destinations, type NotNow } from "./destinations.js";
 import { HubLink, type HubLinkHost, type HubStatus } from "./hub-link.js";
-import { HubPresence, type Presence } from "./hub-presence.js";
+import { HubPresence } from "./hub-presence.js";
 import { OwnPrefixes } from "./own-prefixes.js";
 import { type Owned, Resolutions } from "./resolutions.js";
 import { ShortcutTable } from "./shortcut-table.js";
@@ -378,8 +378,8 @@ export class Spoke {
     return this.reachability.describe();
   }
 
-  shortcutStatus(): ShortcutStatus[] {
-    return this.shortcuts.all().map((m) => m.status());
+  shortcutStatus(now: number): ShortcutStatus[] {
+    return this.shortcuts.all().map((m) => m.status(now));
   }
 
   hubStatus(): HubStatus[] {
@@ -397,6 +397,6 @@ export class Spoke {
       m.owner === owner ||
       m.prefixes.some((p) => overlaps(p, destination)) ||
       hostPrefix(m.owner) === destination;
-    return this.shortcuts.find(its)?.status();
+    return this.shortcuts.find(its)?.status(now);
   }
 }
