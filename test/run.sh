@@ -1,5 +1,5 @@
 #!/bin/sh
-# Everything: set-up, format, lint, then unit tests and tests on real daemons. Closes with `N passed, N failed`.
+# Everything: set-up, linters, then unit tests and tests on real daemons. Closes with `N passed, N failed`.
 #   npm test                      all but what is slow and rare
 #   npm run test:all              that too: other designs, other versions of the daemons, an emulated machine
 #   npm test -- test/kernel/bgp   only the test files whose path contains one of the words
@@ -49,6 +49,8 @@ run sh lab/setup.sh
 if [ -n "$lint" ]; then
     step node_modules/.bin/biome check --error-on-warnings .
     step node_modules/.bin/eslint .
+    step node_modules/.bin/markdownlint-cli2
+    step node_modules/.bin/cspell lint --no-progress --no-summary
 fi
 # One after the other: those that count packets want the machine for themselves.
 reports=

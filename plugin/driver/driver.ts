@@ -9,6 +9,7 @@ import { hostPrefix, type Prefix } from "../net/address.js";
 import { unreachable } from "../net/result.js";
 import { Engine } from "../shortcut/engine.js";
 import type { Input, Output } from "../shortcut/events.js";
+import { no } from "../shortcut/reasons.js";
 import type { RouteEvent } from "../wire/netlink/fib.js";
 import { Offering } from "./daemon/offering.js";
 import type { Routing } from "./daemon/underneath.js";
@@ -105,7 +106,7 @@ export class Driver {
       aliasTable: config.daemon?.table ?? config.fibTable,
       hasUnderneath: (prefix) => {
         const under = this.routing?.underneath(prefix);
-        return under !== undefined && !("refusal" in under);
+        return under?.ok === true;
       },
       daemonUp: () => this.offering?.established ?? false,
     });
@@ -136,7 +137,7 @@ export class Driver {
         crypto: router.crypto,
         randomBytes: router.randomBytes,
         routing: this.routing ?? {
-          underneath: () => ({ refusal: "a hub offers nothing", gone: false }),
+          underneath: () => ({ ...no({ kind: "hub-offers-nothing" }), gone: false }),
           routesItself: () => false,
           wayTo: () => "other",
         },
@@ -212,7 +213,7 @@ export class Driver {
   /** Begins to read, again and again, what no event tells of. */
   private poll(): void {
     const { schedule, direct, config } = this;
-    const shortcuts = () => this.engine.spoke?.shortcutStatus() ?? [];
+    const shortcuts = () => this.engine.spoke?.shortcutStatus(this.ports.clock.now()) ?? [];
     schedule.every("periodic", OVERLAY_POLL, () => this.pollOverlay());
     schedule.every("periodic", RECONCILE, () => this.reconcile());
     const peerPause = () => {
@@ -339,7 +340,9 @@ export class Driver {
   /** Overrides that no machine knows (found at start) go when they are not needed any more. */
   private dropOverrides(): void {
     this.routes.dropFound((prefix) =>
-      (this.engine.spoke?.shortcutStatus() ?? []).some((s) => s.prefixes.some((p) => p.prefix === prefix)),
+      (this.engine.spoke?.shortcutStatus(this.ports.clock.now()) ?? []).some((s) =>
+        s.prefixes.some((p) => p.prefix === prefix),
+      ),
     );
   }
 

@@ -3,12 +3,14 @@
  * them with sockets; tests implement them in memory. Values are decoded and canonical; errors are `PortError`s that
  * name the place and the remedy. Events arrive through callbacks that never throw.
  */
+
 import type { AdjRibIn } from "../bgp/rib.js";
 import type { Address, Endpoint, Family, Prefix } from "../net/address.js";
 import type { PrivateKey, PublicKey } from "../net/key.js";
+import type { HubSession } from "../shortcut/events.js";
 import type { ProbeEvent } from "../shortcut/probe/relay.js";
 import type { ProbeSession } from "../shortcut/probe/stream.js";
-import type { HubSession } from "../shortcut/spoke/hub-presence.js";
+import type { Reason } from "../shortcut/reasons.js";
 import type { PathAttributes } from "../wire/bgp/attributes.js";
 import type { KernelLink, KernelRoute, NextHop, RouteEvent } from "../wire/netlink/fib.js";
 import type { WireGuardPeerChange, WireGuardPeerState } from "../wire/netlink/wireguard.js";
@@ -241,8 +243,8 @@ export interface DaemonFinding {
 /** Why an offered prefix is, or is not, the daemon's choice: in the daemon's own terms. */
 export interface DaemonExplanation {
   readonly selected: boolean;
-  /** `BIRD: rejected by import filter`, `FRR: OSPF route preferred, distance 110 < 200`. */
-  readonly reason: string;
+  /** In the daemon's terms, such as `bird-rejected` or `frr-route-preferred`. */
+  readonly reason: Reason;
 }
 
 /** A neighbour of the daemon that is up, or another protocol into which it redistributes. */

@@ -114,7 +114,7 @@ export class Engine {
         this.handlePing(now, input.from, input.to, input.payload);
         break;
       case "pings":
-        this.pings.obstacle = input.obstacle;
+        this.pings.verdict = input.verdict;
         this.spoke?.handleInput(now, input);
         break;
       case "fib":

@@ -2,14 +2,38 @@
  * What enters and leaves an engine. Inputs are facts that the driver observed (mostly kernel state); outputs are effects that
  * it carries out in order. The machine never assumes that an effect happened: it waits for the fact.
  */
+
 import type { Address, Endpoint, Prefix } from "../net/address.js";
 import type { PublicKey } from "../net/key.js";
-import type { Id64 } from "../wire/control/message.js";
-import type { FlapDamping } from "./machine/flap-damping.js";
-import type { InterfaceAddress } from "./nat/candidates.js";
-import type { OfferClasses } from "./offer/offer-classes.js";
+import type { CandidateKind, Id64 } from "../wire/control/message.js";
 import type { ProbeSession, StreamEvent } from "./probe/stream.js";
-import type { HubSession } from "./spoke/hub-presence.js";
+import type { NatForecast, NatPrognosis, Reason, Verdict } from "./reasons.js";
+
+export type Presence = "present" | "checking" | "absent" | "returned";
+
+/** The daemon's session with at least one of the hubs; `none`: it has no session with any. */
+export type HubSession = "up" | "down" | "none";
+
+/** An address of an interface, with the length of its on-link prefix. */
+export interface InterfaceAddress {
+  readonly dev: string;
+  readonly address: Address;
+  readonly length: number;
+}
+
+/** The direct path against the way by the hub, as measured. */
+export type RoundTrip = "unknown" | "not-slower" | "slower";
+
+export interface OfferClasses {
+  readonly owner: Address;
+  readonly natPrognosis: NatPrognosis;
+  /** Index of {@link RATE_CLASSES}. */
+  readonly rate: number;
+  readonly roundTrip: RoundTrip;
+}
+
+/** The kind of the other end's candidate in a pair. */
+export type PairKind = CandidateKind | "peer-reflexive" | "unknown";
 
 /** By which way the FIB sends a prefix at this moment, overrides of our own included. */
 export type Path = "overlay" | "direct" | "other" | "none";
@@ -19,7 +43,7 @@ export interface RouteState {
   readonly prefix: Prefix;
   readonly selected: boolean;
   /** In the daemon's terms, when it is not selected. */
-  readonly reason: string;
+  readonly reason: Reason | undefined;
   readonly path: Path;
   /** The same without overrides of our own: where the daemon's own route points. */
   readonly daemonPath: Path;
@@ -34,16 +58,19 @@ export interface Underneath {
   readonly nextHop: Address;
 }
 
-export interface NothingUnderneath {
-  readonly refusal: string;
-  /** There is no such route, or its next hop is not reached: as it is when the hub has gone. */
-  readonly gone: boolean;
-}
+export type UnderneathVerdict =
+  | ({ readonly ok: true } & Underneath)
+  | {
+      readonly ok: false;
+      readonly reason: Reason;
+      /** There is no such route, or its next hop is not reached: as it is when the hub has gone. */
+      readonly gone: boolean;
+    };
 
 /** The daemon's routes, asked synchronously. */
 export interface RoutingView {
   /** The route that lies (or would lie) underneath an offer for `prefix`, if it leaves by the overlay; otherwise why not. */
-  underneath(prefix: Prefix): Underneath | NothingUnderneath;
+  underneath(prefix: Prefix): UnderneathVerdict;
   /** Whether this router has a way of its own to all of `prefix`: a route that is no default route and leaves neither by the overlay nor by the direct interface. */
   routesItself(prefix: Prefix): boolean;
   /** By which way the FIB sends to an address now. */
@@ -69,7 +96,7 @@ export type Input =
   /** A router let one of our pings die. */
   | { readonly kind: "exceeded"; readonly hop: Address; readonly to: Endpoint; readonly ttl: number }
   /** Whether pings can be sent at all; otherwise why not. */
-  | { readonly kind: "pings"; readonly obstacle: string }
+  | { readonly kind: "pings"; readonly verdict: Verdict }
   /** All addresses of this router. */
   | { readonly kind: "addresses"; readonly addresses: readonly InterfaceAddress[] }
   | {
@@ -79,12 +106,12 @@ export type Input =
   | { readonly kind: "route-state"; readonly state: RouteState }
   /** Feed or FIB changed for these prefixes; "all" after a feed reset. */
   | { readonly kind: "underneath-changed"; readonly prefixes: readonly Prefix[] | "all" }
-  | { readonly kind: "offers-session"; readonly established: boolean; readonly reason: string }
+  | { readonly kind: "offers-session"; readonly verdict: Verdict }
   /** An offer of the prefix does harm, or would; it is not to stand until `harm-over`. */
-  | { readonly kind: "offer-blocked"; readonly prefix: Prefix; readonly reason: string }
+  | { readonly kind: "offer-blocked"; readonly prefix: Prefix; readonly reason: Reason }
   /** What made them do harm has changed. */
   | { readonly kind: "offer-unblocked"; readonly prefixes: readonly Prefix[] }
-  | { readonly kind: "explained"; readonly prefix: Prefix; readonly reason: string }
+  | { readonly kind: "explained"; readonly prefix: Prefix; readonly reason: Reason }
   /** Direct interface, as read from the kernel. */
   | { readonly kind: "peers"; readonly readAt: number; readonly peers: readonly PeerStatus[] }
   /** A `peer` output took effect, or failed. */
@@ -104,7 +131,7 @@ export type Input =
   /** Hub: the main FIB, whole. */
   | { readonly kind: "fib"; readonly routes: readonly (readonly [Prefix, { readonly overlay: boolean }])[] }
   /** Whether packets may use the direct interface at all (link up, rp_filter loose on both); otherwise why not. */
-  | { readonly kind: "direct-usable"; readonly usable: boolean; readonly reason: string }
+  | { readonly kind: "direct-usable"; readonly verdict: Verdict }
   /** The operator's `shortcutctl purge`. */
   | { readonly kind: "purge"; readonly owner: Address | "all" }
   | { readonly kind: "stop" };
@@ -121,7 +148,7 @@ export interface Transition {
   readonly owner: Address;
   readonly stage: Stage;
   readonly previous: Stage | undefined;
-  readonly reason: string;
+  readonly reason: Reason | undefined;
   readonly prefixes: readonly Prefix[];
 }
 
@@ -219,26 +246,26 @@ export interface ShortcutStatus {
   readonly stage: Stage;
   readonly since: number;
   readonly origin: "local" | "remote";
-  readonly reason: string;
+  readonly reason: Reason | undefined;
   readonly prefixes: readonly {
     readonly prefix: Prefix;
     readonly alias: Address | undefined;
     readonly selected: boolean;
     readonly path: Path;
-    readonly reason: string;
+    readonly reason: Reason | undefined;
   }[];
   readonly publicKey: PublicKey | undefined;
   readonly bootId: Id64 | undefined;
   readonly endpoint: Endpoint | undefined;
   /** What kind of candidate the endpoint is. */
-  readonly candidate: string;
-  /** What the NATs of both ends let expect, in words; empty before the exchange. */
-  readonly nat: string;
-  /** What the offers say of the shortcut, in words; empty when none stands. */
-  readonly classes: string;
+  readonly candidate: PairKind | undefined;
+  /** What the NATs of both ends let expect; undefined before the exchange. */
+  readonly nat: NatForecast | undefined;
+  /** What the offers say of the shortcut; undefined when none stands. */
+  readonly classes: OfferClasses | undefined;
   readonly retryAt: number | undefined;
   /** What failures of the direct path cost: penalty, and milliseconds until it may be used again. */
-  readonly damping: Pick<FlapDamping, "penalty" | "suppressedFor">;
+  readonly damping: { readonly penalty: number; readonly suppressedFor: number };
   /** Milliseconds, of the direct path. */
   readonly roundTrip: number | undefined;
   /** The same by the hub, between the same two ends. */

@@ -1,5 +1,19 @@
-import type { DampingParameters } from "./machine/flap-damping.js";
-import type { RoundTripRule } from "./machine/round-trip.js";
+export interface DampingParameters {
+  /** Milliseconds in which a penalty decays by half. */
+  readonly halfLife: number;
+  /** Above it a path is suppressed ... */
+  readonly suppress: number;
+  /** ... until it is below this. */
+  readonly reuse: number;
+  /** Longest suppression, milliseconds. */
+  readonly longest: number;
+}
+
+/** `direct.max-round-trip`: the direct path is used up to the hub path's round trip x ratio + margin (milliseconds). */
+export interface RoundTripRule {
+  readonly ratio: number;
+  readonly margin: number;
+}
 
 /** Times and bounds of the machine, in milliseconds unless the name says otherwise. Each constant says where it comes from. */
 export interface Parameters {

@@ -1,7 +1,11 @@
 /** Status as text for a terminal. */
+
 import Table from "cli-table3";
 import type { Endpoint } from "../net/address.js";
 import { formatEndpoint } from "../net/address.js";
+import type { OfferClasses } from "../shortcut/events.js";
+import { RATE_CLASSES } from "../shortcut/offer/offer-classes.js";
+import { describeNat, describeRate } from "../shortcut/reasons.js";
 import type { Explanation, StatusReport } from "./report.js";
 
 export function duration(ms: number): string {
@@ -11,14 +15,19 @@ export function duration(ms: number): string {
   return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
 }
 
-const rate = (bps: number | undefined): string =>
-  bps === undefined ? "" : `${(bps / 1e6).toFixed(1)} Mbit/s`;
+const rate = (bps: number | undefined): string => (bps === undefined ? "" : describeRate(bps));
 const ms = (t: number): string => `${t.toFixed(1)} ms`;
 const roundTrips = (direct: number | undefined, hub: number | undefined): string =>
   [direct === undefined ? "" : ms(direct), hub === undefined ? "" : `hub ${ms(hub)}`]
     .filter((t) => t !== "")
     .join("\n");
 const endpoint = (e: Endpoint | undefined): string => (e === undefined ? "unknown" : formatEndpoint(e));
+const classes = (c: OfferClasses): string => {
+  const least = RATE_CLASSES[c.rate] ?? 0;
+  const bounds = least === 0 ? "below 1 Mbit/s" : `${least / 1e6} Mbit/s or more`;
+  const roundTrip = c.roundTrip === "unknown" ? "not measured" : c.roundTrip.replace("-", " ");
+  return `owner ${c.owner}, NAT ${c.natPrognosis}, rate class ${c.rate} (${bounds}), round trip ${roundTrip}`;
+};
 const table = (head: string[], rows: string[][]): string => {
   const t = new Table({ head, style: { head: [], border: [] }, wordWrap: true });
   t.push(...rows);
@@ -94,11 +103,11 @@ export function renderExplanation(e: Explanation): string {
       `  offer ${p.prefix} alias ${p.alias ?? "none"}: ${p.selected ? "selected" : `not selected: ${p.reason}`}; FIB: ${p.path}`,
     );
   if (e.shortcut?.endpoint !== undefined) {
-    const kind = e.shortcut.candidate === "" ? "" : ` (${e.shortcut.candidate})`;
+    const kind = e.shortcut.candidate === undefined ? "" : ` (${e.shortcut.candidate})`;
     out.push(`  endpoint: ${formatEndpoint(e.shortcut.endpoint)}${kind}`);
   }
-  if ((e.shortcut?.nat ?? "") !== "") out.push(`  ${e.shortcut?.nat ?? ""}`);
-  if ((e.shortcut?.classes ?? "") !== "") out.push(`  offered as: ${e.shortcut?.classes ?? ""}`);
+  if (e.shortcut?.nat !== undefined) out.push(`  ${describeNat(e.shortcut.nat)}`);
+  if (e.shortcut?.classes !== undefined) out.push(`  offered as: ${classes(e.shortcut.classes)}`);
   const { roundTrip, hubRoundTrip } = e.shortcut ?? {};
   if (roundTrip !== undefined || hubRoundTrip !== undefined) {
     const text = (t: number | undefined) => (t === undefined ? "not measured" : ms(t));

@@ -17,6 +17,7 @@ import {
 import type { ShortcutStatus } from "../shortcut/events.js";
 import type { RegistrationStatus } from "../shortcut/hub/hub.js";
 import type { PingCounts } from "../shortcut/nat/pings.js";
+import { describeRate, describeReason, type Reason, type ReasonKind } from "../shortcut/reasons.js";
 import type { HubStatus } from "../shortcut/spoke/hub-link.js";
 
 export interface StatusReport {
@@ -26,7 +27,7 @@ export interface StatusReport {
   readonly direct: string;
   readonly publicKey: string;
   readonly daemon: { readonly kind: string; readonly session: string } | undefined;
-  readonly hubs: readonly HubStatus[];
+  readonly hubs: readonly HubReport[];
   /** Sources whose packets go by the overlay because the hub does not attest them for this router. */
   readonly unattestedSources: readonly UnattestedSource[];
   /** How the NATs before a spoke behave, in words; empty on a hub. */
@@ -38,28 +39,37 @@ export interface StatusReport {
   readonly registrations: readonly (RegistrationStatus & { readonly age: number })[];
 }
 
+/** A reason: in words, empty when there is none, and as the code that does not change with the wording. */
+export interface Why {
+  readonly reason: string;
+  readonly code: ReasonKind | undefined;
+}
+
+const why = (r: Reason | undefined): Why => ({ reason: describeReason(r), code: r?.kind });
+
+export type HubReport = Omit<HubStatus, "problem"> & { readonly problem: string };
+
 /** Times are milliseconds ago, so that no clock has to be compared. */
-export type ShortcutReport = Omit<ShortcutStatus, "since" | "retryAt" | "damping"> & {
+export type ShortcutReport = Omit<ShortcutStatus, "since" | "retryAt" | "damping" | "reason" | "prefixes"> & {
+  readonly prefixes: readonly (Omit<ShortcutStatus["prefixes"][number], "reason"> & Why)[];
   /** Of flap damping, as of now; and milliseconds until the path may be used again. */
   readonly penalty: number;
   readonly suppressedFor: number;
   readonly age: number;
   readonly retryIn: number | undefined;
-};
+} & Why;
 
-export interface DestinationReport {
+export interface DestinationReport extends Why {
   readonly destination: Prefix;
   readonly owner: Address | undefined;
   readonly bitsPerSecond: number;
   readonly aboveThreshold: boolean;
   readonly stage: string;
-  readonly reason: string;
 }
 
-export interface Explanation {
+export interface Explanation extends Why {
   readonly query: string;
   readonly stage: string;
-  readonly reason: string;
   readonly age: number | undefined;
   readonly owner: Address | undefined;
   readonly rate: string;
@@ -68,19 +78,21 @@ export interface Explanation {
 }
 
 const aged = (now: number, s: ShortcutStatus): ShortcutReport => {
-  const { since, retryAt, damping, ...rest } = s;
+  const { since, retryAt, damping, reason, prefixes, ...rest } = s;
   return {
     ...rest,
+    ...why(reason),
+    prefixes: prefixes.map((p) => ({ ...p, ...why(p.reason) })),
     age: now - since,
     retryIn: retryAt === undefined ? undefined : retryAt - now,
-    penalty: Math.round(damping.penalty(now)),
-    suppressedFor: damping.suppressedFor(now),
+    penalty: Math.round(damping.penalty),
+    suppressedFor: damping.suppressedFor,
   };
 };
 
 export function statusReport(driver: Driver, now: number): StatusReport {
   const { engine, config } = driver;
-  const shortcuts = (engine.spoke?.shortcutStatus() ?? []).map((s) => aged(now, s));
+  const shortcuts = (engine.spoke?.shortcutStatus(now) ?? []).map((s) => aged(now, s));
   return {
     role: config.role,
     address: engine.config.self.address,
@@ -89,10 +101,17 @@ export function statusReport(driver: Driver, now: number): StatusReport {
     publicKey: engine.config.self.publicKey,
     daemon:
       config.daemon === undefined ? undefined : { kind: config.daemon.kind, session: driver.sessionText },
-    hubs: (engine.spoke?.hubStatus() ?? []).map((h) => ({ ...h, since: now - h.since })),
+    hubs: (engine.spoke?.hubStatus() ?? []).map((h) => ({
+      ...h,
+      since: now - h.since,
+      problem: describeReason(h.problem),
+    })),
     unattestedSources: driver.sources.unattestedSources,
     nat: engine.spoke?.natText() ?? "",
-    pings: { obstacle: engine.pings.obstacle, ...engine.pings.status() },
+    pings: {
+      obstacle: engine.pings.verdict.ok ? "" : describeReason(engine.pings.verdict.reason),
+      ...engine.pings.status(),
+    },
     shortcuts,
     destinations: (engine.spoke?.destinationStatus(now) ?? []).map((d) => {
       const shortcut = shortcuts.find((s) => s.owner === d.owner || covers(s, d.rate.destination));
@@ -101,8 +120,8 @@ export function statusReport(driver: Driver, now: number): StatusReport {
         owner: shortcut?.owner ?? d.owner,
         bitsPerSecond: d.rate.bitsPerSecond,
         aboveThreshold: d.rate.aboveThreshold,
-        stage: shortcut?.stage ?? (d.rate.aboveThreshold ? "hot" : "below threshold"),
-        reason: shortcut === undefined ? d.reason : shortcut.reason,
+        stage: shortcut?.stage ?? (d.rate.aboveThreshold ? "above threshold" : "below threshold"),
+        ...(shortcut === undefined ? why(d.reason) : { reason: shortcut.reason, code: shortcut.code }),
       };
     }),
     registrations: (engine.hub?.status() ?? []).map((r) => ({ ...r, age: now - r.since })),
@@ -123,34 +142,34 @@ export function explain(driver: Driver, now: number, query: string): Explanation
   const underneath =
     under === undefined
       ? "this router is a hub"
-      : "refusal" in under
-        ? under.refusal
-        : `${under.prefix} by next hop ${under.nextHop}`;
+      : under.ok
+        ? `${under.prefix} by next hop ${under.nextHop}`
+        : describeReason(under.reason);
   const found = spoke?.shortcutFor(now, destination);
   const shortcut = found === undefined ? undefined : aged(now, found);
   const counted = spoke?.destinationStatus(now).find((d) => overlaps(d.rate.destination, destination));
   const rate =
-    counted === undefined
-      ? "no traffic counted"
-      : `${(counted.rate.bitsPerSecond / 1e6).toFixed(1)} Mbit/s by the hub`;
+    counted === undefined ? "no traffic counted" : `${describeRate(counted.rate.bitsPerSecond)} by the hub`;
   const base = { query, rate, shortcut, underneath };
   if (shortcut !== undefined) {
     const offer = shortcut.prefixes.find((p) => overlaps(p.prefix, destination));
-    const reason =
-      offer !== undefined && !offer.selected && offer.reason !== "" ? offer.reason : shortcut.reason;
-    return { ...base, stage: shortcut.stage, reason, age: shortcut.age, owner: shortcut.owner };
+    const { reason, code } = offer !== undefined && !offer.selected && offer.reason !== "" ? offer : shortcut;
+    return { ...base, stage: shortcut.stage, reason, code, age: shortcut.age, owner: shortcut.owner };
   }
   if (spoke === undefined)
-    return { ...base, stage: "hub", reason: "a hub has no shortcuts", age: undefined, owner: undefined };
+    return {
+      ...base,
+      stage: "hub",
+      ...why({ kind: "hub-has-no-shortcuts" }),
+      age: undefined,
+      owner: undefined,
+    };
   if (counted === undefined) {
-    const reason =
-      under !== undefined && "refusal" in under
-        ? under.refusal
-        : "below threshold: no traffic by the overlay is counted";
-    return { ...base, stage: "idle", reason, age: undefined, owner: undefined };
+    const reason: Reason = under?.ok === false ? under.reason : { kind: "no-traffic" };
+    return { ...base, stage: "idle", ...why(reason), age: undefined, owner: undefined };
   }
-  const stage = counted.rate.aboveThreshold ? "hot" : "below threshold";
-  return { ...base, stage, reason: counted.reason, age: undefined, owner: counted.owner };
+  const stage = counted.rate.aboveThreshold ? "above threshold" : "below threshold";
+  return { ...base, stage, ...why(counted.reason), age: undefined, owner: counted.owner };
 }
 
 export type Request =

@@ -7,6 +7,7 @@ import { type Node, until } from "../../lab/runner/lab.js";
 import { frrClient } from "../../plugin/adapters/daemons/frr.js";
 import { PortError } from "../../plugin/driver/ports.js";
 import { address, prefix } from "../../plugin/net/address.js";
+import { describeReason } from "../../plugin/shortcut/reasons.js";
 import { type ClientBench, type ClientCase, describeClient, type Flaw } from "./client-suite.js";
 import { ALIAS4, ALIAS6, FAR4, FAR6, pointAliases } from "./config-source.js";
 
@@ -378,9 +379,8 @@ const last: readonly ClientCase[] = [
       await node.must(["ln", "-sfn", "/run/frr", "/run/frr-only-here"]);
       const fallback = bench.keep(frrClient({ directory: "/run/frr-only-here", vtysh: enter }));
       expect(await fallback.check(expectation)).toEqual({ version: "8.4.4", findings: [] });
-      expect((await fallback.explain(prefix(FAR4), address(ALIAS4))).reason).toBe(
-        "FRR: no session with 127.0.0.2",
-      );
+      const { reason } = await fallback.explain(prefix(FAR4), address(ALIAS4));
+      expect(describeReason(reason)).toBe("FRR: no session with 127.0.0.2");
       const directory = `${directoryOf(node)}/nowhere`;
       const neither = bench.keep(frrClient({ directory, vtysh: ["/nonexistent/vtysh"] }));
       await expect(neither.check(expectation)).rejects.toMatchObject({

@@ -91,7 +91,7 @@ describe("while traffic goes direct", () => {
     const from = w.transitions.length;
     w.run(w.now + 60_000);
     expect(w.transitions.slice(from).filter((t) => t.stage === "direct")).toEqual([]);
-    expect(w.transitions.some((t) => t.stage === "returning" && /full size/.test(t.reason))).toBe(true);
+    expect(w.transitions.some((t) => t.stage === "returning" && t.code === "full-size-dropped")).toBe(true);
     w.largestProbe = Number.POSITIVE_INFINITY;
     until(120_000, direct);
   });
@@ -100,7 +100,7 @@ describe("while traffic goes direct", () => {
 describe("a path that fails", () => {
   const damping = () => {
     const s = status();
-    return { penalty: s?.damping.penalty(w.now) ?? 0, left: s?.damping.suppressedFor(w.now) ?? 0 };
+    return { penalty: s?.damping.penalty ?? 0, left: s?.damping.suppressedFor ?? 0 };
   };
   const flap = () => {
     w.broken.add(w.linkKey(a, c));
@@ -124,7 +124,7 @@ describe("a path that fails", () => {
       flap();
       w.run(w.now + 100);
       // the end that suppresses it holds the other back
-      const there = c.engine.spoke?.shortcutStatus()[0]?.damping.suppressedFor(w.now) ?? 0;
+      const there = c.engine.spoke?.shortcutStatus(a.world.now)[0]?.damping.suppressedFor ?? 0;
       left.push(Math.max(damping().left, there));
       away.push(until(2_000_000, direct));
     }

@@ -129,7 +129,10 @@ export class MemoryWorld {
   guarded: readonly Prefix[] | undefined;
   daemonClosed = false;
   findings: readonly DaemonFinding[] = [];
-  explanation: DaemonExplanation = { selected: false, reason: "BIRD: rejected by import filter" };
+  explanation: DaemonExplanation = {
+    selected: false,
+    reason: { kind: "bird-rejected", filter: "shortcut_policy" },
+  };
   private readonly watchers = new Set<{
     readonly tables: readonly number[];
     readonly on: (e: RouteEvent) => void;

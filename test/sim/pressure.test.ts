@@ -30,7 +30,7 @@ const first = (w: World): Router => {
   return a;
 };
 const directs = (a: Router) =>
-  a.engine.spoke?.shortcutStatus().filter((s) => s.stage === "direct").length ?? 0;
+  a.engine.spoke?.shortcutStatus(a.world.now).filter((s) => s.stage === "direct").length ?? 0;
 
 describe("500 shortcuts on one spoke", () => {
   it("come up, stay, and cost little when nothing changes", () => {
@@ -91,7 +91,7 @@ describe("1,000 destinations over the threshold in the same second", () => {
       for (const host of hosts) a.bytes.set(host, second * 1_000_000);
       w.run(w.now + 1_000);
     }
-    expect(a.engine.spoke?.shortcutStatus().map((s) => s.owner)).toEqual([c.address]);
+    expect(a.engine.spoke?.shortcutStatus(a.world.now).map((s) => s.owner)).toEqual([c.address]);
     expect(asked.kinds.get("resolve") ?? 0).toBeLessThanOrEqual(32);
   });
 });

@@ -2,12 +2,14 @@
  * One router of the simulated world: its engine and probes, its daemon with a policy and a delay,
  * and its kernel with FIB, aliases and peers.
  */
+
 import { type Address, address, type Endpoint, type Prefix, prefix } from "../../plugin/net/address.js";
 import type { PublicKey } from "../../plugin/net/key.js";
 import { Engine, type EngineConfig } from "../../plugin/shortcut/engine.js";
 import type { Output, Path, PeerWant, RoutingView } from "../../plugin/shortcut/events.js";
 import { defaultParameters } from "../../plugin/shortcut/parameters.js";
 import { ProbeRelay } from "../../plugin/shortcut/probe/relay.js";
+import { describeReason, type Reason } from "../../plugin/shortcut/reasons.js";
 import { id64FromBytes } from "../../plugin/wire/control/codec.js";
 import type { Nat } from "./nat.js";
 import type { World } from "./world.js";
@@ -30,6 +32,12 @@ function fakeHmac(key: Uint8Array, data: Uint8Array): Uint8Array {
   for (let i = 0; i < 8; i++) view.setUint32(4 * i, Math.imul(d ^ i, 0x9e3779b1) >>> 0);
   return out;
 }
+
+/** What the simulated daemons say. */
+const said = (text: string): Reason => ({ kind: "session-cannot-carry", text });
+export const REJECTED = said("rejected by import filter");
+export const DROPPED = said("an export filter drops it");
+const noRoute = (p: Prefix): Reason => said(`no route for ${p}`);
 
 interface Daemon {
   sessionUp: boolean;
@@ -140,8 +148,8 @@ export class Router {
       underneath: (p) => {
         const owner = w.ownerOf.get(p);
         return owner !== undefined && w.routed.has(p)
-          ? { prefix: p, nextHop: w.nextHop(this, owner).address }
-          : { refusal: `no route for ${p}`, gone: true };
+          ? { ok: true, prefix: p, nextHop: w.nextHop(this, owner).address }
+          : { ok: false, reason: noRoute(p), gone: true };
       },
       routesItself: (p) => p === this.site && this.routesSite,
     };
@@ -177,11 +185,7 @@ export class Router {
       state: {
         prefix: p,
         selected: selected && !this.dropsOffers,
-        reason: selected
-          ? this.dropsOffers
-            ? "an export filter drops it"
-            : ""
-          : "rejected by import filter",
+        reason: selected ? (this.dropsOffers ? DROPPED : undefined) : REJECTED,
         path: this.path(p),
         daemonPath: this.daemonPath(p),
         harmful: selected && this.dropsOffers,
@@ -272,12 +276,16 @@ export class Router {
         w.at(w.now + 1, () => this.report(o.prefix));
         return;
       case "explain":
-        w.at(w.now + 5, () =>
-          w.input(this, { kind: "explained", prefix: o.prefix, reason: "rejected by import filter" }),
-        );
+        w.at(w.now + 5, () => w.input(this, { kind: "explained", prefix: o.prefix, reason: REJECTED }));
         return;
       case "transition":
-        w.transitions.push({ at: w.now, router: this.address, ...o.transition });
+        w.transitions.push({
+          ...o.transition,
+          at: w.now,
+          router: this.address,
+          reason: describeReason(o.transition.reason),
+          code: o.transition.reason?.kind,
+        });
         w.counts.set(o.transition.stage, (w.counts.get(o.transition.stage) ?? 0) + 1);
         return;
       case "stopped":

@@ -3,6 +3,7 @@
  * of it, and how long that took.
  */
 import type { ShortcutStatus } from "../../plugin/shortcut/events.js";
+import { describeReason } from "../../plugin/shortcut/reasons.js";
 import { checkRouter } from "./invariants.js";
 import type { Router } from "./router.js";
 import { World, type WorldOptions } from "./world.js";
@@ -22,8 +23,11 @@ export function drive(from: Router, to: Router, rate = 5e6): void {
   if (!from.bytes.has(to.site)) from.bytes.set(to.site, 0);
 }
 
-export const statusOf = (a: Router, c: Router): ShortcutStatus | undefined =>
-  a.engine.spoke?.shortcutStatus().find((s) => s.owner === c.address);
+/** Of the shortcut of `a` with the owner `c`; the reason in words, and as its code. */
+export function statusOf(a: Router, c: Router): (ShortcutStatus & { why: string; code: string }) | undefined {
+  const s = a.engine.spoke?.shortcutStatus(a.world.now).find((x) => x.owner === c.address);
+  return s && { ...s, why: describeReason(s.reason), code: s.reason?.kind ?? "" };
+}
 
 export const areDirect = (a: Router, c: Router): boolean =>
   a.path(c.site) === "direct" && c.path(a.site) === "direct";

@@ -3,6 +3,7 @@
  * or restarted.
  */
 import { describe, expect, it } from "vitest";
+import { no, YES } from "../../plugin/shortcut/reasons.js";
 import { checkRouter } from "./invariants.js";
 import type { Router } from "./router.js";
 import { drive, statusOf } from "./script.js";
@@ -83,8 +84,7 @@ describe("engines in a simulated network", () => {
           a.daemon.sessionUp = !a.daemon.sessionUp;
           world.input(a, {
             kind: "offers-session",
-            established: a.daemon.sessionUp,
-            reason: "session closed",
+            verdict: a.daemon.sessionUp ? YES : no({ kind: "session-cannot-carry", text: "session closed" }),
           });
           for (const p of [...a.daemon.offers.keys()]) a.reconsider(p);
         } else for (const p of [...a.rates.keys()]) if (world.random() < 0.5) a.rates.set(p, 0);
@@ -101,7 +101,7 @@ describe("engines in a simulated network", () => {
         r.daemon.policy = () => true;
         if (!r.daemon.sessionUp) {
           r.daemon.sessionUp = true;
-          world.input(r, { kind: "offers-session", established: true, reason: "" });
+          world.input(r, { kind: "offers-session", verdict: YES });
         }
         for (const p of [...r.daemon.offers.keys()]) r.reconsider(p);
       }

@@ -2,6 +2,7 @@
  * A simulated WireGuard network for engines: one hub, many spokes, and links that lose, delay and
  * duplicate. Virtual time; everything follows from one seed.
  */
+
 import {
   type Address,
   address,
@@ -12,9 +13,9 @@ import {
 } from "../../plugin/net/address.js";
 import { type PublicKey, publicKeyFromBytes } from "../../plugin/net/key.js";
 import type { Engine } from "../../plugin/shortcut/engine.js";
-import type { Output, Transition } from "../../plugin/shortcut/events.js";
+import type { HubSession, Output, Transition } from "../../plugin/shortcut/events.js";
 import type { Parameters as Timers } from "../../plugin/shortcut/parameters.js";
-import type { HubSession } from "../../plugin/shortcut/spoke/hub-presence.js";
+import { no, type ReasonKind, YES } from "../../plugin/shortcut/reasons.js";
 import { decodeBody, decodeEnvelope } from "../../plugin/wire/control/codec.js";
 import { decodeProbe, encodeProbe } from "../../plugin/wire/probe.js";
 import { Nat, type NatKind } from "./nat.js";
@@ -44,7 +45,13 @@ export class World {
   /** Prefixes that the hub routes at this moment. */
   readonly routed = new Set<Prefix>();
   readonly broken = new Set<string>();
-  readonly transitions: (Transition & { at: number; router: Address })[] = [];
+  readonly transitions: (Omit<Transition, "reason"> & {
+    at: number;
+    router: Address;
+    /** The reason in words, and as its code. */
+    reason: string;
+    code: ReasonKind | undefined;
+  })[] = [];
   readonly counts = new Map<string, number>();
   readonly milestones: { at: number; router: Address; owner: Address; milestone: string }[] = [];
   /** Directions in which the underlay carries nothing: {@link directed}. */
@@ -128,7 +135,10 @@ export class World {
 
   /** What a driver tells a fresh engine. */
   start(r: Router): void {
-    this.input(r, { kind: "pings", obstacle: r.pings ? "" : "EPERM" });
+    this.input(r, {
+      kind: "pings",
+      verdict: r.pings ? YES : no({ kind: "pings-unavailable", error: "EPERM" }),
+    });
     const inside = address(`192.168.${r.index & 255}.2`);
     const underlay = { dev: "eth0", address: r.nat === undefined ? r.endpoint.address : inside, length: 32 };
     this.input(r, { kind: "addresses", addresses: [underlay] });
@@ -143,8 +153,8 @@ export class World {
       this.input(r, { kind: "overlay-peers", peers });
       return;
     }
-    this.input(r, { kind: "offers-session", established: true, reason: "" });
-    this.input(r, { kind: "direct-usable", usable: true, reason: "" });
+    this.input(r, { kind: "offers-session", verdict: YES });
+    this.input(r, { kind: "direct-usable", verdict: YES });
     this.tellOverlay(r);
   }
 

@@ -139,7 +139,7 @@ export class NatSite extends Site {
     return {
       path,
       endpoint: endpoint === undefined ? "" : `${endpoint.address} ${endpoint.port}`,
-      candidate: ended.candidate,
+      candidate: ended.candidate ?? "",
       took: at(path === "direct" ? "flipped" : "backoff") - began,
       lost: [(after[0]?.lost ?? 0) - (before[0]?.lost ?? 0), (after[1]?.lost ?? 0) - (before[1]?.lost ?? 0)],
       tries: this.shortcutd("a").count("connecting", since),

@@ -1,7 +1,8 @@
 /** shortcutd's own large communities (RFC 8092), the table of doc/communities.md: functions 1 and 2 of the daemon's AS. */
+
 import { type Address, addressBytes } from "../../net/address.js";
-import type { NatPrognosis } from "../../shortcut/nat/mapping.js";
-import type { OfferClasses, RoundTrip } from "../../shortcut/offer/offer-classes.js";
+import type { OfferClasses, RoundTrip } from "../../shortcut/events.js";
+import type { NatPrognosis } from "../../shortcut/reasons.js";
 import { type LargeCommunity, largeCommunityFromParts } from "../../wire/bgp/community.js";
 
 /** Function 1: what the offer is, by value. */

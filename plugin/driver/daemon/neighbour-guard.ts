@@ -6,7 +6,9 @@
  *
  * Questions are collected: one at a time, and after each as long a pause as it took.
  */
+
 import type { Address, Prefix } from "../../net/address.js";
+import type { Reason } from "../../shortcut/reasons.js";
 import type { Clock, DaemonPort, Neighbour, NeighbourView, Sent } from "../ports.js";
 import { asPortError } from "../runtime/task-queue.js";
 
@@ -29,19 +31,22 @@ export interface NeighbourGuardRules {
 }
 
 const named = (n: Neighbour | undefined, key: string): string => n?.name ?? key;
-const by = (n: Neighbour | undefined): string =>
-  n === undefined || n.filter === "" ? "" : `: its ${n.filter}`;
 
 /** Why an offer would be seen wherever the prefix is sent; undefined when it would not, or the operator accepts it. */
 export function visibleTo(
   prefix: Prefix,
   before: NeighbourView,
   rules: NeighbourGuardRules,
-): string | undefined {
+): Reason | undefined {
   if (rules.acceptVisible) return undefined;
   for (const [key, { visibleReason }] of before.sent.get(prefix) ?? [])
     if (visibleReason !== "")
-      return `${named(before.neighbours.get(key), key)} would see an offer for ${prefix}: ${visibleReason} (bgp.accept-visible)`;
+      return {
+        kind: "neighbour-would-see",
+        neighbour: named(before.neighbours.get(key), key),
+        prefix,
+        because: visibleReason,
+      };
   return undefined;
 }
 
@@ -51,7 +56,7 @@ export function changeSeen(
   before: NeighbourView,
   now: NeighbourView,
   rules: NeighbourGuardRules,
-): string | undefined {
+): Reason | undefined {
   const was: ReadonlyMap<string, Sent> = before.sent.get(prefix) ?? new Map();
   const is: ReadonlyMap<string, Sent> = now.sent.get(prefix) ?? new Map();
   for (const [key, { attributes, isOrigin }] of was) {
@@ -59,7 +64,7 @@ export function changeSeen(
     // a session that is down hears nothing, offer or not
     const n = now.neighbours.get(key);
     if (n === undefined || (n.address !== undefined && rules.hubs.includes(n.address))) continue;
-    return `${n.name} is no longer sent ${prefix}${by(n)}`;
+    return { kind: "neighbour-loses", neighbour: n.name, prefix, filter: n.filter };
   }
   if (rules.acceptVisible) return undefined;
   for (const [key, { attributes: sent }] of is) {
@@ -69,9 +74,9 @@ export function changeSeen(
     if (had === undefined) {
       // one that came up meanwhile is sent what there is
       if (before.neighbours.has(key))
-        return `${named(n, key)} is sent ${prefix}, which it was not before${by(n)} (bgp.accept-visible)`;
+        return { kind: "neighbour-gains", neighbour: named(n, key), prefix, filter: n?.filter ?? "" };
     } else if (had !== sent)
-      return `${named(n, key)} is sent ${prefix} with other attributes: ${sent} instead of ${had} (bgp.accept-visible)`;
+      return { kind: "neighbour-sees-change", neighbour: named(n, key), prefix, sent, had };
   }
   return undefined;
 }
@@ -86,14 +91,14 @@ interface Watched {
 }
 
 interface Held {
-  readonly reason: string;
+  readonly reason: Reason;
   readonly configuration: string;
   readonly underneath: string;
   readonly since: number;
 }
 
 export interface NeighbourGuardEvents {
-  onBlocked(prefix: Prefix, reason: string): void;
+  onBlocked(prefix: Prefix, reason: Reason): void;
   onUnblocked(prefixes: readonly Prefix[]): void;
   onProblem(text: string): void;
 }
@@ -192,7 +197,7 @@ export class NeighbourGuard {
 
   private refuse(
     prefix: Prefix,
-    reason: string,
+    reason: Reason,
     { configuration }: NeighbourView,
     before = configuration,
   ): void {

@@ -8,6 +8,7 @@ import type { Config, DaemonConfig } from "../../config/config.js";
 import type { Address, Prefix } from "../../net/address.js";
 import { unreachable } from "../../net/result.js";
 import type { Input, Output } from "../../shortcut/events.js";
+import { describeReason } from "../../shortcut/reasons.js";
 import type { FibView } from "../kernel/fib-view.js";
 import type { OwnRoutes } from "../kernel/own-routes.js";
 import type { BgpPort, Clock, DaemonPort, LogPort } from "../ports.js";
@@ -105,7 +106,7 @@ export class Offering {
         },
         (prefix) => {
           const under = this.routing.underneath(prefix);
-          return "refusal" in under ? "" : `${under.prefix} ${under.nextHop}`;
+          return under.ok ? `${under.prefix} ${under.nextHop}` : "";
         },
       );
     this.selection = new SelectionWatcher(d.kind === "bird" ? birdRule(d.table) : frrRule, fib);
@@ -137,18 +138,21 @@ export class Offering {
   }
 
   get established(): boolean {
-    return this.sessions.established;
+    return this.sessions.established.ok;
   }
 
   /** The state of the sessions with the daemon, in words. */
   get sessionText(): string {
-    return this.sessions.obstacle || "sessions established";
+    const { established } = this.sessions;
+    return established.ok ? "sessions established" : describeReason(established.reason);
   }
 
   private sessionChanged(): void {
     const { sessions, host } = this;
-    const { established, obstacle: reason } = sessions;
-    this.selection.setSession(sessions.up.offers, sessions.up.reason);
+    const verdict = sessions.established;
+    const established = verdict.ok;
+    const reason = verdict.ok ? "" : describeReason(verdict.reason);
+    this.selection.setSession(sessions.offersUp);
     const told = `${established} ${reason}`;
     if (told !== this.told) {
       this.told = told;
@@ -156,7 +160,7 @@ export class Offering {
         reason,
       });
       if (!established) for (const prefix of sessions.offered()) host.routes.holdNetOfDead(prefix);
-      host.input({ kind: "offers-session", established, reason });
+      host.input({ kind: "offers-session", verdict });
       if (established) host.resync();
     }
     host.sessionsChanged();

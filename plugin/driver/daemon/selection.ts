@@ -9,8 +9,10 @@
  * A daemon that replaces a route by delete and add leaves a gap of some milliseconds; what an absence says therefore counts
  * only after `SETTLE`. Everything that a present route says counts at once.
  */
+
 import type { Address, Prefix } from "../../net/address.js";
 import type { RouteState } from "../../shortcut/events.js";
+import { no, type Reason, type Verdict } from "../../shortcut/reasons.js";
 import { type FibView, RTPROT_BIRD } from "../kernel/fib-view.js";
 
 export interface StandingOffer {
@@ -21,8 +23,8 @@ export interface StandingOffer {
 /** What a definition says at this moment. */
 export interface Decision {
   readonly selected: boolean;
-  /** In the daemon's own terms; empty when selected. */
-  readonly reason: string;
+  /** In the daemon's own terms, when it is not selected. */
+  readonly reason: Reason | undefined;
   /** The offer does harm as long as it stands: the hub route is gone because of it. */
   readonly harmful: boolean;
   /** Follows from a route that is not there: to be looked at again before it is believed. */
@@ -31,9 +33,9 @@ export interface Decision {
 
 export type SelectionRule = (fib: FibView, offer: StandingOffer) => Decision;
 
-const selected: Decision = { selected: true, reason: "", harmful: false, fromAbsence: false };
-const not = (reason: string): Decision => ({ selected: false, reason, harmful: false, fromAbsence: false });
-const absent = (reason: string, harmful = false): Decision => ({
+const selected: Decision = { selected: true, reason: undefined, harmful: false, fromAbsence: false };
+const not = (reason: Reason): Decision => ({ selected: false, reason, harmful: false, fromAbsence: false });
+const absent = (reason: Reason, harmful = false): Decision => ({
   selected: false,
   reason,
   harmful,
@@ -45,36 +47,30 @@ export const birdRule =
   (blackboard: number): SelectionRule =>
   (fib, offer) => {
     const chosen = fib.routes(blackboard, offer.prefix).some((r) => r.protocol === RTPROT_BIRD);
-    if (!chosen) return absent("BIRD: not selected");
+    if (!chosen) return absent({ kind: "bird-not-selected" });
     const best = fib.daemonBest(offer.prefix);
     switch (fib.pathOf(best)) {
       case "overlay":
       case "direct":
         return selected;
       case "none":
-        return absent(
-          "BIRD selected the offer and its kernel protocol did not install it: an export filter of the kernel protocol on fib4/fib6 drops it",
-          true,
-        );
+        return absent({ kind: "bird-kernel-filter" }, true);
       case "other":
-        return not(`BIRD: the main table sends ${offer.prefix} by ${devices(best)}`);
+        return not({ kind: "bird-other-device", prefix: offer.prefix, devices: devices(best) });
     }
   };
 
 /** The selection rule of FRR (bgpd and zebra). */
 export const frrRule: SelectionRule = (fib, offer) => {
   const best = fib.daemonBest(offer.prefix);
-  if (best === undefined) return absent("FRR: zebra has no route for the prefix in the FIB");
+  if (best === undefined) return absent({ kind: "frr-no-route" });
   const gateways = best.nextHops.map((n) => n.gateway);
-  if (!gateways.includes(offer.alias)) return not("FRR: not selected");
-  if (gateways.some((g) => g !== offer.alias))
-    return not(
-      "FRR: tied, the offer is one of several next hops (multipath); set a weight in the import route-map",
-    );
+  if (!gateways.includes(offer.alias)) return not({ kind: "frr-not-selected" });
+  if (gateways.some((g) => g !== offer.alias)) return not({ kind: "frr-tied-fib" });
   const path = fib.pathOf(best);
   return path === "overlay" || path === "direct"
     ? selected
-    : not(`FRR: the alias resolves by ${devices(best)}`);
+    : not({ kind: "frr-alias-elsewhere", devices: devices(best) });
 };
 
 const devices = (route: { readonly nextHops: readonly { readonly dev: string }[] } | undefined): string =>
@@ -94,10 +90,7 @@ interface Watched extends StandingOffer {
 export class SelectionWatcher {
   private readonly offers = new Map<Prefix, Watched>();
   private readonly doubtful = new Set<Watched>();
-  private session: { up: boolean; reason: string } = {
-    up: false,
-    reason: "the offers session is not established",
-  };
+  private session: Verdict = no({ kind: "offers-not-established" });
 
   constructor(
     private readonly rule: SelectionRule,
@@ -131,8 +124,8 @@ export class SelectionWatcher {
       if (w.alias === alias && w.withdrawn && !keep(w.prefix)) this.forget(w.prefix);
   }
 
-  setSession(up: boolean, reason: string): void {
-    this.session = { up, reason };
+  setSession(session: Verdict): void {
+    this.session = session;
   }
 
   /** Looks at the given prefixes (or all) and returns the states that changed. */
@@ -160,8 +153,8 @@ export class SelectionWatcher {
     const path = this.fib.pathOf(this.fib.best(w.prefix));
     const daemonPath = this.fib.pathOf(this.fib.daemonBest(w.prefix));
     const base = { prefix: w.prefix, path, daemonPath };
-    if (w.withdrawn) return { ...base, selected: false, harmful: false, reason: "withdrawn" };
-    if (!this.session.up) return { ...base, selected: false, harmful: false, reason: this.session.reason };
+    if (w.withdrawn) return { ...base, selected: false, harmful: false, reason: { kind: "withdrawn" } };
+    if (!this.session.ok) return { ...base, selected: false, harmful: false, reason: this.session.reason };
     const d = this.rule(this.fib, w);
     if (!d.fromAbsence) w.doubtUntil = undefined;
     else {

@@ -3,11 +3,13 @@
  * What stands offered is kept here, since its attributes follow the route underneath and are announced again with every
  * change of it. The daemon counts as present only when both are up and the feed has sent everything once.
  */
+
 import type { AdjRibIn } from "../../bgp/rib.js";
 import type { DaemonConfig } from "../../config/config.js";
 import { type Address, familyOf, type Prefix } from "../../net/address.js";
 import type { Result } from "../../net/result.js";
-import type { OfferClasses } from "../../shortcut/offer/offer-classes.js";
+import type { OfferClasses } from "../../shortcut/events.js";
+import { no, type Reason, type Verdict, YES } from "../../shortcut/reasons.js";
 import type { PathAttributes } from "../../wire/bgp/attributes.js";
 import type { BgpPort, SpeakerPort } from "../ports.js";
 import type { TaskQueue } from "../runtime/task-queue.js";
@@ -18,6 +20,12 @@ export interface DaemonSessionsEvents {
   onUnderneath(prefixes: readonly Prefix[] | "all"): void;
   onProblem(place: string, text: string): void;
 }
+
+const down = (session: "offers" | "feed", text: string): Reason => ({
+  kind: "session-down",
+  session,
+  text,
+});
 
 interface Standing {
   readonly alias: Address;
@@ -32,7 +40,11 @@ export class DaemonSessions {
   private readonly offersSpeaker: SpeakerPort;
   private readonly feedSpeaker: SpeakerPort;
   private readonly standing = new Map<Prefix, Standing>();
-  private state = { offers: false, feed: false, reason: "not yet connected to the daemon" };
+  private state: { readonly offers: boolean; readonly feed: boolean; readonly reason: Reason } = {
+    offers: false,
+    feed: false,
+    reason: { kind: "not-connected" },
+  };
 
   constructor(
     private readonly daemon: DaemonConfig,
@@ -50,7 +62,10 @@ export class DaemonSessions {
   ) {
     this.offersSpeaker = bgp.open(this.spec("offers"), {
       onState: ({ established, reason }) => {
-        this.change({ offers: established, reason: established ? "" : `offers session: ${reason}` });
+        this.change({
+          offers: established,
+          reason: established ? { kind: "feed-incomplete" } : down("offers", reason),
+        });
       },
       onRoutes: () => {},
       onEndOfRib: () => {},
@@ -58,7 +73,7 @@ export class DaemonSessions {
     }).speaker;
     const { speaker, rib } = bgp.open(this.spec("feed"), {
       onState: ({ established, reason }) => {
-        this.change(established ? {} : { feed: false, reason: `feed session: ${reason}` });
+        this.change(established ? {} : { feed: false, reason: down("feed", reason) });
         if (!established) on.onUnderneath("all");
       },
       onRoutes: (prefixes) => this.underneathChanged(prefixes),
@@ -114,18 +129,14 @@ export class DaemonSessions {
     return this.feedSpeaker.stop();
   }
 
-  get up(): { readonly offers: boolean; readonly feed: boolean; readonly reason: string } {
-    return this.state;
+  /** Whether the offers session is up; otherwise why the sessions are not. */
+  get offersUp(): Verdict {
+    return this.state.offers ? YES : no(this.state.reason);
   }
 
-  /** Whether both are up and the feed is complete. */
-  get established(): boolean {
-    return this.state.offers && this.state.feed;
-  }
-
-  /** Why not, in words. */
-  get obstacle(): string {
-    return this.established ? "" : this.state.reason || "waiting for the daemon to send its routes";
+  /** Whether both are up and the feed is complete; otherwise why not. */
+  get established(): Verdict {
+    return this.state.offers && this.state.feed ? YES : no(this.state.reason);
   }
 
   // ------------------------------------------------------------------------------------------ offers

@@ -2,6 +2,7 @@
  * What the daemon itself routes: the feed's Adj-RIB-In beside the FIB. Answers what lies underneath an offer, and writes
  * the offer's attributes after it.
  */
+
 import { type OfferSpec, offerAttributes } from "../../bgp/offer.js";
 import type { AdjRibIn, Path as BgpPath } from "../../bgp/rib.js";
 import {
@@ -15,8 +16,8 @@ import {
   prefixOf,
 } from "../../net/address.js";
 import { err, ok, type Result } from "../../net/result.js";
-import type { NothingUnderneath, Path, RoutingView, Underneath } from "../../shortcut/events.js";
-import type { OfferClasses } from "../../shortcut/offer/offer-classes.js";
+import type { OfferClasses, Path, RoutingView, UnderneathVerdict } from "../../shortcut/events.js";
+import { no } from "../../shortcut/reasons.js";
 import type { PathAttributes } from "../../wire/bgp/attributes.js";
 import { type FibView, RTPROT_SHORTCUTD } from "../kernel/fib-view.js";
 import { communitiesOf } from "./communities.js";
@@ -95,23 +96,23 @@ export class Routing implements RoutingView {
     return this.options.fib.pathOf(this.options.fib.lookup(a));
   }
 
-  underneath(prefix: Prefix): Underneath | NothingUnderneath {
+  underneath(prefix: Prefix): UnderneathVerdict {
     const { fib } = this.options;
     const under = this.underneathOf(prefix);
-    if (under === undefined)
-      return { refusal: `no route underneath: the feed has none for ${prefix}`, gone: true };
+    if (under === undefined) return { ...no({ kind: "nothing-underneath", prefix }), gone: true };
     const { nextHop } = under;
     const byNextHop = fib.pathOf(fib.lookup(nextHop));
     if (byNextHop !== "overlay")
       return {
-        refusal: `the route underneath ${prefix} has next hop ${nextHop}, which does not leave by ${fib.overlay}`,
+        ...no({ kind: "underneath-unreached", prefix, nextHop, overlay: fib.overlay }),
         gone: true,
       };
     if (fib.pathOf(fib.daemonBest(prefix)) === "other")
-      return { refusal: `the daemon routes ${prefix} by another interface than ${fib.overlay}`, gone: false };
+      return { ...no({ kind: "underneath-elsewhere", prefix, overlay: fib.overlay }), gone: false };
     const attributes = this.attributes(prefix, nextHop, undefined);
-    if (!attributes.ok) return { refusal: attributes.error, gone: false };
-    return { prefix: under.prefix, nextHop };
+    if (!attributes.ok)
+      return { ...no({ kind: "session-cannot-carry", text: attributes.error }), gone: false };
+    return { ok: true, prefix: under.prefix, nextHop };
   }
 
   routesItself(prefix: Prefix): boolean {

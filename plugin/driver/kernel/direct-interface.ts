@@ -12,6 +12,7 @@ import type { Input, PeerWant } from "../../shortcut/events.js";
 import { linkLocalOf } from "../../shortcut/probe/link-local.js";
 import type { ProbeEvent } from "../../shortcut/probe/relay.js";
 import type { ProbeSession } from "../../shortcut/probe/stream.js";
+import { describeReason, no, type Verdict, YES } from "../../shortcut/reasons.js";
 import type {
   Clock,
   DatagramPort,
@@ -215,11 +216,11 @@ export class DirectInterface {
         (e) => this.input({ kind: "exceeded", ...e }),
         (e) => this.journal.problem(e.place, e.message),
       );
-      this.input({ kind: "pings", obstacle: "" });
+      this.input({ kind: "pings", verdict: YES });
     } catch (e) {
       const { place, message } = asPortError("pings", e);
       this.journal.problem(place, `${message}: NATs are not looked through, the first candidate is taken`);
-      this.input({ kind: "pings", obstacle: message });
+      this.input({ kind: "pings", verdict: no({ kind: "pings-unavailable", error: message }) });
     }
   }
 
@@ -241,20 +242,20 @@ export class DirectInterface {
 
   /** Tells the engine when it has changed whether packets may use the interface. */
   checkUsable(): void {
-    const reason = this.obstacle();
-    if (reason === this.told) return;
-    this.told = reason;
-    if (reason !== "") this.journal.problem("direct interface", reason);
-    this.input({ kind: "direct-usable", usable: reason === "", reason });
+    const verdict = this.verdict();
+    const text = verdict.ok ? "" : describeReason(verdict.reason);
+    if (text === this.told) return;
+    this.told = text;
+    if (!verdict.ok) this.journal.problem("direct interface", text);
+    this.input({ kind: "direct-usable", verdict });
   }
 
-  /** Why no packet should use the interface now; empty when it may. */
-  private obstacle(): string {
-    if (this.gone) return `the direct interface ${this.name} is gone`;
+  /** Whether packets may use the interface now. */
+  private verdict(): Verdict {
+    if (this.gone) return no({ kind: "direct-gone", name: this.name });
     const both = [this.config.overlay, this.name];
     const strict = both.filter((dev) => this.ports.host.reversePathFilter(dev) === 1);
-    if (strict.length > 0)
-      return `rp_filter is strict on ${strict.join(" and ")}: it would drop packets while only one end has flipped; set net.ipv4.conf.{all,${strict.join(",")}}.rp_filter to 2 or 0`;
+    if (strict.length > 0) return no({ kind: "rp-filter-strict", devices: strict });
     return this.forwarding.verdict(this.ports.clock.now());
   }
 }

@@ -4,6 +4,7 @@
  * it lets pass. A verdict needs some packets; while it stands no shortcut is made, and it is forgotten after a pause that doubles, since
  * rulesets get corrected.
  */
+import { no, type Reason, type Verdict, YES } from "../../shortcut/reasons.js";
 import type { ForwardingCount } from "../ports.js";
 
 type Counts = { readonly arrived: ForwardingCount; readonly leaving: ForwardingCount };
@@ -17,7 +18,7 @@ const PAUSE_MAX = 600_000;
 
 export class ForwardingCheck {
   private before: Counts | undefined;
-  private blocked: { readonly reason: string; readonly until: number } | undefined;
+  private blocked: { readonly reason: Reason; readonly until: number } | undefined;
   private pause = PAUSE;
 
   constructor(
@@ -26,8 +27,8 @@ export class ForwardingCheck {
     private readonly router: string,
   ) {}
 
-  /** A reading of the counters. Returns why the direct interface is unusable, or an empty string. */
-  read(now: number, counts: Counts): string {
+  /** Takes a reading of the counters. Returns whether the direct interface is usable. */
+  read(now: number, counts: Counts): Verdict {
     const before = this.before;
     this.before = counts;
     if (before !== undefined) {
@@ -42,16 +43,17 @@ export class ForwardingCheck {
     return this.verdict(now);
   }
 
-  verdict(now: number): string {
+  verdict(now: number): Verdict {
     if (this.blocked !== undefined && now >= this.blocked.until) this.blocked = undefined;
-    return this.blocked?.reason ?? "";
+    return this.blocked === undefined ? YES : no(this.blocked.reason);
   }
 
-  private judge(direction: "from" | "to", before: ForwardingCount, now: ForwardingCount): string | undefined {
+  private judge(direction: "from" | "to", before: ForwardingCount, now: ForwardingCount): Reason | undefined {
     // the counters are not read at one moment: both are what is certain, and no packet in flight counts as dropped
     const seen = now.seen - before.seenAfter;
     const dropped = seen - (now.passed - before.passed);
     if (seen < ENOUGH || dropped <= seen * SHARE) return undefined;
-    return `the firewall of ${this.router} drops forwarded packets ${direction} ${this.dev} (${dropped} of ${seen}): allow ${this.dev} where the overlay is allowed`;
+    const { router, dev } = this;
+    return { kind: "firewall-drops", router, direction, dev, dropped, seen };
   }
 }

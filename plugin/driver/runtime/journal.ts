@@ -3,8 +3,10 @@
  * `shortcutctl timeline`. The same problem is said once a minute, and of different ones
  * no more than a hundred.
  */
+
 import type { Address } from "../../net/address.js";
 import type { Milestone, Stage, Transition } from "../../shortcut/events.js";
+import { describeReason } from "../../shortcut/reasons.js";
 import type { Clock, LogPort } from "../ports.js";
 
 export interface JournalEntry {
@@ -36,11 +38,13 @@ export class Journal {
   }
 
   transition(t: Transition): void {
-    this.keep(t.owner, t.stage, t.reason);
+    const reason = describeReason(t.reason);
+    this.keep(t.owner, t.stage, reason);
     this.log.info(`shortcut ${t.stage}`, {
       owner: t.owner,
       from: t.previous,
-      reason: t.reason,
+      reason,
+      code: t.reason?.kind,
       prefixes: t.prefixes,
     });
   }

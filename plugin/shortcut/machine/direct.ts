@@ -1,19 +1,21 @@
 /**
- * The stage `direct`, from the proof of the path on: the aliases point at the direct interface, probes watch the path, and offers follow the
- * routes underneath. It ends when the path fails or proves longer than it may be, when nothing goes by it, and when a route underneath goes; except that it may
- * outlive a hub that is gone, for a bounded time, while the owner confirms by the direct path that it still routes its prefixes.
+ * The stage `direct`: the aliases point at the direct interface, probes watch the path, and offers
+ * follow the routes underneath. It ends when the path fails or its round trip is too long, when nothing
+ * goes by it, and when a route underneath goes; except that it may outlive a hub that is gone, for a
+ * bounded time, while the owner confirms over the direct path that it still routes its prefixes.
  */
+
+import { sameEndpoint } from "../../net/address.js";
 import { unreachable } from "../../net/result.js";
+import type { Outcome } from "../control/link.js";
 import { earliest } from "../deadlines.js";
-import type { RouteState } from "../events.js";
+import type { PeerStatus, Presence, RouteState } from "../events.js";
 import type { StreamEvent } from "../probe/stream.js";
-import type { Presence } from "../spoke/hub-presence.js";
-import type { Attempt, Ways } from "./attempt.js";
-import type { Connecting } from "./connecting.js";
-import type { Offered } from "./offered.js";
-import type { PathForecast } from "./path-forecast.js";
+import { describeReason } from "../reasons.js";
+import { Tunnelled } from "./connecting.js";
+import { fallBackToHub, type Step, type StepsFrom } from "./stage.js";
 import {
-  clear as forgiveAll,
+  clear as clearFailures,
   hasFailures,
   PATH_FAILED,
   PEER_INITIATED,
@@ -22,166 +24,181 @@ import {
 } from "./teardown-reasons.js";
 import type { Tunnel } from "./tunnel.js";
 
-/** Without a hub there is nothing to go back to: a path that is silent may come back for so many milliseconds more. */
+/** Without a hub there is nothing to fall back to: a silent path may come back for this long, milliseconds. */
 const ORPHAN_PATIENCE = 3_000;
 
-export class Direct {
+export class Direct extends Tunnelled<StepsFrom<"direct">> {
+  override readonly name = "direct" as const;
   /** Whether the FIB was seen to have followed. */
   private shown = false;
   /** Since when offers stand without a route underneath: the hub may be gone. */
   private orphanedAt: number | undefined;
 
-  constructor(
-    private readonly attempt: Attempt,
-    private readonly forecast: PathForecast,
-    private readonly offered: Offered,
-    private readonly path: Connecting,
-    private readonly ways: Ways,
-  ) {}
-
-  handleProbe(now: number, event: StreamEvent): void {
-    const { tunnel } = this.path;
-    if (tunnel === undefined || !this.attempt.in("connecting", "direct")) return;
-    tunnel.receive(event);
-    this.judge(now, tunnel);
-    this.path.announce(now);
+  /** The flip. */
+  override begin(now: number): undefined {
+    const { c } = this;
+    const { tunnel } = c.attempt.path;
+    if (tunnel === undefined) return;
+    tunnel.busyAt = now;
+    c.milestone("flipping", "");
+    c.offers.point("direct");
+    this.announce(now, tunnel);
+    c.attempt.path.use(now, tunnel);
   }
 
-  private judge(now: number, tunnel: Tunnel): void {
-    const { attempt, path } = this;
+  private announce(now: number, tunnel: Tunnel): void {
+    this.c.announceProbes(now, { down: false, idle: tunnel.quiet(now) });
+  }
+
+  override routeSeen(s: RouteState): void {
+    if (this.shown || s.path !== "direct") return;
+    this.shown = true;
+    this.c.milestone("flipped", s.prefix);
+  }
+
+  /** An end that does not answer is noticed by its probes. */
+  override tellingAnswered(now: number, outcome: Outcome): Step<"returning"> | undefined {
+    return outcome.kind === "timeout" ? undefined : super.tellingAnswered(now, outcome);
+  }
+
+  /** The initiator takes a better pair of candidates. */
+  protected override advance(now: number): void {
+    const { checks, tunnel } = this.c.attempt.path;
+    if (checks === undefined || tunnel?.role !== "initiator") return;
+    const better = checks.better();
+    if (better === undefined || sameEndpoint(better, tunnel.endpoint)) return;
+    this.c.milestone("better-path", this.c.attempt.path.nameOf(better));
+    tunnel.move(better);
+    checks.use(now, better, true);
+  }
+
+  override peerStatus(now: number, s: PeerStatus): undefined {
+    const { path } = this.c.attempt;
+    path.observe(now, s, false);
+    this.advance(now);
+    if (path.tunnel !== undefined) this.announce(now, path.tunnel);
+  }
+
+  override trafficRead(now: number, viaOverlay: number): void {
+    const { tunnel, hubRoundTrip } = this.c.attempt.path;
+    const sent = viaOverlay + (tunnel?.sentRate ?? 0);
+    this.c.trafficRead(now, sent, tunnel?.prober.roundTrip, hubRoundTrip);
+  }
+
+  // -------------------------------------------------------------------------- the path
+
+  override probe(now: number, event: StreamEvent): Step<"returning"> | undefined {
+    const { tunnel } = this.c.attempt.path;
+    if (tunnel === undefined) return undefined;
+    tunnel.receive(event);
+    const step = this.judge(now, tunnel);
+    if (step === undefined) this.announce(now, tunnel);
+    return step;
+  }
+
+  private judge(now: number, tunnel: Tunnel): Step<"returning"> | undefined {
+    const { c } = this;
     const { prober } = tunnel;
-    if (this.orphanedAt !== undefined && !prober.remoteKeeps) this.reconsider(now, false);
-    const verdict = prober.verdict(attempt.ownGeneration(now));
-    if (attempt.in("connecting")) {
-      if (verdict === "proven" && tunnel.applied) this.weigh(now, tunnel);
-      return;
+    if (this.orphanedAt !== undefined && !prober.remoteKeeps) {
+      const step = this.reconsider(now, false);
+      if (step !== undefined) return step;
     }
-    if (!attempt.in("direct")) return;
+    const verdict = prober.verdict(c.ownGeneration(now));
     switch (verdict) {
       case "lost":
-        if (now < (this.failureAt(tunnel) ?? now)) return;
-        attempt.milestone("path-failed", prober.describeLoss());
-        attempt.host.reobserve(now);
-        this.ways.fallBackToHub(now, "the direct path failed", PATH_FAILED);
-        return;
+        if (now < (this.failureAt(tunnel) ?? now)) return undefined;
+        c.milestone("path-failed", prober.describeLoss());
+        c.spoke.reachability.reobserve(now);
+        return fallBackToHub(prober.lost, PATH_FAILED);
       case "down":
-        this.ways.fallBackToHub(now, "the other end goes back", PEER_INITIATED);
-        return;
+        return fallBackToHub({ kind: "owner-going-back" }, PEER_INITIATED);
       case "unaccepted":
-        this.ways.fallBackToHub(now, "the owner no longer accepts our prefixes", PLANNED);
-        return;
+        return fallBackToHub({ kind: "owner-unaccepting" }, PLANNED);
       case "waiting":
-        return;
+        return undefined;
       case "proven": {
-        const fits = path.stillFits(now, tunnel);
-        if (fits.kind === "slow") this.ways.fallBackToHub(now, fits.reason, UNWANTED);
-        return;
+        const fits = c.attempt.path.stillFits(now, tunnel);
+        return fits.ok ? undefined : fallBackToHub(fits.reason, UNWANTED);
       }
       default:
-        unreachable(verdict);
+        return unreachable(verdict);
     }
   }
 
-  /** A proven path is used, unless it is longer than it may be. */
-  private weigh(now: number, tunnel: Tunnel): void {
-    const fits = this.path.fits(now, tunnel);
-    if (fits.kind === "fits") this.flip(now, tunnel);
-    else if (fits.kind === "slow") this.ways.fallBackToHub(now, fits.reason, UNWANTED);
-  }
-
-  private flip(now: number, tunnel: Tunnel): void {
-    const { attempt, path } = this;
-    const { roundTrip } = tunnel.prober;
-    const rtt = roundTrip === undefined ? "" : `round trip ${roundTrip.toFixed(1)} ms`;
-    attempt.milestone("path-proven", rtt);
-    attempt.enter(now, "direct", rtt);
-    tunnel.busyAt = now;
-    this.shown = false;
-    attempt.milestone("flipping", "");
-    attempt.offers.point("direct");
-    path.announce(now);
-    path.use(now, tunnel);
-  }
-
-  /** When silence counts as a failure: later while there is no hub to go back to. */
+  /** When silence counts as a failure: later while there is no hub to fall back to. */
   private failureAt(tunnel: Tunnel): number | undefined {
     const at = tunnel.prober.lostAt;
     return at === undefined || this.orphanedAt === undefined ? at : at + ORPHAN_PATIENCE;
   }
 
-  routeSeen(s: RouteState): void {
-    if (!this.attempt.in("direct") || this.shown || s.path !== "direct") return;
-    this.shown = true;
-    this.attempt.milestone("flipped", s.prefix);
+  // -------------------------------------------------------------------------- the routes underneath
+
+  override underneathChanged(now: number): Step<"returning"> | undefined {
+    return this.reconsider(now, true);
   }
 
-  // ------------------------------------------------------------------------------------------ the routes underneath
-
-  underneathChanged(now: number): void {
-    if (this.attempt.in("offered", "refused", "connecting", "direct")) this.reconsider(now, true);
-  }
-
-  /** Offers follow the routes underneath; a shortcut whose hub is there and has taken remote away ends. */
-  private reconsider(now: number, hubMayBeGone: boolean): void {
-    const { attempt, forecast } = this;
-    const { host, offers, prefixes } = attempt;
-    const keeps = this.path.tunnel?.prober.remoteKeeps === true;
-    const may = hubMayBeGone && attempt.in("direct") && keeps && host.parameters.outlive > 0;
+  /** Offers follow the routes underneath; a shortcut whose hub is there and has taken them away ends. */
+  private reconsider(now: number, hubMayBeGone: boolean): Step<"returning"> | undefined {
+    const { host, spoke, offers, prefixes, forecast, attempt } = this.c;
+    const keeps = attempt.path.tunnel?.prober.remoteKeeps === true;
+    const may = hubMayBeGone && keeps && host.parameters.outlive > 0;
     const { orphans } = offers.update(prefixes, forecast.classes(now), may);
     if (orphans === 0) {
-      if (this.orphanedAt !== undefined) attempt.reason = "";
+      if (this.orphanedAt !== undefined) this.reason = undefined;
       this.orphanedAt = undefined;
     } else {
       this.orphanedAt ??= now;
-      host.checkHubAlive(now);
+      spoke.presence.checkHubAlive(now);
     }
-    this.offered.consider(now);
+    return this.consider(now);
   }
 
-  /** What has become of the suspicion that the hub is gone. */
-  hubPresence(now: number, presence: Presence): void {
-    const { attempt } = this;
-    if (this.orphanedAt === undefined) return;
-    if (presence === "present") this.reconsider(now, false);
-    else if (presence === "absent") {
-      const seconds = Math.round(attempt.host.parameters.outlive / 1000);
-      attempt.reason = `the hub is gone: stays for up to ${seconds} s, while the owner confirms its prefixes`;
-      attempt.milestone("outlives-hub", attempt.reason);
+  override hubPresence(now: number, presence: Presence): Step<"returning"> | undefined {
+    if (this.orphanedAt === undefined) return undefined;
+    if (presence === "present") return this.reconsider(now, false);
+    if (presence === "absent") {
+      const { outlive } = this.c.host.parameters;
+      this.reason = { kind: "outlives-hub", outlive };
+      this.c.milestone("outlives-hub", describeReason(this.reason));
     }
+    return undefined;
   }
 
-  // ------------------------------------------------------------------------------------------ time
+  // -------------------------------------------------------------------------- time
 
-  pollTimeout(): number | undefined {
-    const { attempt, path, orphanedAt } = this;
+  override pollTimeout(): number | undefined {
+    const { orphanedAt, since } = this;
+    const { path } = this.c.attempt;
+    const { idleTimeout, outlive, forgive } = this.c.host.parameters;
     const { tunnel } = path;
-    if (tunnel === undefined || !attempt.in("direct")) return undefined;
-    const { idleTimeout, outlive, forgive } = attempt.host.parameters;
+    if (tunnel === undefined) return path.pollTimeout();
     return earliest(
+      path.pollTimeout(),
       this.failureAt(tunnel),
       tunnel.busyAt + idleTimeout,
       orphanedAt === undefined ? undefined : orphanedAt + outlive,
-      hasFailures(attempt.failures) ? attempt.since + forgive : undefined,
+      hasFailures(this.c.failures) ? since + forgive : undefined,
     );
   }
 
-  /** A path that nothing goes by, or that has proven itself for long enough. */
-  watch(now: number): void {
-    const { attempt, path, orphanedAt } = this;
-    const { tunnel } = path;
-    if (tunnel === undefined || !attempt.in("direct")) return;
-    const { forgive, idleTimeout, outlive } = attempt.host.parameters;
-    const seconds = (ms: number) => Math.round(ms / 1000);
-    if (hasFailures(attempt.failures) && now >= attempt.since + forgive) forgiveAll(attempt.failures);
-    if (now >= tunnel.busyAt + idleTimeout)
-      this.ways.fallBackToHub(now, `idle for ${seconds(idleTimeout)} s`, PLANNED);
-    else if (orphanedAt !== undefined && now >= orphanedAt + outlive)
-      this.ways.fallBackToHub(now, `the hub has been away for ${seconds(outlive)} s`, PLANNED);
-    else this.judge(now, tunnel);
+  override handleTimeout(now: number): Step<"returning"> | undefined {
+    const { path } = this.c.attempt;
+    path.measureHub(now);
+    const step = path.tunnel === undefined ? undefined : this.watch(now, path.tunnel);
+    if (step === undefined) this.check(now);
+    return step;
   }
 
-  reset(): void {
-    this.shown = false;
-    this.orphanedAt = undefined;
+  /** A path that nothing goes by, or that has proven itself for long enough. */
+  private watch(now: number, tunnel: Tunnel): Step<"returning"> | undefined {
+    const { orphanedAt, since } = this;
+    const { failures, host } = this.c;
+    const { forgive, idleTimeout, outlive } = host.parameters;
+    if (hasFailures(failures) && now >= since + forgive) clearFailures(failures);
+    if (now >= tunnel.busyAt + idleTimeout)
+      return fallBackToHub({ kind: "idle", timeout: idleTimeout }, PLANNED);
+    if (orphanedAt !== undefined && now >= orphanedAt + outlive)
+      return fallBackToHub({ kind: "hub-away", outlive }, PLANNED);
+    return this.judge(now, tunnel);
   }
 }

@@ -5,16 +5,7 @@
  * cost of the failures after it, until the history is forgotten (§4.3: below half of the reuse threshold). The penalty has a ceiling, from which it takes
  * the longest suppression to decay (§4.2).
  */
-export interface DampingParameters {
-  /** Milliseconds in which a penalty decays by half. */
-  readonly halfLife: number;
-  /** Above it a path is suppressed ... */
-  readonly suppress: number;
-  /** ... until it is below this. */
-  readonly reuse: number;
-  /** Longest suppression, milliseconds. */
-  readonly longest: number;
-}
+import type { DampingParameters } from "../parameters.js";
 
 /** Of one failure; RFC 2439's example and the routers' default. */
 export const PENALTY = 1_000;

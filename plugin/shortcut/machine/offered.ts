@@ -1,149 +1,124 @@
 /**
- * The stages `offered` and `refused`: routes stand in the daemon, and both daemons must select remote; or one, where both operators let that be
- * enough. Each end tells the other of its daemon's selection, and again while traffic wants the shortcut. Consent that is taken
- * back later ends the shortcut.
+ * The stages `offered` and `refused`: routes stand in the daemon, and both daemons must select them; or
+ * one, where both operators let that be enough. Each end tells the other of its daemon's selection, and
+ * repeats it while traffic wants the shortcut.
  */
-import type { Prefix } from "../../net/address.js";
-import type { Outcome } from "../control/link.js";
-import type { Attempt, Ways } from "./attempt.js";
-import type { PathForecast } from "./path-forecast.js";
-import { FAILED, PEER_INITIATED, PLANNED, SILENT } from "./teardown-reasons.js";
 
-export class Offered {
-  constructor(
-    private readonly attempt: Attempt,
-    private readonly forecast: PathForecast,
-    private readonly ways: Ways,
-  ) {}
+import type { Address, Endpoint } from "../../net/address.js";
+import type { Ping } from "../../wire/ping.js";
+import { earliest } from "../deadlines.js";
+import { describeReason, type Reason } from "../reasons.js";
+import { Standing } from "./active.js";
+import { fallBackToHub, type Step, type StepsFrom } from "./stage.js";
+import { FAILED, PLANNED } from "./teardown-reasons.js";
 
-  /** Offers every attested prefix that has a route of the daemon's own underneath, by the overlay. */
-  announce(now: number): void {
-    const { attempt, forecast } = this;
-    const { offerTimeout, refresh } = attempt.host.parameters;
-    attempt.enter(now, "offered", "waiting for the daemons");
-    attempt.deadline = now + offerTimeout;
-    attempt.refreshAt = now + refresh;
-    this.ways.announceReachability(now);
-    forecast.judge();
-    const { refusals } = attempt.offers.update(attempt.prefixes, forecast.classes(now));
-    if (attempt.offers.empty)
-      this.ways.fallBackToHub(now, refusals[0] ?? `the hub attests no prefix for ${attempt.owner}`, FAILED);
+type FromWaiting = StepsFrom<"refused">;
+
+/** What `offered` and `refused` have in common: the offers wait for selection. */
+abstract class Waiting<X extends Step> extends Standing<X | FromWaiting> {
+  /** When offers that stand are renewed. */
+  protected refreshAt: number | undefined;
+
+  override consider(now: number): FromWaiting | undefined {
+    const { offers } = this.c;
+    if (offers.empty) return fallBackToHub(offers.refusal(), PLANNED);
+    this.tellSelected(now);
+    return this.c.agreed ? this.connect() : undefined;
   }
 
-  /** Something that bears on selection changed: tell the other end, go forth or back. */
-  consider(now: number): void {
-    const { stage, offers } = this.attempt;
-    switch (stage) {
-      case "offered":
-      case "refused": {
-        if (offers.empty) {
-          this.ways.fallBackToHub(now, offers.refusal(), PLANNED);
-          return;
-        }
-        this.tellSelected(now);
-        if (this.agreed) this.ways.connect(now);
-        return;
-      }
-      case "connecting":
-      case "direct":
-        if (!this.agreed) this.ways.fallBackToHub(now, offers.refusal(), PLANNED);
-        else if (this.oneWay) this.tellSelected(now);
-        return;
-      default:
-        return;
-    }
-  }
-
-  /** Both operators let one daemon's selection be enough. */
-  get oneWay(): boolean {
-    return this.attempt.host.parameters.oneWay && this.attempt.remote.oneWay;
-  }
-
-  /** Both daemons have selected; or one, and that is enough. */
-  get agreed(): boolean {
-    const { offers, remote } = this.attempt;
-    const [here, there] = [offers.selected, remote.selected];
-    return this.oneWay ? !offers.empty && (here || there) : here && there;
-  }
-
-  tellSelected(now: number, again = false): void {
-    const { host, offers, remote } = this.attempt;
-    const { selected } = offers;
-    const { told, epochs } = remote;
-    if (told.selected === selected && !again) return;
-    if (selected && told.selected !== true) this.attempt.milestone("selected", offers.prefixes.join(", "));
-    // before the deadline, "not yet" is no news
-    if (!selected && told.selected === undefined && !again) return;
-    told.selected = selected;
-    if (selected) this.ways.openNat(now);
-    const reason = selected ? "" : offers.refusal();
-    const { oneWay } = host.parameters;
-    remote.send(now, "selected", { kind: "selected", epochs, selected, reason, oneWay }, (t, o) =>
-      this.afterTelling(t, o),
-    );
-  }
-
-  /** What the other end says to what it was told. */
-  afterTelling(now: number, outcome: Outcome): void {
-    const { attempt } = this;
-    if (outcome.kind === "timeout") {
-      if (attempt.in("offered", "refused", "connecting"))
-        this.ways.fallBackToHub(now, `${attempt.owner} fell silent`, SILENT);
-    } else if (outcome.body.kind === "refused" && outcome.body.code === "stale") {
-      this.ways.fallBackToHub(now, "the other end started anew", PEER_INITIATED);
-    }
-  }
-
-  /** What the other end's daemon has selected. */
-  handleSelected(now: number, selected: boolean, reason: string): void {
-    const { attempt } = this;
+  /** Both ends consent. */
+  private connect(): FromWaiting | undefined {
+    const { spoke, attempt, offers } = this.c;
     const { remote } = attempt;
-    if (selected && !remote.selected) attempt.milestone("selected-by-owner", "");
-    remote.selected = selected;
-    remote.reason = reason;
-    remote.wantedAt = now;
-    if (selected || this.agreed) this.consider(now);
-    else if (attempt.in("connecting", "direct"))
-      this.ways.fallBackToHub(now, `the owner's daemon: ${reason}`, PLANNED);
-    else if (attempt.in("refused")) attempt.reason = `the owner's daemon: ${reason}`;
+    if (remote.peer === undefined) return undefined;
+    const usable = spoke.directUsable();
+    if (!usable.ok) return fallBackToHub(usable.reason, FAILED);
+    if (!remote.reachable) return fallBackToHub({ kind: "no-endpoint" }, FAILED);
+    const here = offers.selected;
+    const reason: Reason =
+      here && remote.selected
+        ? { kind: "both-selected" }
+        : { kind: "one-way", selected: here ? "here" : "there" };
+    return { to: "connecting", reason };
   }
 
-  /** Who sends pings, or is ready, has selected, unless one selection is enough. */
-  implied(now: number): void {
-    if (!this.attempt.host.parameters.oneWay) this.handleSelected(now, true, "");
+  /** The other end pings: its daemon has selected. */
+  override ping(now: number, _from: Endpoint, _at: Address, ping: Ping): FromWaiting | undefined {
+    return ping.kind === "ping" && this.c.heardImplied(now) ? this.consider(now) : undefined;
   }
 
-  explained(prefix: Prefix, reason: string): void {
-    const { attempt } = this;
-    if (attempt.offers.explained(prefix, reason) && attempt.in("refused")) attempt.reason = reason;
+  override pollTimeout(): number | undefined {
+    return earliest(this.deadline, this.refreshAt);
   }
 
-  /** The deadline has come: somebody's daemon has not selected. */
-  refuse(now: number): void {
-    const { attempt } = this;
-    const { host, offers, remote } = attempt;
-    const local = offers.selected;
-    const reason = local
-      ? `the owner's daemon: ${remote.reason === "" ? "did not select our prefixes" : remote.reason}`
+  /** Renews the offers while traffic wants them here, or while the other end says that its traffic does. */
+  protected refresh(now: number): Step<"returning"> | undefined {
+    const { host, spoke, offers, attempt, prefixes } = this.c;
+    if (this.refreshAt === undefined || now < this.refreshAt) return undefined;
+    const { refresh } = host.parameters;
+    this.refreshAt = now + refresh;
+    const wantedHere = spoke.traffic.aboveThreshold(prefixes);
+    if (wantedHere) this.tellSelected(now, true);
+    const { wantedAt } = attempt.remote;
+    const wantedThere = wantedAt !== undefined && now - wantedAt < 3 * refresh;
+    if (!wantedHere && (attempt.origin === "local" || !wantedThere))
+      return fallBackToHub({ kind: "traffic-cooled", before: describeReason(this.reason) }, PLANNED);
+    if (this.name === "refused" && !offers.selected) offers.explainAll();
+    return undefined;
+  }
+}
+
+export class Offered extends Waiting<StepsFrom<"offered">> {
+  override readonly name = "offered" as const;
+
+  /** Offers every attested prefix that has a route of the daemon's own underneath, via the overlay. */
+  override begin(now: number): Step<"returning"> | undefined {
+    const { c } = this;
+    const { offerTimeout, refresh } = c.host.parameters;
+    this.deadline = now + offerTimeout;
+    this.refreshAt = now + refresh;
+    c.announceReachability(now);
+    c.forecast.judge(c.attempt.remote.peer);
+    const { refusals } = c.offers.update(c.prefixes, c.forecast.classes(now));
+    return c.offers.empty
+      ? fallBackToHub(refusals[0] ?? { kind: "nothing-attested", owner: c.owner }, FAILED)
+      : undefined;
+  }
+
+  protected override refusedThere(): undefined {}
+
+  /** A daemon has not selected in time. */
+  override handleTimeout(now: number): StepsFrom<"offered"> | undefined {
+    const ended = this.refresh(now);
+    if (ended !== undefined || this.deadline === undefined || now < this.deadline) return ended;
+    this.deadline = undefined;
+    const { offers, attempt } = this.c;
+    const reason: Reason = offers.selected
+      ? { kind: "owner-not-selected", text: attempt.remote.reason }
       : offers.refusal();
-    attempt.enter(now, "refused", reason);
-    attempt.refreshAt = now + host.parameters.refresh;
-    if (!local) offers.explainAll();
+    return { to: "refused", reason };
+  }
+}
+
+export class Refused extends Waiting<StepsFrom<"refused">> {
+  override readonly name = "refused" as const;
+
+  override begin(now: number): undefined {
+    const { host, offers } = this.c;
+    this.refreshAt = now + host.parameters.refresh;
+    if (!offers.selected) offers.explainAll();
     this.tellSelected(now, true);
   }
 
-  /** Offers that stand are renewed while traffic wants remote, or while the other end says that its does. */
-  refresh(now: number): void {
-    const { attempt } = this;
-    const { host, offers, remote } = attempt;
-    const { refresh } = host.parameters;
-    attempt.refreshAt = now + refresh;
-    if (!attempt.in("offered", "refused")) return;
-    const wantedHere = host.isHot(attempt.prefixes);
-    if (wantedHere) this.tellSelected(now, true);
-    const wantedThere = remote.wantedAt !== undefined && now - remote.wantedAt < 3 * refresh;
-    if (!wantedHere && (attempt.origin === "local" || !wantedThere))
-      this.ways.fallBackToHub(now, `below threshold; before that: ${attempt.reason}`, PLANNED);
-    else if (attempt.in("refused") && !offers.selected) offers.explainAll();
+  override explained(reason: Reason): void {
+    this.reason = reason;
+  }
+
+  protected override refusedThere(reason: Reason): undefined {
+    this.reason = reason;
+  }
+
+  override handleTimeout(now: number): Step<"returning"> | undefined {
+    return this.refresh(now);
   }
 }

@@ -14,21 +14,8 @@ import type {
   ReplyBody,
   RequestBody,
 } from "../../wire/control/message.js";
-import type { Correspondent, Identity, Outcome } from "../control/link.js";
-
-/** What talking to the other end needs of the engine. */
-export interface RemoteHost {
-  readonly self: Identity;
-  readonly overlayMtu: number;
-  request(now: number, to: Address, body: RequestBody, done: (now: number, outcome: Outcome) => void): Id64;
-  cancel(id: Id64): void;
-  nextEpoch(): number;
-  /** Endpoints under which this router's direct interface may be reached. */
-  candidates(): readonly Candidate[];
-  /** Whether this end can send and answer pings. */
-  readonly pingsUsable: boolean;
-  readonly mapping: Mapping;
-}
+import type { Correspondent, Outcome } from "../control/link.js";
+import type { EngineHost, OwnReachability } from "./collaborators.js";
 
 /** What the exchange told of the other end. */
 export interface Peer {
@@ -79,7 +66,7 @@ export class Remote {
     selected: undefined,
     flipped: false,
   };
-  private current: { readonly mine: number; yours: number };
+  private readonly current: { readonly mine: number; yours: number };
   private offeredCandidates: readonly Candidate[] = [];
   /** Of the other end's exchange: what it said later changes no role. */
   private theirCandidates: readonly Candidate[] = [];
@@ -90,29 +77,11 @@ export class Remote {
   private readonly requests = new Map<string, Id64>();
 
   constructor(
-    private readonly host: RemoteHost,
+    private readonly host: EngineHost,
+    private readonly reachability: OwnReachability,
     private readonly owner: Address,
   ) {
     this.current = { mine: host.nextEpoch(), yours: 0 };
-  }
-
-  /** Forgets the attempt; the next has an epoch of its own. */
-  startAnew(): void {
-    this.cancelRequests();
-    this.peer = undefined;
-    this.selected = false;
-    this.reason = "";
-    this.oneWay = false;
-    this.ready = false;
-    this.wantedAt = undefined;
-    this.flipped = false;
-    this.told.selected = undefined;
-    this.told.flipped = false;
-    this.offeredCandidates = [];
-    this.theirCandidates = [];
-    this.announced = undefined;
-    this.telling = false;
-    this.current = { mine: this.host.nextEpoch(), yours: 0 };
   }
 
   get epochs(): Epochs {
@@ -134,10 +103,11 @@ export class Remote {
   /** What this end says of itself. One list of candidates an attempt: the roles follow from what both ends know. */
   exchangeBody(): ExchangeBody {
     if (this.offeredCandidates.length === 0) {
-      this.offeredCandidates = this.host.candidates();
-      this.announced = { candidates: textOf(this.offeredCandidates), mapping: this.host.mapping };
+      this.offeredCandidates = this.reachability.candidates();
+      this.announced = { candidates: textOf(this.offeredCandidates), mapping: this.reachability.mapping };
     }
-    const { overlayMtu: mtu, pingsUsable: pings, mapping } = this.host;
+    const { overlayMtu: mtu, pingsUsable: pings } = this.host;
+    const { mapping } = this.reachability;
     return { epochs: this.epochs, candidates: this.offeredCandidates, mtu, pings, mapping };
   }
 
@@ -157,8 +127,8 @@ export class Remote {
 
   /** Tells the other end where this end is reached now, unless it knows. */
   announceReachability(now: number, known: (now: number) => void): void {
-    const candidates = textOf(this.host.candidates());
-    const { mapping } = this.host;
+    const candidates = textOf(this.reachability.candidates());
+    const { mapping } = this.reachability;
     const told = this.announced;
     if (this.peer === undefined || told === undefined) return;
     if (told.candidates === candidates && told.mapping === mapping) return;
@@ -177,11 +147,17 @@ export class Remote {
 
   /** Whether this end is reached elsewhere than when the attempt began. */
   get moved(): boolean {
-    return this.peer !== undefined && textOf(this.host.candidates()) !== textOf(this.offeredCandidates);
+    return (
+      this.peer !== undefined && textOf(this.reachability.candidates()) !== textOf(this.offeredCandidates)
+    );
   }
 
   private update(): { epochs: Epochs; candidates: readonly Candidate[]; mapping: Mapping } {
-    return { epochs: this.epochs, candidates: this.host.candidates(), mapping: this.host.mapping };
+    return {
+      epochs: this.epochs,
+      candidates: this.reachability.candidates(),
+      mapping: this.reachability.mapping,
+    };
   }
 
   learn(candidates: readonly Candidate[], mapping: Mapping): void {
@@ -218,13 +194,12 @@ export class Remote {
   }
 
   /**
-   * A farewell: retransmitted even when this attempt is over, and answered by "stale" when the other end's is: then, if ours is
-   * not over yet, `over` is called.
+   * A farewell: retransmitted even when this attempt is over, and answered by "stale" when the other
+   * end's is: then `over` is called.
    */
   farewell(now: number, body: RequestBody, over: (now: number) => void): void {
-    const epoch = this.current.mine;
     this.host.request(now, this.owner, body, (t, o) => {
-      if (this.current.mine === epoch && o.kind === "reply" && o.body.kind === "refused") over(t);
+      if (o.kind === "reply" && o.body.kind === "refused") over(t);
     });
   }
 

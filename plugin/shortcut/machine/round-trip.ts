@@ -3,9 +3,12 @@
  * always go by the overlay: one before the flip, or three when a rule waits for them, and one now and then afterwards. The shortest of the last few counts, since a request may be
  * retransmitted (Karn's algorithm would discard it) or wait in a busy event loop; neither makes it shorter.
  */
+
 import type { Address } from "../../net/address.js";
 import type { Id64, RequestBody } from "../../wire/control/message.js";
 import type { Outcome } from "../control/link.js";
+import type { RoundTripRule } from "../parameters.js";
+import { no, type Verdict, YES } from "../reasons.js";
 
 /** Milliseconds between measurements while the flip waits for them, and otherwise. */
 const FIRST = 100;
@@ -68,23 +71,12 @@ export class HubPath {
   }
 }
 
-/** `direct.max-round-trip`: the direct path is used up to the hub path's round trip x ratio + margin (milliseconds). */
-export interface RoundTripRule {
-  readonly ratio: number;
-  readonly margin: number;
-}
-
 /** A path in use is left when it is longer than what it may be by so much, for so long. */
 const SLACK = 1.25;
 const SLACK_MS = 1;
 const PATIENCE = 10_000;
 /** The way by the hub is waited for so long; a hub that does not carry requests is no reason to stay on it. */
 const WAIT = 3_000;
-
-export type RoundTripVerdict =
-  | { readonly kind: "fits" }
-  | { readonly kind: "wait" }
-  | { readonly kind: "slow"; readonly reason: string };
 
 /** What the rule says of one path, over time. */
 export class RoundTripCheck {
@@ -97,10 +89,8 @@ export class RoundTripCheck {
     return this.rule === undefined ? Number.POSITIVE_INFINITY : hub * this.rule.ratio + this.rule.margin;
   }
 
-  private slow(direct: number, hub: number): RoundTripVerdict {
-    const limit = `at most ${this.limit(hub).toFixed(1)} ms is allowed`;
-    const reason = `the direct path is slower: round trip ${direct.toFixed(1)} ms, by the hub ${hub.toFixed(1)} ms, ${limit}`;
-    return { kind: "slow", reason };
+  private slow(direct: number, hub: number): Verdict {
+    return no({ kind: "slower", direct, hub, limit: this.limit(hub) });
   }
 
   /** Of a path that is proven and not used yet. */
@@ -108,23 +98,19 @@ export class RoundTripCheck {
     now: number,
     direct: { readonly roundTrip: number | undefined; readonly samples: number },
     hub: HubPath,
-  ): RoundTripVerdict {
-    if (this.rule === undefined) return { kind: "fits" };
+  ): Verdict | "wait" {
+    if (this.rule === undefined) return YES;
     this.asked ??= now;
-    if ((!hub.known || direct.samples < ENOUGH) && now < this.asked + WAIT) return { kind: "wait" };
-    if (direct.roundTrip === undefined || hub.roundTrip === undefined) return { kind: "fits" };
-    return direct.roundTrip > this.limit(hub.roundTrip)
-      ? this.slow(direct.roundTrip, hub.roundTrip)
-      : { kind: "fits" };
+    if ((!hub.known || direct.samples < ENOUGH) && now < this.asked + WAIT) return "wait";
+    if (direct.roundTrip === undefined || hub.roundTrip === undefined) return YES;
+    return direct.roundTrip > this.limit(hub.roundTrip) ? this.slow(direct.roundTrip, hub.roundTrip) : YES;
   }
 
   /** Of a path in use. */
-  during(now: number, direct: number | undefined, hub: number | undefined): RoundTripVerdict {
-    if (this.rule === undefined || direct === undefined || hub === undefined) return { kind: "fits" };
+  during(now: number, direct: number | undefined, hub: number | undefined): Verdict {
+    if (this.rule === undefined || direct === undefined || hub === undefined) return YES;
     if (direct <= this.limit(hub) * SLACK + SLACK_MS) this.slowSince = undefined;
     else this.slowSince ??= now;
-    return this.slowSince !== undefined && now >= this.slowSince + PATIENCE
-      ? this.slow(direct, hub)
-      : { kind: "fits" };
+    return this.slowSince !== undefined && now >= this.slowSince + PATIENCE ? this.slow(direct, hub) : YES;
   }
 }

@@ -1,152 +1,227 @@
 /**
- * One shortcut: everything between this router and one owner. The stages, and what ends each:
+ * One shortcut: everything between this router and one owner, as a state machine. Its stages:
  *
- *   resolving   the hub says what the owner owns                      -> exchanging, or offered when the other end asked first
- *   exchanging  keys, epochs and candidates with the owner            -> offered
- *   offered     routes stand in the daemon; both daemons must select  -> connecting | refused at the deadline
- *   refused     a daemon said no; offers stand, so a change of policy is noticed at once -> connecting | backoff when it cools
- *   connecting  peers configured (responder first), handshake, probes -> direct | returning
- *   direct      aliases point at the direct interface, probes watch it -> returning
- *   returning   aliases point at the overlay; waits until the FIB shows it, overrides a frozen FIB -> draining
- *   draining    offers withdrawn; waits for the other end's `flipped` and the drain time, removes the peer -> backoff | gone
- *   backoff     waits, then starts again if the destination is still hot -> resolving | gone
+ *   resolving   the hub says what the owner owns
+ *   exchanging  keys, epochs and candidates are swapped with the owner
+ *   offered     routes stand in the daemon; both daemons must select
+ *   refused     a daemon said no; offers stand, so a change of policy is noticed at once
+ *   connecting  peers configured (responder first), handshake, probes
+ *   direct      aliases point at the direct interface, probes watch the path
+ *   returning   aliases point at the overlay; waits until the FIB shows it, overrides a frozen FIB
+ *   draining    offers withdrawn; waits for the other end's `flipped` and the drain time, removes the peer
+ *   backoff     waits before the next try
+ *   gone        nothing is left
  *
- * After RFC 2332 (resolution, purge) and RFC 5880 (probes). What a stage knows and does is in stages/: exchanging (the first two), offered (the
- * next two), path, direct, and teardown (the last three); here they are tied together. The machine is told facts and never
- * assumes that an effect happened. Invariants are numbered in doc/invariants.md.
+ * Which may follow which is `NEXT` in stage.ts. A fact is given to the stage, which returns the step
+ * into the next stage, or nothing; {@link Shortcut.take} makes the step. After RFC 2332 (resolution,
+ * purge) and RFC 5880 (probes). The machine is told facts and never assumes that an effect happened.
+ * Invariants are numbered in doc/invariants.md.
  */
+
 import type { Address, Endpoint, Prefix } from "../../net/address.js";
 import type { PublicKey } from "../../net/key.js";
+import { unreachable } from "../../net/result.js";
 import type { ExchangeBody, Id64, ReplyBody, RequestBody } from "../../wire/control/message.js";
 import type { Ping } from "../../wire/ping.js";
 import type { Correspondent } from "../control/link.js";
-import { earliest } from "../deadlines.js";
-import type { PeerStatus, RouteState, ShortcutStatus, Stage } from "../events.js";
-import { describeClasses, type RoundTripClass } from "../offer/offer-classes.js";
+import type { PeerStatus, Presence, RouteState, ShortcutStatus, Stage } from "../events.js";
+import type { RoundTripClass } from "../offer/offer-classes.js";
 import type { StreamEvent } from "../probe/stream.js";
-import type { Presence } from "../spoke/hub-presence.js";
-import type { Attested } from "../spoke/resolutions.js";
-import { Attempt, type ShortcutHost, type Ways } from "./attempt.js";
+import { describeReason, type Reason } from "../reasons.js";
+import type { Attested, Resolution } from "../spoke/resolutions.js";
+import type { Collaborators } from "./collaborators.js";
 import { Connecting } from "./connecting.js";
+import { Context, type Later } from "./context.js";
 import { Direct } from "./direct.js";
-import { Exchanging } from "./exchanging.js";
-import { Offered } from "./offered.js";
-import { PathForecast } from "./path-forecast.js";
-import { stale } from "./remote.js";
-import { Teardown } from "./teardown.js";
+import { adopt, Exchanging, Resolving } from "./exchanging.js";
+import { Offered, Refused } from "./offered.js";
+import { busy, stale } from "./remote.js";
+import type { Step } from "./stage.js";
+import { Backoff, Draining, Gone, Returning } from "./teardown.js";
 import {
   FAILED,
   type FailureHistory,
+  OFFER_BLOCKED,
   PEER_INITIATED,
   PEER_INITIATED_FAILURE,
   PLANNED,
   type TeardownRule,
 } from "./teardown-reasons.js";
 
-export type { ShortcutHost as Host };
+type AnyStage =
+  | Resolving
+  | Exchanging
+  | Offered
+  | Refused
+  | Connecting
+  | Direct
+  | Returning
+  | Draining
+  | Backoff
+  | Gone;
+
+const TAKEN_DOWN = "the former attempt is being taken down";
 
 export class Shortcut {
-  private readonly attempt: Attempt;
-  private readonly exchanging: Exchanging;
-  private readonly offered: Offered;
-  private readonly path: Connecting;
-  private readonly direct: Direct;
-  private readonly teardown: Teardown;
+  private readonly c: Context;
+  private current: AnyStage;
 
   constructor(
-    host: ShortcutHost,
+    spoke: Collaborators,
     readonly owner: Address,
     origin: "local" | "remote",
     now: number,
-    /** What went wrong in a row, here and in machines before this one: it lengthens the pause. */
+    /** What went wrong in a row, here and in shortcuts with this owner before: it lengthens the pause. */
     readonly failures: FailureHistory,
-    /** The same, of what the two ways to the owner have been measured to be. */
+    /** The same, of how both paths to the owner were measured. */
     roundTrips: RoundTripClass,
   ) {
-    const ways: Ways = {
-      fallBackToHub: (t, reason, ending) => this.fallBackToHub(t, reason, ending),
-      openNat: (t) => this.path.openNat(t),
-      announceReachability: (t) => this.path.tellWhereabouts(t),
-      connect: (t) => this.path.connect(t),
+    this.c = new Context(spoke, owner, origin, failures, roundTrips, this.later());
+    this.current = new Resolving(this.c, now, undefined);
+  }
+
+  // -------------------------------------------------------------------------- steps
+
+  /** Gives a fact to the stage, and takes the steps that follow. */
+  private take(now: number, fact: (stage: AnyStage) => Step | undefined): void {
+    for (let step = fact(this.current); step !== undefined; ) step = this.enter(now, step);
+  }
+
+  private enter(now: number, step: Step): Step | undefined {
+    const previous: Stage = this.current.name;
+    const stage = this.stageFor(now, step);
+    stage.prepare(now, previous);
+    this.current = stage;
+    const { host, owner, offers } = this.c;
+    const { prefixes } = offers;
+    const transition = { owner, stage: stage.name, previous, reason: step.reason, prefixes };
+    host.emit({ kind: "transition", transition });
+    return stage.begin(now);
+  }
+
+  private stageFor(now: number, step: Step): AnyStage {
+    const { c } = this;
+    switch (step.to) {
+      case "resolving":
+        return new Resolving(c, now, step.reason);
+      case "exchanging":
+        return new Exchanging(c, now, step.reason);
+      case "offered":
+        return new Offered(c, now, step.reason);
+      case "refused":
+        return new Refused(c, now, step.reason);
+      case "connecting":
+        return new Connecting(c, now, step.reason);
+      case "direct":
+        return new Direct(c, now, step.reason);
+      case "returning":
+        return new Returning(c, now, step.ending);
+      case "draining":
+        return new Draining(c, now, step.ending);
+      case "backoff":
+        return new Backoff(c, now, step.ending);
+      case "gone":
+        return new Gone(c, now, step.reason);
+      default:
+        return unreachable(step);
+    }
+  }
+
+  private fallBack(now: number, reason: Reason, rule: TeardownRule, blocked?: Prefix): void {
+    this.take(now, (s) => s.fallBack(reason, rule, blocked));
+  }
+
+  /** Answers that come later find the stage of then; requests are cancelled with their attempt. */
+  private later(): Later {
+    return {
+      resolved: (t, r) => this.take(t, (s) => s.resolved(t, r)),
+      exchanged: (t, o) => this.take(t, (s) => s.exchanged(t, o)),
+      tellingAnswered: (t, o) => this.take(t, (s) => s.tellingAnswered(t, o)),
+      readyAnswered: (t, o) => {
+        this.take(t, (s) => s.tellingAnswered(t, o));
+        // the other end has opened its NAT before it answered
+        this.current.otherOpen(t);
+      },
+      reachabilityKnown: (t) => this.take(t, (s) => s.reachabilityKnown(t)),
+      otherFlipped: (t, attempt) => {
+        if (attempt === this.c.attempt) this.otherFlipped(t);
+      },
     };
-    const attempt = new Attempt(host, owner, origin, now, failures);
-    const forecast = new PathForecast(attempt, roundTrips);
-    this.attempt = attempt;
-    this.offered = new Offered(attempt, forecast, ways);
-    this.path = new Connecting(attempt, forecast, this.offered, ways);
-    this.direct = new Direct(attempt, forecast, this.offered, this.path, ways);
-    this.teardown = new Teardown(attempt, forecast, this.path, this.direct);
-    this.exchanging = new Exchanging(attempt, this.offered, this.teardown);
   }
 
-  private fallBackToHub(now: number, reason: string, ending: TeardownRule): void {
-    this.teardown.fallBackToHub(now, reason, ending);
+  /** The other end has gone back to the hub path, too. */
+  private otherFlipped(now: number): void {
+    this.c.attempt.remote.flipped = true;
+    this.current.otherFlipped(now);
   }
 
-  // ------------------------------------------------------------------------------------------ what it is
+  // -------------------------------------------------------------------------- what it is
 
   get stage(): Stage {
-    return this.attempt.stage;
+    return this.current.name;
   }
 
-  /** When it entered the stage. */
+  /** When it entered the stage, milliseconds. */
   get since(): number {
-    return this.attempt.since;
+    return this.current.since;
   }
 
+  /** Whether nothing of an attempt is left in kernel or daemon. */
   get resting(): boolean {
-    return this.attempt.in("backoff", "gone");
+    return this.stage === "backoff" || this.stage === "gone";
   }
 
-  /** Nothing in the kernel needs this machine any more. */
+  /** Nothing in the kernel needs this shortcut any more. */
   get finished(): boolean {
-    return this.attempt.in("gone") && !this.attempt.offers.overriding;
+    return this.stage === "gone" && !this.c.offers.overriding;
   }
 
   get prefixes(): readonly Prefix[] {
-    return this.attempt.prefixes;
+    return this.c.prefixes;
   }
 
   get bootId(): Id64 | undefined {
-    return this.attempt.remote.peer?.bootId;
+    return this.c.attempt.remote.peer?.bootId;
   }
 
   get publicKey(): PublicKey | undefined {
-    return this.attempt.remote.peer?.publicKey;
+    return this.c.attempt.remote.peer?.publicKey;
   }
 
   offersPrefix(prefix: Prefix): boolean {
-    return this.attempt.offers.holds(prefix);
+    return this.c.offers.holds(prefix);
   }
 
+  /** Whether the pause waits for an offer of the prefix to be unblocked. */
   blockedBy(prefix: Prefix): boolean {
-    return this.teardown.blockedBy(prefix);
+    return "ending" in this.current && this.current.ending.blocked === prefix;
   }
 
   /** Whether it stands on this attestation. */
   livesBy(generation: Id64): boolean {
-    return this.attempt.attested?.generation === generation;
+    return this.c.attempt.attested?.generation === generation;
   }
 
-  status(): ShortcutStatus {
-    const { attempt, path } = this;
-    const { classes } = attempt.offers;
+  status(now: number): ShortcutStatus {
+    const { c, current } = this;
+    const { damping } = this.failures;
+    const { path, origin, remote } = c.attempt;
     const { tunnel } = path;
     return {
       owner: this.owner,
-      stage: attempt.stage,
-      since: attempt.since,
-      origin: attempt.origin,
-      reason: attempt.reason,
-      prefixes: attempt.offers.rows(),
+      stage: current.name,
+      since: current.since,
+      origin,
+      reason: current.reason,
+      prefixes: c.offers.rows(),
       publicKey: this.publicKey,
       bootId: this.bootId,
       endpoint: tunnel?.endpoint,
       candidate: path.candidate,
-      nat: this.teardown.natText,
-      classes: classes === undefined ? "" : describeClasses(classes),
-      retryAt: attempt.stage === "backoff" ? attempt.deadline : undefined,
-      damping: this.failures.damping,
+      nat: current.name === "backoff" ? current.nat : remote.peer === undefined ? undefined : c.nat(),
+      classes: c.offers.classes,
+      retryAt: current.name === "backoff" ? current.deadline : undefined,
+      damping: { penalty: damping.penalty(now), suppressedFor: damping.suppressedFor(now) },
       roundTrip: tunnel?.prober.roundTrip,
       hubRoundTrip: path.hubRoundTrip,
       bitsPerSecond: tunnel?.rate,
@@ -154,183 +229,205 @@ export class Shortcut {
     };
   }
 
-  // ------------------------------------------------------------------------------------------ beginning and end
+  // -------------------------------------------------------------------------- beginning and end
 
-  /** A destination of this owner is hot and the hub has said what the owner owns. */
-  startLocal(now: number, attested: Attested, why: string): void {
-    this.exchanging.startLocal(now, attested, why);
+  /** A destination of this owner is above the threshold, and the hub has said what the owner owns. */
+  startLocal(now: number, attested: Attested, reason: Reason): void {
+    this.c.attempt.attested = attested;
+    this.take(now, () => ({ to: "exchanging", reason }));
   }
 
-  /** First exchanging by the other end. */
+  /** First contact by the other end, or the first after a pause. */
   accept(now: number, from: Correspondent, b: ExchangeBody): ReplyBody {
-    return this.exchanging.accept(now, from, b);
+    adopt(this.c, from, b);
+    this.c.spoke.reachability.observeAgain(now);
+    this.take(now, () => ({ to: "resolving", reason: { kind: "asked-by-owner" } }));
+    return this.answerExchange();
   }
 
-  stop(now: number, reason: string): void {
-    if (this.attempt.in("backoff")) this.attempt.enter(now, "gone", reason);
-    else this.fallBackToHub(now, reason, PLANNED);
+  stop(now: number, reason: Reason): void {
+    this.take(now, (s) => s.stop(now, reason));
   }
 
-  // ------------------------------------------------------------------------------------------ facts
+  // -------------------------------------------------------------------------- facts
 
   routeState(now: number, s: RouteState): void {
-    const { offers } = this.attempt;
+    const { offers } = this.c;
     if (!offers.observe(s)) return;
-    this.direct.routeSeen(s);
-    if (s.harmful && offers.stands(s.prefix)) {
-      this.fallBackToHub(now, s.reason, FAILED);
-      return;
-    }
-    this.teardown.checkReturned(now);
-    this.offered.consider(now);
+    this.current.routeSeen(s);
+    if (s.harmful && offers.stands(s.prefix))
+      this.fallBack(now, s.reason ?? { kind: "not-selected" }, FAILED);
+    else this.take(now, (stage) => stage.routeState(now));
   }
 
   underneathChanged(now: number): void {
-    this.direct.underneathChanged(now);
+    this.take(now, (s) => s.underneathChanged(now));
   }
 
   /** What has become of the suspicion that the hub is gone. */
   hubPresence(now: number, presence: Presence): void {
-    this.direct.hubPresence(now, presence);
+    this.take(now, (s) => s.hubPresence(now, presence));
   }
 
-  explained(prefix: Prefix, reason: string): void {
-    this.offered.explained(prefix, reason);
+  explained(prefix: Prefix, reason: Reason): void {
+    if (this.c.offers.explained(prefix, reason)) this.current.explained(reason);
   }
 
-  /** An offer of the prefix does harm to a neighbour of the daemon. */
-  offerBlocked(now: number, prefix: Prefix, reason: string): void {
-    this.teardown.offerBlocked(now, prefix, reason);
+  /** A neighbour of the daemon would see the offer of the prefix, or lose the route by it: the offer goes until that has changed. */
+  offerBlocked(now: number, prefix: Prefix, reason: Reason): void {
+    if (this.c.offers.stands(prefix)) this.fallBack(now, reason, OFFER_BLOCKED, prefix);
   }
 
   offerUnblocked(now: number): void {
-    this.teardown.offerUnblocked(now);
+    this.current.offerUnblocked(now);
   }
 
   /** The offers session is gone: the daemon has dropped every offer. */
-  sessionDown(now: number, reason: string): void {
-    this.attempt.offers.dropped(reason);
-    this.offered.consider(now);
+  sessionDown(now: number, reason: Reason): void {
+    this.c.offers.dropped(reason);
+    this.take(now, (s) => s.consider(now));
   }
 
   /** A new attestation of the owner after a purge. */
-  reattested(now: number, a: Attested | { readonly refusal: string }): void {
-    if ("refusal" in a) {
-      this.fallBackToHub(now, a.refusal, PLANNED);
-      return;
-    }
-    if (this.attempt.attested === undefined || this.livesBy(a.generation)) return;
-    // Further prefixes need both ends' offered before the first packet: go by the hub and come back with the new set.
-    this.fallBackToHub(now, "the hub's routes to the owner changed", PLANNED);
+  reattested(now: number, a: Resolution): void {
+    if (!a.ok) this.fallBack(now, a.reason, PLANNED);
+    // further prefixes need both ends' consent before the first packet: fall back and come back with the new set
+    else if (this.c.attempt.attested !== undefined && !this.livesBy(a.generation))
+      this.fallBack(now, { kind: "attestation-changed" }, PLANNED);
   }
 
-  directUnusable(now: number, reason: string): void {
-    if (this.attempt.in("connecting", "direct")) this.fallBackToHub(now, reason, FAILED);
+  directUnusable(now: number, reason: Reason): void {
+    this.take(now, (s) => s.directUnusable(reason));
   }
 
   peerApplied(now: number, error: string | undefined): void {
-    this.path.peerApplied(now, error);
+    this.take(now, (s) => s.peerApplied(now, error));
   }
 
-  peerStatus(now: number, s: PeerStatus): void {
-    this.path.peerStatus(now, s);
+  peerStatus(now: number, status: PeerStatus): void {
+    this.take(now, (s) => s.peerStatus(now, status));
   }
 
   handleProbe(now: number, event: StreamEvent): void {
-    this.direct.handleProbe(now, event);
+    this.take(now, (s) => s.probe(now, event));
   }
 
   handlePing(now: number, from: Endpoint, at: Address, ping: Ping): void {
-    this.path.handlePing(now, from, at, ping);
+    if (!this.c.attempt.remote.isCurrent(ping.epochs)) return;
+    const before = this.current;
+    this.take(now, (s) => s.ping(now, from, at, ping));
+    // the ping that completed the consent is the first to be answered
+    if (this.current !== before) this.take(now, (s) => s.ping(now, from, at, ping));
   }
 
   /** Where this end may be reached, or what it may reach, has changed. */
   candidatesChanged(now: number): void {
-    this.teardown.candidatesChanged(now);
-    this.path.candidatesChanged(now);
+    this.current.candidatesChanged(now);
   }
 
-  /** What this router sends to the owner by the overlay, bits per second: read again and again. */
-  trafficRead(now: number, byOverlay: number): void {
-    this.path.trafficRead(now, byOverlay);
+  /** Bits per second that this router sends to the owner via the overlay: read repeatedly. */
+  trafficRead(now: number, viaOverlay: number): void {
+    this.current.trafficRead(now, viaOverlay);
   }
 
-  // ------------------------------------------------------------------------------------------ the other end's messages
+  // -------------------------------------------------------------------------- the other end's messages
 
   handleRequest(now: number, from: Correspondent, body: RequestBody): ReplyBody | undefined {
-    const { attempt, offered, path, teardown } = this;
-    const { remote } = attempt;
-    if (body.kind === "exchange") return this.exchanging.handleExchange(now, from, body);
+    const { remote, path } = this.c.attempt;
+    if (body.kind === "exchange") return this.handleExchange(now, from, body);
     // it overtook the reply to our exchange
-    if (attempt.in("exchanging") && "epochs" in body && body.epochs.yours === remote.epochs.mine)
+    if (this.stage === "exchanging" && "epochs" in body && body.epochs.yours === remote.epochs.mine)
       return undefined;
     if (remote.isAnother(from)) {
-      this.fallBackToHub(now, "the other end restarted", PEER_INITIATED);
-      teardown.otherFlipped(now);
+      this.fallBack(now, { kind: "owner-restarted" }, PEER_INITIATED);
+      this.otherFlipped(now);
       return stale("another boot of this end is known");
     }
     if ("epochs" in body && !remote.isCurrent(body.epochs)) return stale(`${body.kind} of another epoch`);
     switch (body.kind) {
       case "selected":
         remote.oneWay = body.oneWay;
-        offered.handleSelected(now, body.selected, body.reason);
+        this.take(now, (s) => s.selected(now, body.selected, body.reason));
         return { kind: "ack" };
-      case "ready":
-        remote.ready = true;
-        remote.wantedAt = now;
-        if (!remote.selected) offered.implied(now);
-        if (attempt.in("connecting")) path.responderReady(now);
+      case "ready": {
+        const before = this.current;
+        this.take(now, (s) => s.ready(now));
+        if (this.current !== before) this.take(now, (s) => s.ready(now));
         return { kind: "ack" };
+      }
       case "update":
         remote.learn(body.candidates, body.mapping);
         path.learn(now, body.candidates);
         return { kind: "ack" };
-      case "withdraw": {
-        const ending = body.failed ? PEER_INITIATED_FAILURE : PEER_INITIATED;
-        this.fallBackToHub(now, `the other end went back: ${body.reason}`, ending);
+      case "withdraw":
+        this.fallBack(
+          now,
+          { kind: "owner-withdrew", text: body.reason },
+          body.failed ? PEER_INITIATED_FAILURE : PEER_INITIATED,
+        );
         return { kind: "ack" };
-      }
       case "flipped":
-        this.fallBackToHub(now, "the other end went back", PEER_INITIATED);
-        teardown.otherFlipped(now);
+        this.fallBack(now, { kind: "owner-flipped" }, PEER_INITIATED);
+        this.otherFlipped(now);
         return { kind: "ack" };
       default:
         return { kind: "refused", code: "not-permitted", reason: `${body.kind} is for hubs` };
     }
   }
 
-  // ------------------------------------------------------------------------------------------ time
+  private answerExchange(): ReplyBody {
+    return this.stage === "resolving" || this.stage === "offered"
+      ? { kind: "exchanged", ...this.c.attempt.remote.exchangeBody() }
+      : busy(describeReason(this.current.reason));
+  }
+
+  private handleExchange(now: number, from: Correspondent, b: ExchangeBody): ReplyBody {
+    const { c, current } = this;
+    const { remote } = c.attempt;
+    switch (current.name) {
+      case "resolving":
+        adopt(c, from, b);
+        return this.answerExchange();
+      case "exchanging":
+        adopt(c, from, b);
+        this.take(now, () => current.crossed());
+        return this.answerExchange();
+      case "backoff":
+        if (current.holdsBack(now, from, b))
+          return busy(`holding back after: ${describeReason(current.reason)}`);
+        c.attempt.origin = "remote";
+        return this.accept(now, from, b);
+      case "offered":
+      case "refused":
+      case "connecting":
+      case "direct": {
+        const { epochs, peer } = remote;
+        // a boot's epochs grow: what was delayed or is replayed must not take down what came after it
+        if (peer?.bootId === from.bootId && b.epochs.mine < epochs.yours)
+          return stale("exchange of an older epoch");
+        if (!remote.isAnother(from) && epochs.yours === b.epochs.mine)
+          return { kind: "exchanged", ...remote.exchangeBody() };
+        this.fallBack(now, { kind: "owner-started-anew" }, PEER_INITIATED);
+        this.otherFlipped(now);
+        return busy(TAKEN_DOWN);
+      }
+      case "returning":
+      case "draining":
+      case "gone":
+        if (remote.peer !== undefined && remote.epochs.yours !== b.epochs.mine) this.otherFlipped(now);
+        return busy(TAKEN_DOWN);
+      default:
+        return unreachable(current);
+    }
+  }
+
+  // -------------------------------------------------------------------------- time
 
   pollTimeout(): number | undefined {
-    const { deadline, refreshAt } = this.attempt;
-    return earliest(deadline, refreshAt, this.path.pollTimeout(), this.direct.pollTimeout());
+    return this.current.pollTimeout();
   }
 
   handleTimeout(now: number): void {
-    const { attempt, offered, path, direct, teardown } = this;
-    path.measureHub(now);
-    direct.watch(now);
-    path.check(now);
-    if (attempt.refreshAt !== undefined && now >= attempt.refreshAt) offered.refresh(now);
-    if (attempt.deadline === undefined || now < attempt.deadline) return;
-    attempt.deadline = undefined;
-    switch (attempt.stage) {
-      case "offered":
-        offered.refuse(now);
-        return;
-      case "connecting":
-        path.giveUp(now);
-        return;
-      case "returning":
-        teardown.override(now);
-        return;
-      case "draining":
-        teardown.finishDrain(now);
-        return;
-      case "backoff":
-        attempt.enter(now, "gone", attempt.reason);
-        return;
-      default:
-    }
+    this.take(now, (s) => s.handleTimeout(now));
   }
 }

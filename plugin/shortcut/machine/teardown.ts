@@ -1,223 +1,236 @@
 /**
- * The way back and the pause after it: `returning` until the FIB shows the overlay, overriding one that is frozen; `draining` until nothing can be under
- * way any more, when the peer goes; `backoff` until the next try. First the alias, then everything else: from the first moment no new
- * packet is sent by the direct path, and the peer stays while one may come.
+ * The fall back to the hub path and the pause after it: `returning` until the FIB shows the overlay,
+ * overriding one that is frozen; `draining` until no packet can be on its way any more, when the peer
+ * goes; `backoff` until the next try; `gone`. First the alias, then everything else: from the first
+ * moment no new packet is sent by the direct path, and the peer stays while one may come.
  */
-import type { Prefix } from "../../net/address.js";
-import type { ExchangeBody, Id64, RequestBody } from "../../wire/control/message.js";
+
+import type { ExchangeBody, Id64 } from "../../wire/control/message.js";
 import type { Correspondent } from "../control/link.js";
-import type { Attempt } from "./attempt.js";
-import type { Connecting } from "./connecting.js";
-import type { Direct } from "./direct.js";
-import type { PathForecast } from "./path-forecast.js";
+import type { Stage } from "../events.js";
+import { describeReason, type NatForecast, type Reason } from "../reasons.js";
+import { Attempt } from "./attempt.js";
+import type { Context } from "./context.js";
 import { type BothEnds, textOf } from "./remote.js";
+import { type Ending, StageState, type Step, type StepsFrom } from "./stage.js";
 import {
   discountOne,
-  OFFER_BLOCKED,
   PEER_INITIATED,
   PEER_INITIATED_FAILURE,
   pauseAfter,
   pauseAfterNews,
-  type TeardownRule,
 } from "./teardown-reasons.js";
 
-export class Teardown {
-  private ending: (TeardownRule & { readonly reason: string }) | undefined;
-  /** What was known of the NATs in the attempt before, during the pause after it. */
-  private lastNat = "";
-  /** The boot of the other end with which the direct path failed, during the pause after it, and between which endpoints. */
+/** What `returning`, `draining` and `backoff` have in common: the attempt ends. */
+abstract class Leaving<X extends Step> extends StageState<X> {
+  constructor(
+    c: Context,
+    now: number,
+    public ending: Ending,
+  ) {
+    super(c, now, ending.reason);
+  }
+
+  override stop(_now: number, _reason: Reason): X | undefined {
+    return undefined;
+  }
+
+  override offerUnblocked(_now: number): void {
+    this.ending = { ...this.ending, blocked: undefined };
+  }
+}
+
+export class Returning extends Leaving<StepsFrom<"returning">> {
+  override readonly name = "returning" as const;
+
+  /** The alias first. */
+  override prepare(now: number, from: Stage): void {
+    const { spoke, attempt, failures, offers } = this.c;
+    const { rule } = this.ending;
+    attempt.remote.cancelRequests();
+    // the other end noticed first: it may be this end that is reachable elsewhere
+    const followed = rule === PEER_INITIATED || rule === PEER_INITIATED_FAILURE;
+    if (followed && (from === "connecting" || from === "direct")) spoke.reachability.reobserve(now);
+    attempt.path.leave();
+    if (rule.failure) failures.failures++;
+    if (rule.path === true && from === "direct") failures.damping.fail(now);
+    offers.point("overlay");
+  }
+
+  override begin(now: number): Step<"draining"> | undefined {
+    const { c } = this;
+    const { rule, reason } = this.ending;
+    const { remote } = c.attempt;
+    c.announceProbes(now, { down: true, idle: false });
+    this.deadline = now + c.host.parameters.overrideAfter;
+    if (remote.peer === undefined) remote.flipped = true;
+    else if (rule.tell)
+      c.farewell(now, {
+        kind: "withdraw",
+        epochs: remote.epochs,
+        reason: describeReason(reason),
+        failed: rule.path === true,
+      });
+    return this.routeState();
+  }
+
+  /** The FIB may show the overlay by now. */
+  override routeState(): Step<"draining"> | undefined {
+    if (this.c.offers.stillDirect().length > 0) return undefined;
+    this.c.milestone("flipped-back", describeReason(this.reason));
+    return { to: "draining", reason: this.reason, ending: this.ending };
+  }
+
+  /** Neither alias nor override did it in time, or the daemon is dead: without the offer a daemon that lives has its own route again. */
+  override handleTimeout(now: number): undefined {
+    if (this.deadline === undefined || now < this.deadline) return;
+    const { offers, host } = this.c;
+    const { overrideAfter } = host.parameters;
+    if (now - this.since >= 2 * overrideAfter) offers.withdrawAll();
+    offers.overrideStillDirect();
+    this.deadline = now + overrideAfter;
+  }
+}
+
+export class Draining extends Leaving<StepsFrom<"draining">> {
+  override readonly name = "draining" as const;
+  private offered = false;
+
+  override prepare(): void {
+    this.offered = !this.c.offers.empty;
+    this.c.offers.withdrawAll();
+  }
+
+  override begin(now: number): undefined {
+    const { c } = this;
+    const { remote, path } = c.attempt;
+    const { peer, told, epochs } = remote;
+    if (peer !== undefined && !told.flipped) {
+      told.flipped = true;
+      c.farewell(now, { kind: "flipped", epochs });
+    }
+    const { remoteHold, drain } = c.host.parameters;
+    const configured = path.tunnel?.configured === true;
+    const awaited = remote.flipped || !configured ? 0 : remoteHold;
+    // what was refused before anything stood has nothing to drain, and must not make the other end wait
+    this.deadline = configured || this.offered ? now + awaited + drain : now;
+  }
+
+  /** Nothing comes any more but what is on its way. */
+  override otherFlipped(now: number): void {
+    const { attempt, host } = this.c;
+    if (attempt.path.tunnel?.configured !== true) return;
+    this.deadline = Math.min(this.deadline ?? Number.POSITIVE_INFINITY, now + host.parameters.drain);
+  }
+
+  /** The drain is over: the peer goes, unless a FIB route still points at it (a daemon that is dead and came back). */
+  override handleTimeout(now: number): Step<"backoff"> | undefined {
+    if (this.deadline === undefined || now < this.deadline) return undefined;
+    const { offers, host, attempt } = this.c;
+    if (offers.stillDirect().length > 0) {
+      offers.overrideStillDirect();
+      this.deadline = now + host.parameters.drain;
+      return undefined;
+    }
+    attempt.path.tunnel?.remove();
+    offers.release();
+    return { to: "backoff", reason: this.reason, ending: this.ending };
+  }
+}
+
+export class Backoff extends Leaving<StepsFrom<"backoff">> {
+  override readonly name = "backoff" as const;
+  /** What was known of the NATs in the attempt that is over. */
+  nat: NatForecast | undefined;
+  /** The boot of the other end that is held back until the pause is over, and the endpoints between which the path failed. */
   private held: (BothEnds & { readonly bootId: Id64 }) | undefined;
   /** The pause is for a path that is another one when an end is reachable elsewhere ... */
   private mayMove = false;
   /** ... and is shortened when one is found to be; once. */
   private waitsForNews = false;
-  /** The pause ends when an offer of this prefix does no harm any more. */
-  private blocked: Prefix | undefined;
+  private moved = false;
 
-  constructor(
-    private readonly attempt: Attempt,
-    private readonly forecast: PathForecast,
-    private readonly path: Connecting,
-    private readonly direct: Direct,
-  ) {}
-
-  // ------------------------------------------------------------------------------------------ returning
-
-  fallBackToHub(now: number, reason: string, ending: TeardownRule): void {
-    const { attempt } = this;
-    const { host, remote, failures } = attempt;
-    if (attempt.in("returning", "draining", "backoff", "gone")) return;
-    remote.cancelRequests();
-    // the other end noticed first: it may be this end that is reachable elsewhere
-    const followed = ending === PEER_INITIATED || ending === PEER_INITIATED_FAILURE;
-    if (followed && attempt.in("connecting", "direct")) host.reobserve(now);
-    this.path.leave();
-    this.ending = { ...ending, reason };
-    if (ending.failure) failures.failures++;
-    if (ending.path === true && attempt.in("direct")) failures.damping.fail(now);
-    attempt.offers.point("overlay");
-    attempt.enter(now, "returning", reason);
-    this.path.announce(now);
-    attempt.deadline = now + host.parameters.overrideAfter;
-    const { peer, epochs } = remote;
-    if (peer === undefined) remote.flipped = true;
-    else if (ending.tell)
-      this.farewell(now, { kind: "withdraw", epochs, reason, failed: ending.path === true });
-    this.checkReturned(now);
-  }
-
-  /** The FIB may show the overlay by now. */
-  checkReturned(now: number): void {
-    const { attempt, path } = this;
-    const { host, offers, remote } = attempt;
-    if (!attempt.in("returning") || offers.stillDirect().length > 0) return;
-    const reason = this.ending?.reason ?? "";
-    attempt.milestone("flipped-back", reason);
-    const offered = !offers.empty;
-    offers.withdrawAll();
-    attempt.enter(now, "draining", reason);
-    const { peer, told, epochs } = remote;
-    if (peer !== undefined && !told.flipped) {
-      told.flipped = true;
-      this.farewell(now, { kind: "flipped", epochs });
-    }
-    const { remoteHold, drain } = host.parameters;
-    const configured = path.tunnel?.configured === true;
-    const awaited = remote.flipped || !configured ? 0 : remoteHold;
-    // what was refused before anything stood has nothing to drain, and must not make the other end wait
-    attempt.deadline = configured || offered ? now + awaited + drain : now;
-  }
-
-  /** Neither alias nor override did it in time, or the daemon is dead: without the offer a daemon that lives has its own route again. */
-  override(now: number): void {
-    const { attempt } = this;
-    const { overrideAfter } = attempt.host.parameters;
-    if (now - attempt.since >= 2 * overrideAfter) attempt.offers.withdrawAll();
-    attempt.offers.overrideStillDirect();
-    attempt.deadline = now + overrideAfter;
-  }
-
-  private farewell(now: number, body: RequestBody): void {
-    this.attempt.remote.farewell(now, body, (t) => this.otherFlipped(t));
-  }
-
-  // ------------------------------------------------------------------------------------------ draining
-
-  /** The other end has gone back, too: nothing comes any more but what is under way. */
-  otherFlipped(now: number): void {
-    const { attempt, path } = this;
-    attempt.remote.flipped = true;
-    if (attempt.in("draining") && path.tunnel?.configured === true)
-      attempt.deadline = Math.min(
-        attempt.deadline ?? Number.POSITIVE_INFINITY,
-        now + attempt.host.parameters.drain,
-      );
-  }
-
-  /** The drain is over: the peer goes, unless a FIB route still points at it (a daemon that is dead and came back). */
-  finishDrain(now: number): void {
-    const { attempt, path } = this;
-    const { host, offers } = attempt;
-    if (offers.stillDirect().length > 0) {
-      offers.overrideStillDirect();
-      attempt.deadline = now + host.parameters.drain;
-      return;
-    }
-    path.tunnel?.remove();
-    offers.release();
-    this.rest(now);
-  }
-
-  private rest(now: number): void {
-    const { attempt, ending } = this;
-    const { host, failures, remote } = attempt;
-    const reason = ending?.reason ?? attempt.reason;
-    const suppressed = failures.damping.suppressedFor(now) > 0;
-    const { peer } = remote;
-    const held = suppressed || ending?.hold === true ? peer : undefined;
-    const { began, moved } = remote;
-    this.lastNat = this.natText;
-    this.forgetAttempt();
-    this.held = held && { bootId: held.bootId, ...began };
-    this.mayMove = ending?.hold === true && ending.blocked !== true && !suppressed;
+  /** Drops the attempt: the next has an epoch of its own. */
+  override prepare(now: number): void {
+    const { c, ending } = this;
+    const { rule } = ending;
+    const { remote, origin } = c.attempt;
+    const suppressed = c.failures.damping.suppressedFor(now) > 0;
+    const held = suppressed || rule.hold === true ? remote.peer : undefined;
+    this.nat = remote.peer === undefined ? undefined : c.nat();
+    this.held = held && { bootId: held.bootId, ...remote.began };
+    this.moved = remote.moved;
+    this.mayMove = rule.hold === true && rule.blocked !== true && !suppressed;
     this.waitsForNews = this.mayMove;
-    attempt.enter(now, "backoff", reason);
+    remote.cancelRequests();
+    c.attempt = new Attempt(c.spoke, c.owner, origin);
+  }
+
+  override begin(now: number): undefined {
+    const { failures, host } = this.c;
+    const { rule, blocked } = this.ending;
     const p = host.parameters;
     const pauses =
-      ending?.hopeless === true && (ending.blocked !== true || this.blocked !== undefined)
+      rule.hopeless === true && (rule.blocked !== true || blocked !== undefined)
         ? { ...p, backoff: p.backoffMax }
-        : ending?.forgotten === true
+        : rule.forgotten === true
           ? { ...p, backoff: p.checkPause }
           : p;
     const pause = pauseAfter(failures, pauses, host.random());
-    attempt.deadline = now + Math.max(pause, failures.damping.suppressedFor(now));
+    this.deadline = now + Math.max(pause, failures.damping.suppressedFor(now));
     // the news came while the attempt was taken down
-    if (moved) this.news(now);
+    if (this.moved) this.news(now);
   }
 
-  private forgetAttempt(): void {
-    const { attempt, path, direct } = this;
-    attempt.remote.startAnew();
-    attempt.attested = undefined;
-    path.reset();
-    direct.reset();
-    this.ending = undefined;
+  override stop(_now: number, reason: Reason): Step<"gone"> {
+    return { to: "gone", reason };
   }
 
-  // ------------------------------------------------------------------------------------------ backoff
-
-  /**
-   * The other end is not to begin before the pause is over: not one that started anew. When either end is reachable elsewhere than where the path
-   * failed it may at once; where that was in vain before, when the news has brought the end of the pause.
-   */
+  /** Whether an exchange is refused until the pause is over; one of an end that started anew is not. When either end is reachable
+   * elsewhere than where the path failed it may begin at once; where that was in vain before, when the news has brought the pause's end. */
   holdsBack(now: number, from: Correspondent, b: ExchangeBody): boolean {
-    const { held, attempt, mayMove } = this;
+    const { held, mayMove } = this;
+    const { spoke, failures } = this.c;
     if (held?.bootId !== from.bootId) return false;
-    const here = held.ours !== textOf(attempt.host.candidates());
+    const here = held.ours !== textOf(spoke.reachability.candidates());
     const there = held.theirs !== textOf(b.candidates);
     if (there) this.news(now);
-    if (mayMove ? (here || there) && attempt.failures.broughtForward <= 1 : there) return false;
-    return attempt.deadline !== undefined && now < attempt.deadline;
+    if (mayMove ? (here || there) && failures.broughtForward <= 1 : there) return false;
+    return this.deadline !== undefined && now < this.deadline;
   }
 
   private retrySoon(now: number, pause: number): void {
-    const { attempt } = this;
-    attempt.deadline = Math.min(attempt.deadline ?? now, now + pause);
+    this.deadline = Math.min(this.deadline ?? now, now + pause);
   }
 
   /** An end is reachable elsewhere: the last try was at the wrong place. */
   private news(now: number): void {
-    const { host, failures } = this.attempt;
+    const { host, failures } = this.c;
     if (!this.waitsForNews) return;
     this.waitsForNews = false;
     this.retrySoon(now, pauseAfterNews(failures, host.parameters, host.random()));
     discountOne(failures);
   }
 
-  /** Where this router may be reached has changed. */
-  candidatesChanged(now: number): void {
-    if (this.attempt.in("backoff")) this.news(now);
+  override candidatesChanged(now: number): void {
+    this.news(now);
   }
 
-  /** An offer of the prefix does harm to a neighbour of the daemon: it goes, and comes back when that has changed. */
-  offerBlocked(now: number, prefix: Prefix, reason: string): void {
-    if (!this.attempt.offers.stands(prefix)) return;
-    this.blocked = prefix;
-    this.fallBackToHub(now, reason, OFFER_BLOCKED);
+  override offerUnblocked(now: number): void {
+    super.offerUnblocked(now);
+    const { host } = this.c;
+    this.retrySoon(now, host.parameters.backoff * host.random());
   }
 
-  blockedBy(prefix: Prefix): boolean {
-    return this.blocked === prefix;
+  override handleTimeout(now: number): Step<"gone"> | undefined {
+    if (this.deadline === undefined || now < this.deadline) return undefined;
+    this.deadline = undefined;
+    return { to: "gone", reason: this.reason };
   }
+}
 
-  offerUnblocked(now: number): void {
-    this.blocked = undefined;
-    const { host } = this.attempt;
-    if (this.attempt.in("backoff")) this.retrySoon(now, host.parameters.backoff * host.random());
-  }
+export class Gone extends StageState<StepsFrom<"gone">> {
+  override readonly name = "gone" as const;
 
-  /** Of this attempt, or of the last. */
-  get natText(): string {
-    return this.attempt.remote.peer === undefined ? this.lastNat : this.forecast.natText();
-  }
+  override stop(): undefined {}
 }

@@ -3,6 +3,7 @@
  * selected, configured by the responder first, and gone with the peer. It reports what it sees; what follows from that
  * (flip, way back) is the machine's to decide.
  */
+
 import { type Address, type Endpoint, hostPrefix, type Prefix } from "../../net/address.js";
 import type { Epochs, Id64 } from "../../wire/control/message.js";
 import type { Identity } from "../control/link.js";
@@ -11,6 +12,7 @@ import type { Parameters } from "../parameters.js";
 import { linkLocalOf } from "../probe/link-local.js";
 import { Prober } from "../probe/path-proof.js";
 import type { ProbeSession, StreamEvent } from "../probe/stream.js";
+import type { Reason } from "../reasons.js";
 import type { Peer, Role } from "./remote.js";
 
 /** What a tunnel needs of the engine. */
@@ -18,8 +20,6 @@ export interface TunnelHost {
   readonly self: Identity;
   readonly parameters: Parameters;
   readonly overlayMtu: number;
-  /** Bits per second below which a shortcut is idle. */
-  readonly lowRate: number;
   emit(output: Output): void;
 }
 
@@ -64,6 +64,8 @@ export class Tunnel {
   constructor(
     private readonly host: TunnelHost,
     private readonly ends: TunnelEnds,
+    /** Bits per second below which a shortcut is idle. */
+    private readonly lowRate: number,
     now: number,
   ) {
     this.busyAt = now;
@@ -153,7 +155,7 @@ export class Tunnel {
     if (before === undefined || now <= before.at || bytes < before.bytes) return;
     this.rate = ((bytes - before.bytes) * 8000) / (now - before.at);
     this.sentRate = (Math.max(0, s.txBytes - before.sent) * 8000) / (now - before.at);
-    if (this.rate >= this.host.lowRate) this.busyAt = now;
+    if (this.rate >= this.lowRate) this.busyAt = now;
   }
 
   /** Whether nothing has gone by the path for a while. */
@@ -213,11 +215,11 @@ export class Tunnel {
     });
   }
 
-  /** In words, why the path is not proven. `mine` is the generation that the other end must accept. */
-  describe(mine: Id64): string {
+  /** Why the path is not proven. `mine` is the generation that the other end must accept. */
+  unproven(mine: Id64): Reason {
     return this.handshakeSeen
-      ? this.prober.describe(mine)
-      : `no WireGuard handshake with ${this.endpoint?.address ?? "an unknown endpoint"}`;
+      ? this.prober.unproven(mine)
+      : { kind: "no-handshake", endpoint: this.endpoint?.address };
   }
 
   private milestone(milestone: Milestone, detail: string): void {

@@ -4,6 +4,7 @@
  * (peer-reflexive). An address that belongs to the overlay, or is reached through it or through a shortcut, is none: a
  * tunnel inside itself carries nothing.
  */
+
 import {
   type Address,
   contains,
@@ -14,13 +15,7 @@ import {
   prefixOf,
 } from "../../net/address.js";
 import { type Candidate, type CandidateKind, MAX_CANDIDATES } from "../../wire/control/message.js";
-
-/** An address of an interface, with the length of its on-link prefix. */
-export interface InterfaceAddress {
-  readonly dev: string;
-  readonly address: Address;
-  readonly length: number;
-}
+import type { InterfaceAddress } from "../events.js";
 
 /** What no other router reaches: this host, link-local, multicast, documentation of nothing. */
 const NEVER: readonly Prefix[] = [

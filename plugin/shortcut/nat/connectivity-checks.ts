@@ -9,11 +9,14 @@
  * A pong shows that a pair works both ways. An unsolicited packet that reaches a Linux NAT from outside moves the port of
  * what the inside sends there later; hence opening comes first, and with a time to live that ends before the other NAT.
  */
+
 import type { Address, Endpoint, Prefix } from "../../net/address.js";
 import { formatEndpoint, sameEndpoint } from "../../net/address.js";
 import type { PublicKey } from "../../net/key.js";
-import type { Candidate, CandidateKind, Epochs, Id64 } from "../../wire/control/message.js";
+import type { Candidate, Epochs, Id64 } from "../../wire/control/message.js";
 import type { Ping } from "../../wire/ping.js";
+import type { PairKind } from "../events.js";
+import type { NatForecast, Reason } from "../reasons.js";
 import { isUsable, priorityOf } from "./candidates.js";
 import type { PingTarget } from "./pings.js";
 
@@ -55,7 +58,7 @@ const MOST_TAKEN = 3;
 
 interface Pair {
   readonly to: Endpoint;
-  readonly kind: CandidateKind | "peer-reflexive";
+  readonly kind: Exclude<PairKind, "unknown">;
   readonly priority: number;
   /** Where their pings arrive: what answers them must come from there. */
   source: Address | undefined;
@@ -305,11 +308,11 @@ export class Checks {
     }
   }
 
-  /** In words: what was tried. */
-  describe(): string {
-    const list = this.list();
-    if (list === "") return "the owner offers no endpoint that could be tried";
-    return this.best() === undefined ? `no answer from ${list}` : `answers from ${list}`;
+  /** What came of trying them; `nat` when the NATs let expect it. */
+  result(nat: NatForecast | undefined): Reason {
+    const tried = this.list();
+    if (tried === "") return { kind: "nothing-to-try", nat };
+    return { kind: this.best() === undefined ? "no-answer" : "answers-only", tried, nat };
   }
 
   /** The candidates, for people. */
@@ -317,8 +320,8 @@ export class Checks {
     return this.pairs.map((p) => `${formatEndpoint(p.to)} (${p.kind})`).join(", ");
   }
 
-  /** What kind of candidate an endpoint is, for people. */
-  kindOf(e: Endpoint): string {
+  /** What kind of candidate an endpoint is. */
+  kindOf(e: Endpoint): PairKind {
     return this.find(e)?.kind ?? "unknown";
   }
 }

@@ -2,9 +2,11 @@
  * What a NAT does with the direct port, from what hubs see (RFC 4787 §4.1, by the method of RFC 5780 §4.3): the same endpoint at two
  * ports of one hub and at another hub is endpoint-independent mapping; one that changes with the port is the hardest kind.
  */
+
 import type { Address, Endpoint } from "../../net/address.js";
 import { familyOf, sameEndpoint } from "../../net/address.js";
 import type { Mapping } from "../../wire/control/message.js";
+import type { NatPrognosis } from "../reasons.js";
 
 /** From where one endpoint of a hub sees this router. */
 export interface Observation {
@@ -59,9 +61,6 @@ export function describeMapping(v: NatVerdict): string {
     }
   }
 }
-
-/** What two NATs together let expect; `direct` candidates are those that need no NAT to behave. */
-export type NatPrognosis = "likely" | "doubtful" | "hopeless";
 
 const hard = (m: Mapping): boolean => m === "address-dependent" || m === "address-and-port-dependent";
 

@@ -2,12 +2,14 @@
  * Pings as this router sends and believes them: encoded, signed, counted. A ping whose boot ID nobody has, or whose MAC is wrong, is dropped
  * without a trace but a number; and as many are looked at in a second as a router with many neighbours needs, no more.
  */
+
 import type { Address, Endpoint } from "../../net/address.js";
 import type { PublicKey } from "../../net/key.js";
 import type { Id64 } from "../../wire/control/message.js";
 import { decodePing, encodePing, type Ping, pingMac, pingMacInput } from "../../wire/ping.js";
 import { type PairSecrets, sameBytes } from "../control/pair-secrets.js";
 import type { Output } from "../events.js";
+import { no, type Verdict } from "../reasons.js";
 
 export interface PingCounts {
   readonly sent: number;
@@ -31,7 +33,7 @@ const BURST = 1_000;
 
 export class Pings {
   /** Why pings cannot be used; empty when they can. */
-  obstacle = "not asked for yet";
+  verdict: Verdict = no({ kind: "pings-not-open" });
   private counts = { sent: 0, received: 0, dropped: 0 };
   private tokens = BURST;
   private refilledAt = 0;
@@ -44,7 +46,7 @@ export class Pings {
   ) {}
 
   get usable(): boolean {
-    return this.obstacle === "";
+    return this.verdict.ok;
   }
 
   send(theirs: PublicKey, ping: Omit<Ping, "bootId">, target: PingTarget): void {

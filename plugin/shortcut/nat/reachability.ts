@@ -2,12 +2,14 @@
  * Where this router may be reached by the direct interface, and what stands before it: its addresses, what hubs see of it, how its NAT maps, and how many
  * routers an opening has to pass. All of it changes while shortcuts live.
  */
+
 import type { Address, Endpoint, Prefix } from "../../net/address.js";
 import type { PublicKey } from "../../net/key.js";
 import type { Candidate, Id64, Mapping } from "../../wire/control/message.js";
 import type { Ping } from "../../wire/ping.js";
+import type { InterfaceAddress } from "../events.js";
 import type { HubEndpoint, HubLink } from "../spoke/hub-link.js";
-import { type InterfaceAddress, onLink, ownCandidates } from "./candidates.js";
+import { onLink, ownCandidates } from "./candidates.js";
 import { HopCount, MOST_HOPS } from "./hop-count.js";
 import { describeMapping, judgeMapping, NO_VERDICT } from "./mapping.js";
 import type { PingTarget } from "./pings.js";

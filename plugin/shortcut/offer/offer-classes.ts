@@ -3,19 +3,7 @@
  * and whether the direct path is slower than the way by the hub. The last two change with time; they do so in classes and
  * reluctantly, since every change is an announcement and may turn a policy's answer around.
  */
-import type { Address } from "../../net/address.js";
-import type { NatPrognosis } from "../nat/mapping.js";
-
-/** The direct path against the way by the hub, as measured. */
-export type RoundTrip = "unknown" | "not-slower" | "slower";
-
-export interface OfferClasses {
-  readonly owner: Address;
-  readonly natPrognosis: NatPrognosis;
-  /** Index of {@link RATE_CLASSES}. */
-  readonly rate: number;
-  readonly roundTrip: RoundTrip;
-}
+import type { OfferClasses, RoundTrip } from "../events.js";
 
 export const sameClasses = (a: OfferClasses, b: OfferClasses): boolean =>
   a.owner === b.owner &&
@@ -104,12 +92,4 @@ export class RoundTripClass {
     this.state = seen;
     this.otherwiseSince = undefined;
   }
-}
-
-/** In words, for `explain`. */
-export function describeClasses(m: OfferClasses): string {
-  const least = RATE_CLASSES[m.rate] ?? 0;
-  const rate = least === 0 ? "below 1 Mbit/s" : `${least / 1e6} Mbit/s or more`;
-  const roundTrip = m.roundTrip === "unknown" ? "not measured" : m.roundTrip.replace("-", " ");
-  return `owner ${m.owner}, NAT ${m.natPrognosis}, rate class ${m.rate} (${rate}), round trip ${roundTrip}`;
 }

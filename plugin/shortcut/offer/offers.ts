@@ -4,9 +4,11 @@
  * alias; or a route of our own overrides the prefix, because the FIB did not follow. All aliases of one attempt point
  * the same way, those of former next hops too. What the daemon and the kernel did is told, never assumed.
  */
+
 import { type Address, familyOf, hostPrefix, type Prefix } from "../../net/address.js";
 import type {
   Milestone,
+  OfferClasses,
   Output,
   Path,
   RouteState,
@@ -14,16 +16,15 @@ import type {
   ShortcutStatus,
   Underneath,
 } from "../events.js";
+import { no, type Reason, type Verdict, YES } from "../reasons.js";
 import type { AliasPool } from "./alias-pool.js";
-import { type OfferClasses, sameClasses } from "./offer-classes.js";
+import { sameClasses } from "./offer-classes.js";
 
 /** What offers need of the engine. */
 export interface OffersHost {
   readonly routing: RoutingView;
   readonly aliases: AliasPool;
   emit(output: Output): void;
-  /** The owner by whose machine a prefix is still offered or being taken back; a daemon takes one offer for a prefix. */
-  offeredFor(prefix: Prefix): Address | undefined;
 }
 
 interface Offer {
@@ -32,7 +33,7 @@ interface Offer {
   readonly underneath: Prefix;
   classes: OfferClasses;
   selected: boolean;
-  reason: string;
+  reason: Reason | undefined;
   path: Path;
 }
 
@@ -48,6 +49,8 @@ export class Offers {
   constructor(
     private readonly host: OffersHost,
     private readonly owner: Address,
+    /** The owner whose shortcut offers a prefix, or is still taking its offer back; a daemon takes one offer for a prefix. */
+    private readonly offeredFor: (prefix: Prefix) => Address | undefined,
   ) {}
 
   /** Whether no offer stands. */
@@ -92,10 +95,10 @@ export class Offers {
   }
 
   /** Why the daemon selects none of them, in its own terms. */
-  refusal(): string {
-    if (this.empty) return "no route underneath any more";
-    for (const o of this.standing.values()) if (!o.selected && o.reason !== "") return o.reason;
-    return "not selected by the daemon";
+  refusal(): Reason {
+    if (this.empty) return { kind: "no-offer-left" };
+    for (const o of this.standing.values()) if (!o.selected && o.reason !== undefined) return o.reason;
+    return { kind: "not-selected" };
   }
 
   /**
@@ -106,36 +109,35 @@ export class Offers {
     attested: readonly Prefix[],
     classes: OfferClasses,
     keepOrphans = false,
-  ): { readonly refusals: string[]; readonly orphans: number } {
-    const refusals: string[] = [];
+  ): { readonly refusals: Reason[]; readonly orphans: number } {
+    const refusals: Reason[] = [];
     const wanted = new Set<Prefix>();
     let orphans = 0;
     for (const prefix of attested) {
       if (prefix === hostPrefix(this.owner)) continue;
       const under = this.host.routing.underneath(prefix);
-      const refusal = "refusal" in under ? under.refusal : this.offer(prefix, under, classes);
-      if (refusal === undefined) wanted.add(prefix);
-      else if (keepOrphans && "gone" in under && under.gone && this.standing.has(prefix)) {
+      const offered = under.ok ? this.offer(prefix, under, classes) : under;
+      if (offered.ok) wanted.add(prefix);
+      else if (keepOrphans && !under.ok && under.gone && this.standing.has(prefix)) {
         wanted.add(prefix);
         orphans++;
-      } else refusals.push(refusal);
+      } else refusals.push(offered.reason);
     }
     for (const offer of [...this.standing.values()]) if (!wanted.has(offer.prefix)) this.withdraw(offer);
     return { refusals, orphans };
   }
 
-  private offer(prefix: Prefix, u: Underneath, classes: OfferClasses): string | undefined {
-    const holder = this.host.offeredFor(prefix);
+  private offer(prefix: Prefix, u: Underneath, classes: OfferClasses): Verdict {
+    const holder = this.offeredFor(prefix);
     if (holder !== undefined && holder !== this.owner)
-      return `${prefix} moved here from ${holder}, whose offer is still being taken back`;
+      return no({ kind: "prefix-moved", prefix, from: holder });
     const alias = this.host.aliases.acquire(this.owner, u.nextHop, familyOf(prefix));
-    if (alias === undefined)
-      return `no alias next hop for ${prefix}: the pool is used up, or not configured for its family`;
+    if (alias === undefined) return no({ kind: "no-alias", prefix });
     this.aliases.add(alias);
     const before = this.standing.get(prefix);
     if (before !== undefined && before.alias === alias && before.underneath === u.prefix) {
       this.updateOne(before, classes);
-      return undefined;
+      return YES;
     }
     this.host.emit({ kind: "alias", alias, to: this.to });
     this.host.emit({ kind: "offer", prefix, alias, underneath: u.prefix, classes });
@@ -146,10 +148,10 @@ export class Offers {
       underneath: u.prefix,
       classes,
       selected: before?.selected ?? false,
-      reason: before?.reason ?? "waiting for the daemon",
+      reason: before === undefined ? { kind: "waiting-for-daemon" } : before.reason,
       path: before?.path ?? "none",
     });
-    return undefined;
+    return YES;
   }
 
   /** Announces those again whose marks are others now. */
@@ -221,8 +223,8 @@ export class Offers {
     if (offer.selected && !s.selected && standing !== undefined) this.explain(offer);
     offer.selected = s.selected;
     offer.path = s.path;
-    if (s.selected) offer.reason = "";
-    else if (s.reason !== "") offer.reason = s.reason;
+    if (s.selected) offer.reason = undefined;
+    else if (s.reason !== undefined) offer.reason = s.reason;
     return true;
   }
 
@@ -236,7 +238,7 @@ export class Offers {
   }
 
   /** The daemon's answer. False when it is no longer of interest. */
-  explained(prefix: Prefix, reason: string): boolean {
+  explained(prefix: Prefix, reason: Reason): boolean {
     const offer = this.standing.get(prefix);
     if (offer === undefined || offer.selected) return false;
     offer.reason = reason;
@@ -244,7 +246,7 @@ export class Offers {
   }
 
   /** The offers session is gone: the daemon has dropped every offer. */
-  dropped(reason: string): void {
+  dropped(reason: Reason): void {
     for (const o of this.standing.values()) {
       o.selected = false;
       o.reason = reason;

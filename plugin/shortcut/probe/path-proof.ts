@@ -2,11 +2,13 @@
  * What probes have shown of one shortcut's path: whether it is proven, why not yet, or how it was lost. Probes are sent and received by
  * a {@link ProbeStream}, which says when silence is a failure; here is what follows from what they say.
  */
+
 import type { Id64 } from "../../wire/control/message.js";
 import type { Probe } from "../../wire/probe.js";
+import type { Reason } from "../reasons.js";
 import type { Loss } from "./stream.js";
 
-export type Verdict =
+export type Proof =
   /** Nothing conclusive yet. */
   | "waiting"
   /** Heard, hears us, full size both ways, and our sources are accepted. */
@@ -65,7 +67,7 @@ export class Prober {
   }
 
   /** `mine` is the generation that the hub attests for this router: what the other end must accept. */
-  verdict(mine: Id64): Verdict {
+  verdict(mine: Id64): Proof {
     if (this.remoteDown) return "down";
     if (this.loss !== undefined) return "lost";
     if (!this.hears) return "waiting";
@@ -87,13 +89,18 @@ export class Prober {
     }
   }
 
-  /** In words, for `explain`, while not proven. */
-  describe(mine: Id64): string {
-    if (!this.heard) return "no probe arrived by the direct path";
-    if (!this.hears) return "the owner does not hear our probes on the direct path";
+  /** The reason when the path was lost. */
+  get lost(): Reason {
+    return { kind: "path-lost", loss: this.loss?.loss, silence: this.loss?.silence ?? 0 };
+  }
+
+  /** Why the path is not proven yet. */
+  unproven(mine: Id64): Reason {
+    if (!this.heard) return { kind: "no-probe" };
+    if (!this.hears) return { kind: "probes-unheard" };
     if (!this.heardFullHere || !this.heardFullThere)
-      return `probes of the full size (${this.fullSize} bytes of UDP) do not pass the direct path`;
-    if (this.accepted !== mine) return "the owner does not accept our prefixes yet";
-    return "proven";
+      return { kind: "full-size-dropped", bytes: this.fullSize };
+    if (this.accepted !== mine) return { kind: "not-accepted-yet" };
+    return { kind: "proven" };
   }
 }

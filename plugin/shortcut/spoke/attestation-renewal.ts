@@ -62,14 +62,14 @@ export class AttestationRenewal {
     this.asked.set(owner, Number.POSITIVE_INFINITY);
     resolutions.ofOwner(now, owner, (t, r) => {
       if (shortcuts.get(owner) !== shortcut) return;
-      const same = !("refusal" in r) && shortcut.livesBy(r.generation);
-      if (("refusal" in r && r.unanswered === true) || (!same && this.host.unsettled(t))) {
+      const same = r.ok && shortcut.livesBy(r.generation);
+      if ((!r.ok && r.unanswered) || (!same && this.host.unsettled(t))) {
         resolutions.restore(now, owner, before);
         this.asked.set(owner, t + PAUSE);
         return;
       }
       this.asked.delete(owner);
-      if ("refusal" in r) resolutions.forget(owner);
+      if (!r.ok) resolutions.forget(owner);
       shortcut.reattested(t, r);
       shortcuts.removeFinished(t);
     });

@@ -2,20 +2,22 @@
  * The destinations that this router sends to: which are hot, who owns them, and why one has no shortcut. Resolutions are bounded in number and remembered, also
  * when the answer is no; everything is derived again from the trigger at the next reading, so nothing needs a queue.
  */
+
 import { type Address, overlaps, type Prefix } from "../../net/address.js";
+import type { Reason } from "../reasons.js";
 import type { Owned, Resolutions } from "./resolutions.js";
 import { type DestinationRate, Trigger, type TriggerParameters } from "./trigger.js";
 
 /** What is known about a destination that has no shortcut. */
 interface Unresolved {
-  readonly reason: string;
+  readonly reason: Reason;
   readonly retryAt: number;
   readonly failures: number;
 }
 
 /** Why no shortcut is begun, and after how many milliseconds it is tried again. */
 export interface NotNow {
-  readonly reason: string;
+  readonly reason: Reason;
   readonly pause: number;
 }
 
@@ -32,7 +34,7 @@ export interface DestinationsHost {
 export interface DestinationStatus {
   readonly rate: DestinationRate;
   readonly owner: Address | undefined;
-  readonly reason: string;
+  readonly reason: Reason | undefined;
 }
 
 const IN_FLIGHT = 32;
@@ -53,14 +55,20 @@ export class Destinations {
   /** A reading of all counters. */
   read(now: number, samples: Parameters<Trigger["read"]>[1]): void {
     this.trigger.read(now, samples);
-    for (const d of this.unresolved.keys()) if (!this.trigger.isHot(d)) this.unresolved.delete(d);
+    for (const d of this.unresolved.keys()) if (!this.trigger.aboveThreshold(d)) this.unresolved.delete(d);
   }
 
   rates(): Iterable<DestinationRate> {
     return this.trigger.rates();
   }
 
-  isHot(prefixes: readonly Prefix[]): boolean {
+  /** Bits per second below which traffic no longer wants a shortcut. */
+  get lowRate(): number {
+    return this.parameters.rate * this.parameters.hysteresis;
+  }
+
+  /** Whether traffic wants one of these prefixes. */
+  aboveThreshold(prefixes: readonly Prefix[]): boolean {
     for (const r of this.trigger.rates())
       if (r.aboveThreshold && prefixes.some((p) => overlaps(p, r.destination))) return true;
     return false;
@@ -86,10 +94,10 @@ export class Destinations {
     resolving.add(destination);
     host.resolutions.ofDestination(now, destination, (t, result) => {
       resolving.delete(destination);
-      if ("refusal" in result) {
+      if (!result.ok) {
         const failures = (before?.failures ?? 0) + 1;
         const pause = Math.min(host.backoffMax, PAUSE * 2 ** Math.min(failures - 1, 6));
-        unresolved.set(destination, { reason: result.refusal, retryAt: t + pause, failures });
+        unresolved.set(destination, { reason: result.reason, retryAt: t + pause, failures });
         return;
       }
       unresolved.delete(destination);
@@ -104,23 +112,24 @@ export class Destinations {
   }
 
   /** For `status`; `obstacle` is what keeps every destination from a shortcut, if anything. */
-  status(now: number, obstacle: string | undefined): DestinationStatus[] {
+  status(now: number, obstacle: Reason | undefined): DestinationStatus[] {
     return [...this.trigger.rates()].map((rate) => {
       const owner = this.host.resolutions.ownerOf(now, rate.destination)?.owner;
       return { rate, owner, reason: this.reasonFor(now, rate, obstacle) };
     });
   }
 
-  private reasonFor(now: number, r: DestinationRate, obstacle: string | undefined): string {
-    const { rate, duration } = this.parameters;
-    const mbit = (n: number) => (n / 1e6).toFixed(1);
-    if (!r.aboveThreshold) {
-      const text = `${mbit(r.bitsPerSecond)} of ${mbit(rate)} Mbit/s`;
-      if (r.aboveSince === undefined) return `below threshold: ${text}`;
-      return `above threshold for ${((now - r.aboveSince) / 1000).toFixed(1)} of ${duration / 1000} s: ${text}`;
-    }
+  private reasonFor(now: number, r: DestinationRate, obstacle: Reason | undefined): Reason | undefined {
+    const { rate: threshold, duration } = this.parameters;
+    const rate = r.bitsPerSecond;
+    if (!r.aboveThreshold)
+      return r.aboveSince === undefined
+        ? { kind: "below-threshold", rate, threshold }
+        : { kind: "not-long-enough", since: now - r.aboveSince, duration, rate, threshold };
     if (obstacle !== undefined) return obstacle;
-    const resolving = this.resolving.has(r.destination) ? "asking the hub who owns it" : "";
-    return this.unresolved.get(r.destination)?.reason ?? resolving;
+    return (
+      this.unresolved.get(r.destination)?.reason ??
+      (this.resolving.has(r.destination) ? { kind: "resolving" } : undefined)
+    );
   }
 }

@@ -2,6 +2,7 @@
  * A spoke's relation to one hub: registered and kept alive, or trying to be. The hub tells the port of its direct interface and, once the rendezvous
  * peer has carried data, the reflexive endpoint of this spoke; both go away with the registration, the shortcuts do not.
  */
+
 import { type Address, type Endpoint, hostPrefix, type Prefix, sameEndpoint } from "../../net/address.js";
 import type { PublicKey } from "../../net/key.js";
 import { PrefixMap } from "../../net/lpm.js";
@@ -13,6 +14,7 @@ import type { Observation } from "../nat/mapping.js";
 import { Observer, type ObserverHost } from "../nat/reflexive-observer.js";
 import type { Parameters } from "../parameters.js";
 import { linkLocalOf } from "../probe/link-local.js";
+import { describeReason, type Reason } from "../reasons.js";
 
 export interface HubLinkHost extends ObserverHost {
   readonly parameters: Parameters;
@@ -34,7 +36,8 @@ export interface HubStatus {
   readonly registered: boolean;
   readonly since: number;
   readonly reflexive: Endpoint | undefined;
-  readonly problem: string;
+  /** Why it is not registered. */
+  readonly problem: Reason | undefined;
 }
 
 /** A hub's direct interface, as this router pings it. */
@@ -46,7 +49,7 @@ export interface HubEndpoint {
 export class HubLink {
   registered: Correspondent | undefined;
   generation: Id64 | undefined;
-  problem = "not yet registered";
+  problem: Reason | undefined = { kind: "not-registered" };
   private since: number;
   private nextAt: number;
   private failures = 0;
@@ -139,10 +142,7 @@ export class HubLink {
     this.waiting = false;
     const p = this.host.parameters;
     if (o.kind === "timeout") {
-      this.lose(
-        now,
-        `hub ${this.address} does not answer on the control port: is shortcutd running there, and does the overlay reach it?`,
-      );
+      this.lose(now, { kind: "hub-silent", hub: this.address });
       return;
     }
     this.on.heard(now);
@@ -155,7 +155,7 @@ export class HubLink {
         this.registered = o.from;
         if (this.boot !== undefined && this.boot !== o.from.bootId) this.on.restarted(now);
         this.boot = o.from.bootId;
-        this.problem = "";
+        this.problem = undefined;
         this.failures = 0;
         this.hubPort = o.body.listenPort;
         this.observePort = o.body.observePort;
@@ -178,18 +178,20 @@ export class HubLink {
           this.nextAt = now;
           return;
         }
-        this.lose(now, `hub ${this.address} refuses: ${o.body.reason}`);
+        this.lose(now, { kind: "hub-refuses", hub: this.address, text: o.body.reason });
         return;
       default:
-        this.lose(now, `hub ${this.address} answers ${o.body.kind}`);
+        this.lose(now, { kind: "hub-answers", hub: this.address, message: o.body.kind });
     }
   }
 
-  private lose(now: number, problem: string): void {
-    if (this.problem !== problem) this.host.emit({ kind: "problem", place: `hub ${this.address}`, problem });
+  private lose(now: number, reason: Reason): void {
+    const problem = describeReason(reason);
+    if (describeReason(this.problem) !== problem)
+      this.host.emit({ kind: "problem", place: `hub ${this.address}`, problem });
     if (this.registered !== undefined) this.since = now;
     this.registered = undefined;
-    this.problem = problem;
+    this.problem = reason;
     this.failures++;
     this.nextAt =
       now + Math.min(30_000, 1_000 * 2 ** Math.min(5, this.failures)) * (0.75 + 0.5 * this.host.random());

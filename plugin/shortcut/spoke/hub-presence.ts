@@ -10,12 +10,8 @@
  * A daemon that has no session with a hub (static routes, a route reflector elsewhere) cannot say. Then signs of life count: answers on
  * the control port, and bytes received from the hub's overlay peer, be it an ICMP error for a control port where nothing listens.
  */
+import type { HubSession, Presence } from "../events.js";
 import type { Parameters } from "../parameters.js";
-
-export type Presence = "present" | "checking" | "absent" | "returned";
-
-/** The daemon's session with at least one of the hubs; `none`: it has no session with any. */
-export type HubSession = "up" | "down" | "none";
 
 /** Of the sessions with the hubs, whether each is up. */
 export function summarySession(up: readonly boolean[]): HubSession {

@@ -4,7 +4,7 @@
  */
 import type { Prefix } from "../../net/address.js";
 import type { Id64 } from "../../wire/control/message.js";
-import type { Attested, Refusal } from "./resolutions.js";
+import type { Attested, Resolution } from "./resolutions.js";
 
 /** A question that was not answered is put again after this. */
 const PAUSE = 5_000;
@@ -17,7 +17,7 @@ export interface OwnPrefixesHost {
   /** What a hub says may be the half of it: it has just come back. */
   unsettled(now: number): boolean;
   /** Asks a hub. */
-  ask(now: number, done: (now: number, r: Attested | Refusal) => void): void;
+  ask(now: number, done: (now: number, r: Resolution) => void): void;
   routesItself(prefix: Prefix): boolean;
   changed(prefixes: readonly Prefix[]): void;
 }
@@ -48,7 +48,7 @@ export class OwnPrefixes {
       return;
     this.askedAt = now;
     this.host.ask(now, (_, r) => {
-      if ("refusal" in r) return;
+      if (!r.ok) return;
       this.known = r;
       this.host.changed(r.prefixes);
     });

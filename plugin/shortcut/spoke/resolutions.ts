@@ -2,10 +2,12 @@
  * What the hub said about owners: asked page by page (RFC 2332's resolution), believed until it expires, taken back by a purge. An answer
  * whose pages do not belong together counts as none.
  */
+
 import { type Address, contains, type Prefix } from "../../net/address.js";
 import type { Id64, RequestBody } from "../../wire/control/message.js";
 import { generationOf } from "../control/generation.js";
 import type { Outcome } from "../control/link.js";
+import type { Reason } from "../reasons.js";
 
 /** What the hub says that an owner owns. */
 export interface Attested {
@@ -13,11 +15,16 @@ export interface Attested {
   readonly generation: Id64;
 }
 
-/** `unanswered`: the hub has not said no, it has said nothing that holds. */
+/** Why the hub's answer does not help. */
 export interface Refusal {
-  readonly refusal: string;
-  readonly unanswered?: boolean;
+  readonly ok: false;
+  readonly reason: Reason;
+  /** The hub has not said no, it has said nothing that holds. */
+  readonly unanswered: boolean;
 }
+
+/** What the hub said of an owner. */
+export type Resolution = ({ readonly ok: true } & Attested) | Refusal;
 
 export type Owned = Attested & { readonly owner: Address };
 
@@ -28,6 +35,8 @@ export interface ResolutionHost {
 }
 
 const MOST_PAGES = 64;
+
+const refusal = (reason: Reason, unanswered = false): Refusal => ({ ok: false, reason, unanswered });
 
 export class Resolutions {
   private readonly owners = new Map<Address, Attested & { readonly expires: number }>();
@@ -67,21 +76,25 @@ export class Resolutions {
   }
 
   /** What an owner owns: as known, or asked. */
-  ofOwner(now: number, owner: Address, done: (now: number, r: Attested | Refusal) => void): void {
+  ofOwner(now: number, owner: Address, done: (now: number, r: Resolution) => void): void {
     const known = this.owners.get(owner);
-    if (known !== undefined && known.expires > now) done(now, known);
+    if (known !== undefined && known.expires > now) done(now, { ok: true, ...known });
     else this.ask(now, (page) => ({ kind: "resolve-owner", owner, page }), done);
   }
 
   /** Who owns a destination. */
-  ofDestination(now: number, destination: Prefix, done: (now: number, r: Owned | Refusal) => void): void {
+  ofDestination(
+    now: number,
+    destination: Prefix,
+    done: (now: number, r: ({ readonly ok: true } & Owned) | Refusal) => void,
+  ): void {
     this.ask(now, (page) => ({ kind: "resolve", destination, page }), done);
   }
 
   private ask(
     now: number,
     question: (page: number) => RequestBody,
-    done: (now: number, r: Owned | Refusal) => void,
+    done: (now: number, r: ({ readonly ok: true } & Owned) | Refusal) => void,
   ): void {
     const hub = this.host.hub();
     if (typeof hub !== "string") {
@@ -90,19 +103,20 @@ export class Resolutions {
     }
     const collected: Prefix[] = [];
     const collect = (t: number, page: number, o: Outcome): void => {
-      if (o.kind === "timeout")
-        done(t, { refusal: `hub ${hub} did not answer the resolution`, unanswered: true });
-      else if (o.body.kind === "refused") done(t, { refusal: `hub: ${o.body.reason}` });
-      else if (o.body.kind !== "resolved") done(t, { refusal: `hub answered ${o.body.kind}` });
+      if (o.kind === "timeout") done(t, refusal({ kind: "resolution-unanswered", hub }, true));
+      else if (o.body.kind === "refused")
+        done(t, refusal({ kind: "resolution-refused", text: o.body.reason }));
+      else if (o.body.kind !== "resolved")
+        done(t, refusal({ kind: "resolution-unexpected", message: o.body.kind }));
       else {
         const { owner, generation, lifetime, pages } = o.body;
         collected.push(...o.body.prefixes);
         if (page + 1 < pages && page < MOST_PAGES) next(t, page + 1);
         else if (generationOf(collected) !== generation)
-          done(t, { refusal: "the hub's routes changed while they were asked for", unanswered: true });
+          done(t, refusal({ kind: "resolution-changed" }, true));
         else {
           this.owners.set(owner, { prefixes: collected, generation, expires: t + lifetime * 1000 });
-          done(t, { prefixes: collected, generation, owner });
+          done(t, { ok: true, prefixes: collected, generation, owner });
         }
       }
     };

@@ -6,8 +6,9 @@
 import { type Address, overlaps, type Prefix } from "../../net/address.js";
 import { PrefixMap } from "../../net/lpm.js";
 import { Deadlines } from "../deadlines.js";
+import type { Collaborators } from "../machine/collaborators.js";
 import { FlapDamping } from "../machine/flap-damping.js";
-import { type Host, Shortcut } from "../machine/shortcut.js";
+import { Shortcut } from "../machine/shortcut.js";
 import { type FailureHistory, hasFailures } from "../machine/teardown-reasons.js";
 import { RoundTripClass } from "../offer/offer-classes.js";
 import type { DestinationRate } from "./trigger.js";
@@ -29,7 +30,7 @@ export class ShortcutTable {
   private readonly roundTrips = new Map<Address, RoundTripClass>();
 
   constructor(
-    private readonly host: Host,
+    private readonly spoke: Omit<Collaborators, "offeredFor">,
     private readonly most: number,
   ) {}
 
@@ -58,6 +59,11 @@ export class ShortcutTable {
     return this.find((m) => !m.resting) === undefined;
   }
 
+  /** The owner whose shortcut offers a prefix, or is still taking its offer back. */
+  offeredFor(prefix: Prefix): Address | undefined {
+    return this.find((m) => m.offersPrefix(prefix))?.owner;
+  }
+
   get hasRoom(): boolean {
     let active = 0;
     for (const m of this.byOwner.values()) if (!m.resting) active++;
@@ -71,23 +77,29 @@ export class ShortcutTable {
       // one is on its way out already
       if (shortcut.stage === "returning" || shortcut.stage === "draining") return;
       if (shortcut.stage !== "direct" || now - shortcut.since < EVICTION_AGE) continue;
-      const rate = shortcut.status().bitsPerSecond ?? 0;
+      const rate = shortcut.status(now).bitsPerSecond ?? 0;
       if (least === undefined || rate < least.rate) least = { shortcut, rate };
     }
     if (least === undefined || least.rate * EVICTION_RATIO > r.bitsPerSecond) return;
-    const full = `the maximum of ${this.most} shortcuts is reached`;
-    least.shortcut.stop(now, `makes room for ${r.destination}: ${full}`);
+    least.shortcut.stop(now, { kind: "evicted", destination: r.destination, most: this.most });
   }
 
   create(now: number, owner: Address, origin: "local" | "remote"): Shortcut {
-    const { backoffMax, damping: rules } = this.host.parameters;
+    const { backoffMax, damping: rules } = this.spoke.engine.parameters;
     const f = this.failures.get(owner);
     const fresh = f === undefined || now - f.at >= backoffMax;
     const damping = f?.history.damping ?? new FlapDamping(rules);
     const history = fresh ? { failures: 0, deferrals: 0, broughtForward: 0, damping } : f.history;
     const roundTrip = this.roundTrips.get(owner) ?? new RoundTripClass();
     this.roundTrips.set(owner, roundTrip);
-    const shortcut = new Shortcut(this.host, owner, origin, now, history, roundTrip);
+    const shortcut = new Shortcut(
+      { ...this.spoke, offeredFor: (p) => this.offeredFor(p) },
+      owner,
+      origin,
+      now,
+      history,
+      roundTrip,
+    );
     this.byOwner.set(owner, shortcut);
     return shortcut;
   }

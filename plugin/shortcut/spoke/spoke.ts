@@ -2,6 +2,7 @@
  * The spoke's part: it ties together the hubs, the destinations, where this router may be reached, and one machine per owner, and passes on what
  * happens to those whom it concerns. What the other routers ask is answered here as far as no machine is concerned.
  */
+
 import { type Address, type Endpoint, hostPrefix, overlaps, type Prefix } from "../../net/address.js";
 import type { PublicKey } from "../../net/key.js";
 import { PrefixMap } from "../../net/lpm.js";
@@ -9,14 +10,17 @@ import type { Id64, ReplyBody, RequestBody } from "../../wire/control/message.js
 import type { Ping } from "../../wire/ping.js";
 import type { Correspondent } from "../control/link.js";
 import { earliest } from "../deadlines.js";
-import type { Input, PeerStatus, ShortcutStatus } from "../events.js";
-import type { Host, Shortcut } from "../machine/shortcut.js";
+import type { Input, PeerStatus, Presence, ShortcutStatus } from "../events.js";
+import type { EngineHost } from "../machine/collaborators.js";
+import { busy } from "../machine/remote.js";
+import type { Shortcut } from "../machine/shortcut.js";
 import { Reachability, type ReachabilityConfig } from "../nat/reachability.js";
 import type { StreamEvent } from "../probe/stream.js";
+import { describeReason, no, type Reason, type Verdict } from "../reasons.js";
 import { AttestationRenewal } from "./attestation-renewal.js";
 import { type DestinationStatus, Destinations, type NotNow } from "./destinations.js";
 import { HubLink, type HubLinkHost, type HubStatus } from "./hub-link.js";
-import { HubPresence, type Presence } from "./hub-presence.js";
+import { HubPresence } from "./hub-presence.js";
 import { OwnPrefixes } from "./own-prefixes.js";
 import { type Owned, Resolutions } from "./resolutions.js";
 import { ShortcutTable } from "./shortcut-table.js";
@@ -28,25 +32,7 @@ export interface SpokeConfig extends ReachabilityConfig {
   readonly maxShortcuts: number;
 }
 
-type SharedHost = Omit<
-  Host,
-  | "candidates"
-  | "selfGeneration"
-  | "routesOwn"
-  | "checkHubAlive"
-  | "mapping"
-  | "openTtl"
-  | "reobserve"
-  | "observeAgain"
-  | "underlay"
-  | "onLink"
-  | "resolveOwner"
-  | "isHot"
-  | "offeredFor"
-  | "lowRate"
-  | "directUsable"
->;
-export type SpokeHost = SharedHost & HubLinkHost;
+export type SpokeHost = EngineHost & HubLinkHost;
 
 export class Spoke {
   private readonly links: HubLink[];
@@ -57,9 +43,8 @@ export class Spoke {
   private readonly reachability: Reachability;
   private readonly presence: HubPresence;
   private readonly own: OwnPrefixes;
-  private usable = { usable: false, reason: "the direct interface is not up yet" };
-  private sessionUp = false;
-  private sessionReason = "the offers session is not established yet";
+  private usable: Verdict = no({ kind: "direct-not-up" });
+  private session: Verdict = no({ kind: "offers-not-established" });
   private stopping = false;
 
   constructor(
@@ -78,7 +63,8 @@ export class Spoke {
     this.resolutions = new Resolutions({
       hub: () =>
         this.hub()?.address ?? {
-          refusal: this.links[0]?.problem ?? "no hub is configured",
+          ok: false,
+          reason: this.links[0]?.problem ?? { kind: "no-hub" },
           unanswered: true,
         },
       request: (t, to, body, done) => host.request(t, to, body, done),
@@ -100,8 +86,6 @@ export class Spoke {
     };
     this.links = config.hubs.map((h) => new HubLink(host, h, now, events));
     this.reachability = new Reachability(host, config, this.links, () => this.own.prefixes);
-    this.shortcuts = new ShortcutTable(this.shortcutHost(), config.maxShortcuts);
-    this.attestationRenewal = new AttestationRenewal(this.presence, this.shortcuts, this.resolutions);
     this.destinations = new Destinations(
       {
         resolutions: this.resolutions,
@@ -111,51 +95,13 @@ export class Spoke {
       },
       config.trigger,
     );
-  }
-
-  // ------------------------------------------------------------------------------------------ what machines ask
-
-  private shortcutHost(): Host {
-    const { host, reachability } = this;
-    return {
-      self: host.self,
-      parameters: host.parameters,
-      routing: host.routing,
-      aliases: host.aliases,
-      overlayMtu: host.overlayMtu,
-      random: () => host.random(),
-      emit: (o) => host.emit(o),
-      request: (now, to, body, done) => host.request(now, to, body, done),
-      cancel: (id) => host.cancel(id),
-      nextEpoch: () => host.nextEpoch(),
-      candidates: () => reachability.candidates(),
-      selfGeneration: (now) => this.own.generation(now),
-      routesOwn: (now) => this.own.routes(now),
-      checkHubAlive: (now) => this.presence.checkHubAlive(now),
-      get openTtl() {
-        return reachability.openTtl;
-      },
-      reobserve: (now) => reachability.reobserve(now),
-      observeAgain: (now) => reachability.observeAgain(now),
-      underlay: (a) => {
-        const way = host.routing.wayTo(a);
-        return way !== "overlay" && way !== "direct";
-      },
-      onLink: () => reachability.onLink(),
-      get pingsUsable() {
-        return host.pingsUsable;
-      },
-      get mapping() {
-        return reachability.mapping;
-      },
-      sendPing: (theirs, ping, target) => host.sendPing(theirs, ping, target),
-      randomId: () => host.randomId(),
-      resolveOwner: (now, owner, done) => this.resolutions.ofOwner(now, owner, done),
-      isHot: (prefixes) => this.destinations.isHot(prefixes),
-      offeredFor: (prefix) => this.shortcuts.find((m) => m.offersPrefix(prefix))?.owner,
-      lowRate: this.config.trigger.rate * this.config.trigger.hysteresis,
-      directUsable: () => this.usable,
-    };
+    const { reachability, own, presence, resolutions, destinations: traffic } = this;
+    const directUsable = () => this.usable;
+    this.shortcuts = new ShortcutTable(
+      { engine: host, reachability, own, presence, resolutions, traffic, directUsable },
+      config.maxShortcuts,
+    );
+    this.attestationRenewal = new AttestationRenewal(presence, this.shortcuts, resolutions);
   }
 
   keyOf(bootId: Id64): PublicKey | undefined {
@@ -204,28 +150,33 @@ export class Spoke {
   }
 
   /** What keeps this router from every shortcut. */
-  private get obstacle(): string | undefined {
-    if (!this.sessionUp) return this.sessionReason;
-    return this.usable.usable ? undefined : this.usable.reason;
+  private get obstacle(): Reason | undefined {
+    if (!this.session.ok) return this.session.reason;
+    return this.usable.ok ? undefined : this.usable.reason;
   }
 
   /** A hot destination has an owner: unless it cannot be, a machine begins. */
   private begin(now: number, owned: Owned, r: DestinationRate, ago: number): NotNow | undefined {
     const { owner } = owned;
     if (this.stopping) return undefined;
-    if (owner === this.host.self.address)
-      return { reason: "the hub routes it to this router", pause: 60_000 };
+    if (owner === this.host.self.address) return { reason: { kind: "routed-to-self" }, pause: 60_000 };
     if (this.shortcuts.get(owner) !== undefined) return undefined;
     if (!this.shortcuts.hasRoom) {
       this.shortcuts.evict(now, r);
-      return { reason: `the maximum of ${this.config.maxShortcuts} shortcuts is reached`, pause: 2_000 };
+      return { reason: { kind: "maximum-reached", most: this.config.maxShortcuts }, pause: 2_000 };
     }
     const shortcut = this.shortcuts.create(now, owner, "local");
-    const rate = `${(r.bitsPerSecond / 1e6).toFixed(1)} Mbit/s to ${r.destination}`;
-    this.host.emit({ kind: "milestone", owner, milestone: "over-threshold", detail: rate, ago });
+    const reason: Reason = { kind: "over-threshold", rate: r.bitsPerSecond, destination: r.destination };
+    this.host.emit({
+      kind: "milestone",
+      owner,
+      milestone: "over-threshold",
+      detail: describeReason(reason),
+      ago,
+    });
     this.host.emit({ kind: "milestone", owner, milestone: "resolved", detail: owned.prefixes.join(", ") });
     shortcut.trafficRead(now, r.bitsPerSecond);
-    shortcut.startLocal(now, owned, rate);
+    shortcut.startLocal(now, owned, reason);
     return undefined;
   }
 
@@ -254,9 +205,8 @@ export class Spoke {
         break;
       }
       case "offers-session":
-        this.sessionUp = input.established;
-        this.sessionReason = input.reason;
-        if (!input.established) for (const m of this.shortcuts.all()) m.sessionDown(now, input.reason);
+        this.session = input.verdict;
+        if (!input.verdict.ok) for (const m of this.shortcuts.all()) m.sessionDown(now, input.verdict.reason);
         break;
       case "offer-blocked":
         for (const m of this.shortcuts.all()) m.offerBlocked(now, input.prefix, input.reason);
@@ -294,17 +244,18 @@ export class Spoke {
         this.presence.session(now, input.session);
         break;
       case "direct-usable":
-        this.usable = { usable: input.usable, reason: input.reason };
-        if (!input.usable) for (const m of this.shortcuts.all()) m.directUnusable(now, input.reason);
+        this.usable = input.verdict;
+        if (!input.verdict.ok)
+          for (const m of this.shortcuts.all()) m.directUnusable(now, input.verdict.reason);
         break;
       case "purge":
         for (const m of this.shortcuts.all())
-          if (input.owner === "all" || input.owner === m.owner) m.stop(now, "purged by the operator");
+          if (input.owner === "all" || input.owner === m.owner) m.stop(now, { kind: "purged" });
         this.resolutions.forget(input.owner);
         break;
       case "stop":
         this.stopping = true;
-        for (const m of this.shortcuts.all()) m.stop(now, "shortcutd stops");
+        for (const m of this.shortcuts.all()) m.stop(now, { kind: "stopping" });
         break;
     }
     this.shortcuts.removeFinished(now);
@@ -348,17 +299,12 @@ export class Spoke {
         return { kind: "pong" };
       case "exchange": {
         const shortcut = this.shortcuts.get(from.address);
-        if (this.stopping) return { kind: "refused", code: "busy", reason: "this end is stopping" };
+        if (this.stopping) return busy("this end is stopping");
         if (shortcut !== undefined && !shortcut.resting) return shortcut.handleRequest(now, from, body);
-        if (!this.sessionUp)
-          return {
-            kind: "refused",
-            code: "busy",
-            reason: `no session with the daemon: ${this.sessionReason}`,
-          };
-        if (!this.usable.usable) return { kind: "refused", code: "busy", reason: this.usable.reason };
-        if (!this.shortcuts.hasRoom)
-          return { kind: "refused", code: "busy", reason: "this end has its maximum of shortcuts" };
+        if (!this.session.ok)
+          return busy(`no session with the daemon: ${describeReason(this.session.reason)}`);
+        if (!this.usable.ok) return busy(describeReason(this.usable.reason));
+        if (!this.shortcuts.hasRoom) return busy("this end has its maximum of shortcuts");
         if (this.config.hubs.includes(from.address))
           return { kind: "refused", code: "not-permitted", reason: "a hub has no shortcuts" };
         if (shortcut !== undefined) return shortcut.handleRequest(now, from, body);
@@ -432,8 +378,8 @@ export class Spoke {
     return this.reachability.describe();
   }
 
-  shortcutStatus(): ShortcutStatus[] {
-    return this.shortcuts.all().map((m) => m.status());
+  shortcutStatus(now: number): ShortcutStatus[] {
+    return this.shortcuts.all().map((m) => m.status(now));
   }
 
   hubStatus(): HubStatus[] {
@@ -451,6 +397,6 @@ export class Spoke {
       m.owner === owner ||
       m.prefixes.some((p) => overlaps(p, destination)) ||
       hostPrefix(m.owner) === destination;
-    return this.shortcuts.find(its)?.status();
+    return this.shortcuts.find(its)?.status(now);
   }
 }

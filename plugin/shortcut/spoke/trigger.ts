@@ -94,7 +94,7 @@ export class Trigger {
     for (const [d] of coldest.slice(0, over)) this.entries.delete(d);
   }
 
-  isHot(destination: Prefix): boolean {
+  aboveThreshold(destination: Prefix): boolean {
     return this.entries.get(destination)?.above ?? false;
   }
 

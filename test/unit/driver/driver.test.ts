@@ -3,6 +3,7 @@ import { type Config, parseConfig } from "../../../plugin/config/config.js";
 import { Driver, type Router } from "../../../plugin/driver/driver.js";
 import { address, prefix } from "../../../plugin/net/address.js";
 import { privateKeyFromBytes, publicKeyFromBytes } from "../../../plugin/net/key.js";
+import { no } from "../../../plugin/shortcut/reasons.js";
 import { id64FromBytes } from "../../../plugin/wire/control/codec.js";
 import { MemoryWorld } from "../../sim/ports.js";
 import { generator } from "../../sim/random.js";
@@ -110,7 +111,9 @@ describe("start", () => {
   it("runs without raw sockets, and says so: the first candidate is taken then", async () => {
     w.failing.add("pings.open");
     await w.clock.during(d.start());
-    expect(d.engine.pings.obstacle).toBe("pings.open: made to fail (let it succeed)");
+    expect(d.engine.pings.verdict).toEqual(
+      no({ kind: "pings-unavailable", error: "pings.open: made to fail (let it succeed)" }),
+    );
     expect(d.engine.spoke?.natText()).toBe("no pings: NATs are not looked through");
     expect(w.log.some((l) => l.level === "warn" && l.message.includes("NATs are not looked through"))).toBe(
       true,

@@ -93,11 +93,11 @@ describe("explain", () => {
 
   it("says why a hot destination goes no further: the sessions, then the hub", async () => {
     await traffic(20, 9);
-    expect(why()).toMatchObject({ stage: "hot" });
+    expect(why()).toMatchObject({ stage: "above threshold" });
     expect(why()?.reason).toContain("not established");
     w.establish();
     await traffic(20, 12);
-    expect(why()).toMatchObject({ stage: "hot" });
+    expect(why()).toMatchObject({ stage: "above threshold" });
     expect(why()?.reason).toContain(
       "hub 10.255.0.1 does not answer on the control port: is shortcutd running there",
     );
@@ -113,14 +113,24 @@ describe("explain", () => {
   });
 
   const shortcut = (stage: Stage, given: Partial<ShortcutReport> = {}): ShortcutReport => ({
-    candidate: "",
-    nat: "",
-    classes: "",
+    candidate: undefined,
+    nat: undefined,
+    classes: undefined,
     owner: address("10.255.0.3"),
     stage,
     origin: "local",
     reason: "",
-    prefixes: [{ prefix: P, alias: address("198.18.0.1"), selected: true, path: "direct", reason: "" }],
+    code: undefined,
+    prefixes: [
+      {
+        prefix: P,
+        alias: address("198.18.0.1"),
+        selected: true,
+        path: "direct",
+        reason: "",
+        code: undefined,
+      },
+    ],
     publicKey: KEY,
     bootId: undefined,
     endpoint: { address: address("192.0.2.3"), port: 51821 },
@@ -138,6 +148,7 @@ describe("explain", () => {
     query: "10.1.0.7",
     stage: s.stage,
     reason: s.reason,
+    code: s.code,
     age: s.age,
     owner: s.owner,
     rate: "0.0 Mbit/s by the hub",
@@ -155,6 +166,7 @@ describe("explain", () => {
           selected: false,
           path: "overlay",
           reason: "BIRD: rejected by import filter",
+          code: "bird-rejected",
         },
       ],
       endpoint: undefined,
@@ -237,6 +249,7 @@ describe("status", () => {
         aboveThreshold: false,
         stage: "below threshold",
         reason: "below threshold: 3.1 of 10.0 Mbit/s",
+        code: "below-threshold",
       },
     ]);
     expect(statusReport(d, w.clock.now()).daemon?.session).toBe("sessions established");

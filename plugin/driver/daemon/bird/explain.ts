@@ -5,6 +5,7 @@
  */
 
 import { type Address, familyOf, type Prefix } from "../../../net/address.js";
+import type { Reason } from "../../../shortcut/reasons.js";
 import type { BirdProtocol, BirdRoute } from "../../../wire/bird/show.js";
 import type { DaemonExplanation } from "../../ports.js";
 
@@ -25,59 +26,50 @@ export interface OfferFacts {
   }[];
 }
 
-const not = (reason: string): DaemonExplanation => ({ selected: false, reason: `BIRD: ${reason}` });
+const not = (reason: Reason): DaemonExplanation => ({ selected: false, reason });
 
 export function explainBird(prefix: Prefix, alias: Address, facts: OfferFacts): DaemonExplanation {
   const family = familyOf(prefix);
   const { session } = facts;
-  if (session === undefined) return not("there is no protocol shortcut");
-  if (session.state === "down" && session.info === "") return not("protocol shortcut is disabled");
+  if (session === undefined) return not({ kind: "bird-no-protocol" });
+  if (session.state === "down" && session.info === "") return not({ kind: "bird-disabled" });
   if (session.info.split(" ")[0] !== "Established") {
     const error = session.fields.get("Last error");
-    return not(
-      `session shortcut is not established (${session.info || session.state}${error === undefined ? "" : `, last error: ${error}`})`,
-    );
+    return not({ kind: "bird-session-down", state: session.info || session.state, error });
   }
   const channel = session.channels.find((c) => c.name === `ipv${family}`);
   const filter = channel?.importFilter ?? "(unknown)";
   const ours = facts.routes.filter((r) => r.protocol === "shortcut");
   const offer = ours.find((r) => r.attributes.get("BGP.next_hop")?.split(" ")[0] === alias) ?? ours[0];
   if (offer === undefined) {
-    if (channel === undefined) return not(`protocol shortcut has no ipv${family} channel`);
-    if (facts.filtered) return not(`rejected by import filter ${filter}`);
+    if (channel === undefined) return not({ kind: "bird-no-channel", family });
+    if (facts.filtered) return not({ kind: "bird-rejected", filter });
     // Without `import keep filtered` BIRD forgets what it filtered, and only counts it.
     const counts = channel.importUpdates;
-    if (counts !== undefined && counts.filtered > 0) return not(`rejected by import filter ${filter}`);
-    if (counts !== undefined && counts.rejected > 0) return not("received on session shortcut and invalid");
-    return not("not received on session shortcut");
+    if (counts !== undefined && counts.filtered > 0) return not({ kind: "bird-rejected", filter });
+    if (counts !== undefined && counts.rejected > 0) return not({ kind: "bird-invalid" });
+    return not({ kind: "bird-not-received" });
   }
   const best = facts.routes.find((r) => r.primary);
-  if (best === undefined) return not(`no route for ${prefix} is valid`);
+  if (best === undefined) return not({ kind: "bird-no-route", prefix });
   if (best.protocol !== "shortcut") {
-    if (best.preference > offer.preference)
-      return not(
-        `route of protocol ${best.protocol} preferred, preference ${best.preference} > ${offer.preference}`,
-      );
-    return not(
-      `route of protocol ${best.protocol} preferred at equal preference ${offer.preference}; import filter ${filter} does not raise the offer's preference`,
-    );
+    const { protocol, preference } = best;
+    return not({ kind: "bird-other-preferred", protocol, preference, offer: offer.preference, filter });
   }
   if (best.type !== "unicast")
-    return not(
-      `selected, but alias ${alias} is unresolved and the route is ${best.type}: no route for it in shortcut${familyOf(alias)}, not even the fallback`,
-    );
-  if (facts.kernels.length === 0)
-    return not(`selected in fib${family}, but no kernel protocol takes routes from fib${family}`);
+    return not({ kind: "bird-alias-unresolved", alias, type: best.type, family: familyOf(alias) });
+  if (facts.kernels.length === 0) return not({ kind: "bird-no-kernel-protocol", family });
   const drops = facts.kernels.filter((k) => !k.exported);
   if (drops.length === facts.kernels.length)
-    return not(
-      `selected in fib${family}, but ${drops.map((k) => `kernel protocol ${k.name} drops it (export filter ${k.filter})`).join(", ")}`,
-    );
-  if (best.syncError) return not(`selected in fib${family}, but the kernel refused the route`);
+    return not({ kind: "bird-kernel-drops", family, kernels: drops });
+  if (best.syncError) return not({ kind: "bird-kernel-refused", family });
   const resolver = facts.aliasRoute?.protocol;
   const fallback =
     resolver?.startsWith("shortcut_fallback") === true
-      ? `; alias ${alias} resolves by ${resolver} only (\`learn\` in shortcut_k${familyOf(alias)}?)`
-      : "";
-  return { selected: true, reason: `BIRD: selected, preference ${best.preference}${fallback}` };
+      ? { alias, by: resolver, family: familyOf(alias) }
+      : undefined;
+  return {
+    selected: true,
+    reason: { kind: "bird-selected", preference: best.preference, fallback },
+  };
 }

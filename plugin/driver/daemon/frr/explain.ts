@@ -4,6 +4,7 @@
  */
 
 import type { Address, Family } from "../../../net/address.js";
+import type { Reason } from "../../../shortcut/reasons.js";
 import type { BgpNeighbor, BgpPath, ZebraRoute } from "../../../wire/frr/json.js";
 import type { DaemonExplanation } from "../../ports.js";
 
@@ -25,9 +26,7 @@ export type FrrFacts =
       readonly filtered: "yes" | "no" | "unknown";
     };
 
-const not = (reason: string): DaemonExplanation => ({ selected: false, reason: `FRR: ${reason}` });
-const TIED =
-  "tied: multipath with the route underneath, half the flows would go direct (`set weight` in the import route-map)";
+const not = (reason: Reason): DaemonExplanation => ({ selected: false, reason });
 
 export function explainFrr(facts: FrrFacts): DaemonExplanation {
   return facts.kind === "absent" ? explainAbsent(facts) : explainReceived(facts);
@@ -39,21 +38,19 @@ function explainAbsent({
   family,
   filtered,
 }: Extract<FrrFacts, { kind: "absent" }>): DaemonExplanation {
-  if (neighbor === undefined) return not(`no session with ${source}`);
+  if (neighbor === undefined) return not({ kind: "frr-no-session", source });
   if (neighbor.state !== "Established") {
-    const last = neighbor.lastReset === undefined ? "" : `, last reset: ${neighbor.lastReset}`;
-    return not(`session with ${source} is not established (${neighbor.state}${last})`);
+    const { state, lastReset } = neighbor;
+    return not({ kind: "frr-session-down", source, state, lastReset });
   }
   const map = neighbor.routeMapIn[family];
   switch (filtered) {
     case "yes":
-      return not(map === undefined ? "rejected by the import policy" : `rejected by route-map ${map}`);
+      return not({ kind: "frr-rejected", map });
     case "no":
-      return not(`not received from ${source}`);
+      return not({ kind: "frr-not-received", source });
     case "unknown":
-      return not(
-        `not received from ${source}, or rejected by ${map === undefined ? "its import policy" : `route-map ${map}`}; \`soft-reconfiguration inbound\` would tell`,
-      );
+      return not({ kind: "frr-not-received-or-rejected", source, map });
   }
 }
 
@@ -63,26 +60,26 @@ function explainReceived({
   routes,
 }: Extract<FrrFacts, { kind: "received" }>): DaemonExplanation {
   const offer = paths.find((p) => p.nextHop === alias);
-  if (offer === undefined) return not(`no path by ${alias}`);
-  if (!offer.accessible || !offer.valid) return not(`next hop ${alias} (the alias) is inaccessible`);
+  if (offer === undefined) return not({ kind: "frr-no-path", alias });
+  if (!offer.accessible || !offer.valid) return not({ kind: "frr-inaccessible", alias });
   const best = paths.find((p) => p.best);
-  if (best === undefined) return not("bgpd has not selected a best path yet");
+  if (best === undefined) return not({ kind: "frr-no-best" });
   if (paths.some((p) => p !== offer && (p.multipath || p === best)) && (offer.best || offer.multipath))
-    return not(TIED);
+    return not({ kind: "frr-tied" });
   if (best !== offer) return not(preferred(best, offer));
   return explainZebra(alias, offer, routes);
 }
 
-const compared = (a: number, b: number): string => `${a} ${a > b ? ">" : a < b ? "<" : "="} ${b}`;
-
-function preferred(best: BgpPath, offer: BgpPath): string {
-  const whose =
-    best.peer === "0.0.0.0" || best.peer === "::" ? "the router's own route" : `path of ${best.peer}`;
-  const values = [`weight ${compared(best.weight, offer.weight)}`];
-  if (best.weight === offer.weight && best.localPref !== undefined && offer.localPref !== undefined)
-    values.push(`local preference ${compared(best.localPref, offer.localPref)}`);
-  const reason = best.selectionReason === undefined ? "" : ` (${best.selectionReason})`;
-  return `${whose} preferred${reason}: ${values.join(", ")}`;
+function preferred(best: BgpPath, offer: BgpPath): Reason {
+  const own = best.peer === "0.0.0.0" || best.peer === "::";
+  const both = best.localPref !== undefined && offer.localPref !== undefined;
+  return {
+    kind: "frr-path-preferred",
+    peer: own ? undefined : best.peer,
+    selection: best.selectionReason,
+    weight: [best.weight, offer.weight],
+    localPref: best.weight === offer.weight && both ? [best.localPref ?? 0, offer.localPref ?? 0] : undefined,
+  };
 }
 
 const NAMES: Readonly<Record<string, string>> = {
@@ -97,22 +94,22 @@ const NAMES: Readonly<Record<string, string>> = {
 
 function explainZebra(alias: Address, offer: BgpPath, routes: readonly ZebraRoute[]): DaemonExplanation {
   const bgp = routes.find((r) => r.protocol === "bgp");
-  if (bgp === undefined) return not("best in bgpd, but zebra has no BGP route for it (table-map?)");
+  if (bgp === undefined) return not({ kind: "frr-no-bgp-route" });
   const chosen = routes.find((r) => r.selected);
   if (chosen !== undefined && chosen !== bgp) {
-    const name = NAMES[chosen.protocol] ?? chosen.protocol;
-    return chosen.distance === bgp.distance
-      ? not(
-          `${name} route preferred at equal distance ${bgp.distance}, metric ${compared(chosen.metric, bgp.metric)}`,
-        )
-      : not(`${name} route preferred, distance ${compared(chosen.distance, bgp.distance)}`);
+    return not({
+      kind: "frr-route-preferred",
+      protocol: NAMES[chosen.protocol] ?? chosen.protocol,
+      distance: [chosen.distance, bgp.distance],
+      metric: [chosen.metric, bgp.metric],
+    });
   }
   const gateways = new Set(bgp.nextHops.flatMap((h) => h.gateway ?? []));
-  if (!gateways.has(alias)) return not("best in bgpd, zebra has not taken it over yet");
-  if (gateways.size > 1) return not(TIED);
+  if (!gateways.has(alias)) return not({ kind: "frr-not-taken-over" });
+  if (gateways.size > 1) return not({ kind: "frr-tied" });
   if (chosen === undefined || !bgp.nextHops.some((h) => h.fib))
-    return not(`best in bgpd, but zebra resolves next hop ${alias} (the alias) by nothing`);
-  if (!bgp.installed) return not("selected by zebra, but not installed in the kernel");
-  const reason = offer.weight > 0 ? `weight ${offer.weight}` : `distance ${bgp.distance}`;
-  return { selected: true, reason: `FRR: selected, ${reason}` };
+    return not({ kind: "frr-alias-unresolved", alias });
+  if (!bgp.installed) return not({ kind: "frr-not-installed" });
+  const { weight } = offer;
+  return { selected: true, reason: { kind: "frr-selected", weight, distance: bgp.distance } };
 }

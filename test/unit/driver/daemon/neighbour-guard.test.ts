@@ -2,6 +2,7 @@ import { beforeEach, describe, expect, it } from "vitest";
 import { changeSeen, NeighbourGuard, visibleTo } from "../../../../plugin/driver/daemon/neighbour-guard.js";
 import type { Clock, NeighbourView } from "../../../../plugin/driver/ports.js";
 import { address, type Prefix, prefix } from "../../../../plugin/net/address.js";
+import { describeReason, type Reason } from "../../../../plugin/shortcut/reasons.js";
 
 const P = prefix("10.3.0.0/24");
 const rules = { acceptVisible: false, hubs: [address("10.255.0.3")] };
@@ -34,7 +35,7 @@ describe("harm to a neighbour", () => {
     expect(changeSeen(P, before, before, rules)).toBeUndefined();
   });
   it("is a route that it loses: named, with the filter", () => {
-    expect(changeSeen(P, before, audience([RA, HUB], {}), rules)).toBe(
+    expect(describeReason(changeSeen(P, before, audience([RA, HUB], {}), rules))).toBe(
       "neighbor 10.1.8.2 is no longer sent 10.3.0.0/24: its outgoing route-map X",
     );
     expect(changeSeen(P, before, audience([RA], {}), { ...rules, acceptVisible: true })).toBeDefined();
@@ -44,13 +45,13 @@ describe("harm to a neighbour", () => {
     const sentBack = audience([RA, HUB], { [RA]: "1 path(s)", [HUB]: "1 path(s)" });
     expect(changeSeen(P, sentBack, before, rules)).toBeUndefined();
   });
-  it("is an offer that it visibleReason, unless that is accepted", () => {
+  it("is an offer that it sees, unless that is accepted", () => {
     const seen = [
       audience([RA, HUB], { [RA]: "1 path(s)", [HUB]: "1 path(s)" }),
       audience([RA, HUB], { [RA]: "2 path(s)" }),
     ];
     for (const now of seen) {
-      expect(changeSeen(P, before, now, rules)).toContain("(bgp.accept-visible)");
+      expect(describeReason(changeSeen(P, before, now, rules))).toContain("(bgp.accept-visible)");
       expect(changeSeen(P, before, now, { ...rules, acceptVisible: true })).toBeUndefined();
     }
   });
@@ -66,7 +67,7 @@ describe("harm to a neighbour", () => {
   });
   it("is foreseen where an offer cannot be hidden", () => {
     const a = audience([RA], { [RA]: "" }, "it is a client");
-    expect(visibleTo(P, a, rules)).toContain(
+    expect(describeReason(visibleTo(P, a, rules))).toContain(
       "neighbor 10.1.8.2 would see an offer for 10.3.0.0/24: it is a client",
     );
     expect(visibleTo(P, a, { ...rules, acceptVisible: true })).toBeUndefined();
@@ -131,7 +132,7 @@ describe("an offer that does harm", () => {
       },
     };
     const events = {
-      onBlocked: (_: Prefix, reason: string) => void said.push(reason),
+      onBlocked: (_: Prefix, reason: Reason) => void said.push(describeReason(reason)),
       onUnblocked: () => void said.push("over"),
       onProblem: (text: string) => void said.push(text),
     };

@@ -7,6 +7,7 @@ import { Schedule } from "../../../../plugin/driver/runtime/schedule.js";
 import { TaskQueue } from "../../../../plugin/driver/runtime/task-queue.js";
 import { address, prefix } from "../../../../plugin/net/address.js";
 import type { Input } from "../../../../plugin/shortcut/events.js";
+import { no } from "../../../../plugin/shortcut/reasons.js";
 import { pathAttributes } from "../../../../plugin/wire/bgp/attributes.js";
 import { MemoryWorld } from "../../../sim/ports.js";
 import { BLACKBOARD, fibOf, OVERLAY, route } from "../support.js";
@@ -104,12 +105,12 @@ describe("an offer", () => {
     o.examine([P]);
     const state = { prefix: P, path: "overlay", daemonPath: "overlay", selected: false, harmful: false };
     expect(of("route-state")).toEqual([
-      { kind: "route-state", state: { ...state, reason: "BIRD: not selected" } },
+      { kind: "route-state", state: { ...state, reason: { kind: "bird-not-selected" } } },
     ]);
     o.perform({ kind: "withdraw", prefix: P });
     o.examine([P]);
     expect(of("route-state").slice(1)).toEqual([
-      { kind: "route-state", state: { ...state, reason: "withdrawn" } },
+      { kind: "route-state", state: { ...state, reason: { kind: "withdrawn" } } },
     ]);
     await done();
     expect(w.session("offers").announced.size).toBe(0);
@@ -121,9 +122,13 @@ describe("an offer", () => {
       await done();
       return of("explained");
     };
-    const told = { kind: "explained", prefix: P, reason: "BIRD: rejected by import filter" };
+    const told = {
+      kind: "explained",
+      prefix: P,
+      reason: { kind: "bird-rejected", filter: "shortcut_policy" },
+    };
     expect(await explain()).toEqual([told]);
-    w.explanation = { selected: true, reason: "" };
+    w.explanation = { selected: true, reason: { kind: "frr-selected", weight: 1, distance: 20 } };
     expect(await explain()).toEqual([told]);
   });
 });
@@ -133,7 +138,7 @@ describe("the sessions", () => {
     expect(o.sessionText).toBe("not yet connected to the daemon");
     w.establish();
     w.session("feed").events.onEndOfRib(4);
-    expect(of("offers-session").filter((i) => "established" in i && i.established)).toHaveLength(1);
+    expect(of("offers-session").filter((i) => "verdict" in i && i.verdict.ok)).toHaveLength(1);
     expect(w.calls.filter((c) => c === "resync")).toHaveLength(1);
     expect(o.sessionText).toBe("sessions established");
   });
@@ -151,12 +156,11 @@ describe("the sessions", () => {
     expect(w.table).toContain(NET);
     expect(of("offers-session").at(-1)).toEqual({
       kind: "offers-session",
-      established: false,
-      reason: "offers session: killed",
+      verdict: no({ kind: "session-down", session: "offers", text: "killed" }),
     });
   });
 });
 
 it("says what the daemon routes itself", () => {
-  expect(o.routing.underneath(P)).toEqual({ prefix: P, nextHop: C });
+  expect(o.routing.underneath(P)).toEqual({ ok: true, prefix: P, nextHop: C });
 });

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { birdRule, frrRule, SETTLE, SelectionWatcher } from "../../../../plugin/driver/daemon/selection.js";
 import type { FibView } from "../../../../plugin/driver/kernel/fib-view.js";
 import { address, prefix } from "../../../../plugin/net/address.js";
+import { no, YES } from "../../../../plugin/shortcut/reasons.js";
 import { BGP, BLACKBOARD, DIRECT, fibOf, OVERLAY, ours, route } from "../support.js";
 
 const P = prefix("10.1.0.0/24");
@@ -15,12 +16,12 @@ describe("BIRD's decision", () => {
   it("is read from the blackboard and the main table together", () => {
     expect(bird(fibOf(chosen, route("10.1.0.0/24", OVERLAY)), offer)).toMatchObject({
       selected: true,
-      reason: "",
+      reason: undefined,
     });
     expect(bird(fibOf(chosen, route("10.1.0.0/24", DIRECT)), offer).selected).toBe(true);
     expect(bird(fibOf(route("10.1.0.0/24", OVERLAY)), offer)).toMatchObject({
       selected: false,
-      reason: "BIRD: not selected",
+      reason: { kind: "bird-not-selected" },
       harmful: false,
       fromAbsence: true,
     });
@@ -42,7 +43,7 @@ describe("BIRD's decision", () => {
   it("is harmful when the operator's export filter drops the offer, and the hub route with it", () => {
     const d = bird(fibOf(chosen, route("10.0.0.0/8", OVERLAY)), offer);
     expect(d).toMatchObject({ selected: false, harmful: true, fromAbsence: true });
-    expect(d.reason).toContain("an export filter of the kernel protocol");
+    expect(d.reason?.kind).toBe("bird-kernel-filter");
   });
 
   it("is not what an override of our own says", () => {
@@ -56,7 +57,7 @@ describe("BIRD's decision", () => {
     expect(bird(fibOf(chosen, route("10.1.0.0/24", "eth0")), offer)).toMatchObject({
       selected: false,
       harmful: false,
-      reason: "BIRD: the main table sends 10.1.0.0/24 by eth0",
+      reason: { kind: "bird-other-device", prefix: "10.1.0.0/24", devices: "eth0" },
     });
   });
 });
@@ -71,16 +72,19 @@ describe("FRR's decision", () => {
     );
 
   it("is read from the next hop: the alias, and the alias alone", () => {
-    expect(frrRule(by([ALIAS]), offer)).toMatchObject({ selected: true, reason: "" });
+    expect(frrRule(by([ALIAS]), offer)).toMatchObject({ selected: true, reason: undefined });
     expect(frrRule(by([ALIAS], DIRECT), offer).selected).toBe(true);
     expect(frrRule(by([ALIAS, ALIAS]), offer).selected).toBe(true);
-    expect(frrRule(by([OTHER]), offer)).toMatchObject({ selected: false, reason: "FRR: not selected" });
+    expect(frrRule(by([OTHER]), offer)).toMatchObject({
+      selected: false,
+      reason: { kind: "frr-not-selected" },
+    });
   });
 
   it("is a tie, not a selection, when the alias is one of several next hops", () => {
     const d = frrRule(by([ALIAS, OTHER]), offer);
     expect(d.selected).toBe(false);
-    expect(d.reason).toContain("FRR: tied");
+    expect(d.reason?.kind).toBe("frr-tied-fib");
   });
 
   it("is none while the prefix is not in the FIB", () => {
@@ -94,7 +98,7 @@ describe("FRR's decision", () => {
   it("is none when the alias resolves by another interface", () => {
     expect(frrRule(by([ALIAS], "eth0"), offer)).toMatchObject({
       selected: false,
-      reason: "FRR: the alias resolves by eth0",
+      reason: { kind: "frr-alias-elsewhere", devices: "eth0" },
     });
   });
 
@@ -116,7 +120,7 @@ describe("the watcher", () => {
   const told = () => {
     const fib = fibOf(chosen, main);
     const w = watch(fib);
-    w.setSession(true, "");
+    w.setSession(YES);
     w.examine(0, "all");
     return { fib, w };
   };
@@ -125,20 +129,20 @@ describe("the watcher", () => {
     const fib = fibOf(chosen, main);
     const w = watch(fib);
     expect(w.examine(0, "all")).toMatchObject([
-      { selected: false, reason: "the offers session is not established" },
+      { selected: false, reason: { kind: "offers-not-established" } },
     ]);
-    w.setSession(true, "");
+    w.setSession(YES);
     expect(w.examine(1, "all")).toMatchObject([{ selected: true, path: "overlay", daemonPath: "overlay" }]);
-    w.setSession(false, "offers session: closed");
-    expect(w.examine(2, "all")).toMatchObject([{ selected: false, reason: "offers session: closed" }]);
+    w.setSession(no({ kind: "session-down", session: "offers", text: "closed" }));
+    expect(w.examine(2, "all")).toMatchObject([{ selected: false, reason: { kind: "session-down" } }]);
   });
 
   it("tells a state once, and every change", () => {
     const fib = fibOf(main);
     const w = watch(fib);
-    w.setSession(true, "");
+    w.setSession(YES);
     expect(w.examine(-SETTLE, "all")).toEqual([]);
-    expect(w.examine(0, "all")).toMatchObject([{ selected: false, reason: "BIRD: not selected" }]);
+    expect(w.examine(0, "all")).toMatchObject([{ selected: false, reason: { kind: "bird-not-selected" } }]);
     expect(w.examine(1, "all")).toEqual([]);
     fib.apply({ kind: "set", route: chosen });
     expect(w.examine(2, [P])).toMatchObject([{ selected: true }]);
@@ -169,7 +173,9 @@ describe("the watcher", () => {
     expect(w.examine(20, [P])).toEqual([]);
     fib.apply({ kind: "gone", route: chosen });
     w.examine(30, [P]);
-    expect(w.examine(30 + SETTLE, "all")).toMatchObject([{ selected: false, reason: "BIRD: not selected" }]);
+    expect(w.examine(30 + SETTLE, "all")).toMatchObject([
+      { selected: false, reason: { kind: "bird-not-selected" } },
+    ]);
   });
 
   it("believes an absence that lasts", () => {
@@ -193,7 +199,7 @@ describe("the watcher", () => {
     expect(w.examine(10 + SETTLE + 5, [prefix("10.9.0.0/24")])).toEqual([]);
     expect(w.pollTimeout()).toBe(10 + SETTLE);
     expect(w.examine(10 + SETTLE + 6, w.inDoubt())).toMatchObject([
-      { selected: false, reason: "BIRD: not selected" },
+      { selected: false, reason: { kind: "bird-not-selected" } },
     ]);
     expect(w.pollTimeout()).toBeUndefined();
     expect(w.inDoubt()).toEqual([]);
@@ -202,7 +208,7 @@ describe("the watcher", () => {
   it("has no doubt left about an offer that was withdrawn, or whose session ended", () => {
     for (const end of [
       (w: SelectionWatcher) => w.withdraw(P),
-      (w: SelectionWatcher) => w.setSession(false, "closed"),
+      (w: SelectionWatcher) => w.setSession(no({ kind: "session-down", session: "offers", text: "closed" })),
     ]) {
       const { fib, w } = told();
       fib.apply({ kind: "gone", route: chosen });
@@ -217,7 +223,7 @@ describe("the watcher", () => {
     const direct = route("10.1.0.0/24", DIRECT);
     const fib = fibOf(chosen, direct);
     const w = watch(fib);
-    w.setSession(true, "");
+    w.setSession(YES);
     w.examine(0, "all");
     fib.apply({
       kind: "set",
@@ -230,10 +236,12 @@ describe("the watcher", () => {
   it("reports the path of a withdrawn offer until the FIB is free of it, and never as selected", () => {
     const fib = fibOf(chosen, route("10.1.0.0/24", DIRECT));
     const w = watch(fib);
-    w.setSession(true, "");
+    w.setSession(YES);
     w.examine(0, "all");
     w.withdraw(P);
-    expect(w.examine(1, "all")).toMatchObject([{ selected: false, reason: "withdrawn", path: "direct" }]);
+    expect(w.examine(1, "all")).toMatchObject([
+      { selected: false, reason: { kind: "withdrawn" }, path: "direct" },
+    ]);
     fib.apply({ kind: "set", route: main });
     expect(w.examine(2, [P])).toMatchObject([{ selected: false, path: "overlay" }]);
     w.release(ALIAS, () => true);

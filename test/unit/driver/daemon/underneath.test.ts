@@ -3,6 +3,7 @@ import { AdjRibIn } from "../../../../plugin/bgp/rib.js";
 import { Routing } from "../../../../plugin/driver/daemon/underneath.js";
 import { RTPROT_SHORTCUTD } from "../../../../plugin/driver/kernel/fib-view.js";
 import { address, hostPrefix, prefix } from "../../../../plugin/net/address.js";
+import { describeReason } from "../../../../plugin/shortcut/reasons.js";
 import { type PathAttributes, pathAttributes } from "../../../../plugin/wire/bgp/attributes.js";
 import { largeCommunity, NO_ADVERTISE } from "../../../../plugin/wire/bgp/community.js";
 import type { KernelRoute } from "../../../../plugin/wire/netlink/fib.js";
@@ -58,15 +59,16 @@ const attributes = (r: Routing, p = P) => {
 
 describe("what lies underneath an offer", () => {
   it("is the feed's route for the prefix, with its next hop", () => {
-    expect(routing({ "10.1.0.0/24": [{}] }).underneath(P)).toEqual({ prefix: P, nextHop: C });
+    expect(routing({ "10.1.0.0/24": [{}] }).underneath(P)).toEqual({ ok: true, prefix: P, nextHop: C });
   });
 
   it("is refused when the feed has none, or only more specific ones", () => {
     expect(routing({}).underneath(P)).toEqual({
-      refusal: "no route underneath: the feed has none for 10.1.0.0/24",
+      ok: false,
+      reason: { kind: "nothing-underneath", prefix: P },
       gone: true,
     });
-    expect(routing({ "10.1.0.0/25": [{}] }).underneath(P)).toHaveProperty("refusal");
+    expect(routing({ "10.1.0.0/25": [{}] }).underneath(P)).toHaveProperty("ok", false);
   });
 
   it("is refused when its next hop does not leave by the overlay", () => {
@@ -75,11 +77,13 @@ describe("what lies underneath an offer", () => {
       route("0.0.0.0/0", "eth0"),
     ]);
     expect(r.underneath(P)).toEqual({
-      refusal: "the route underneath 10.1.0.0/24 has next hop 192.0.2.9, which does not leave by wg0",
+      ok: false,
+      reason: { kind: "underneath-unreached", prefix: P, nextHop: "192.0.2.9", overlay: "wg0" },
       gone: true,
     });
     expect(routing({ "10.1.0.0/24": [{ nextHop: address("192.0.2.9") }] }).underneath(P)).toHaveProperty(
-      "refusal",
+      "ok",
+      false,
     );
   });
 
@@ -89,38 +93,36 @@ describe("what lies underneath an offer", () => {
       route("10.1.0.0/24", "eth0"),
     ]);
     expect(r.underneath(P)).toEqual({
-      refusal: "the daemon routes 10.1.0.0/24 by another interface than wg0",
+      ok: false,
+      reason: { kind: "underneath-elsewhere", prefix: P, overlay: "wg0" },
       gone: false,
     });
     const flipped = routing({ "10.1.0.0/24": [{}] }, [
       route("10.255.0.0/24", OVERLAY),
       route("10.1.0.0/24", DIRECT),
     ]);
-    expect(flipped.underneath(P)).toEqual({ prefix: P, nextHop: C });
+    expect(flipped.underneath(P)).toEqual({ ok: true, prefix: P, nextHop: C });
   });
 
   it("is never an offer of ours that an add-path feed brings back", () => {
     const r = routing({ "10.1.0.0/24": [{ nextHop: ALIAS, localPref: 900 }, { nextHop: HUB }] });
-    expect(r.underneath(P)).toEqual({ prefix: P, nextHop: HUB });
+    expect(r.underneath(P)).toEqual({ ok: true, prefix: P, nextHop: HUB });
   });
 
   it("is the covering route where the only exact one is an offer of ours", () => {
     const r = routing({ "10.1.0.0/24": [{ nextHop: ALIAS }], "10.0.0.0/8": [{ nextHop: HUB, med: 7 }] });
-    expect(r.underneath(P)).toEqual({ prefix: "10.0.0.0/8", nextHop: HUB });
+    expect(r.underneath(P)).toEqual({ ok: true, prefix: "10.0.0.0/8", nextHop: HUB });
     expect(attributes(r)).toMatchObject({ med: 7, communities: [NO_ADVERTISE] });
     expect(
       routing({ "10.1.0.0/24": [{ nextHop: ALIAS }], "0.0.0.0/0": [{ nextHop: HUB }] }).underneath(P),
-    ).toEqual({
-      prefix: "0.0.0.0/0",
-      nextHop: HUB,
-    });
-    expect(routing({ "10.1.0.0/24": [{ nextHop: ALIAS }] }).underneath(P)).toHaveProperty("refusal");
+    ).toEqual({ ok: true, prefix: "0.0.0.0/0", nextHop: HUB });
+    expect(routing({ "10.1.0.0/24": [{ nextHop: ALIAS }] }).underneath(P)).toHaveProperty("ok", false);
   });
 
   it("is of several paths the one that the daemon most likely uses", () => {
     const by = (...paths: FeedPath[]) => {
       const u = routing({ "10.1.0.0/24": paths }).underneath(P);
-      return "refusal" in u ? u.refusal : u.nextHop;
+      return u.ok ? u.nextHop : u.reason.kind;
     };
     const seq = (...ases: number[]) => [{ type: "sequence" as const, ases }];
     expect(by({ nextHop: C, localPref: 100 }, { nextHop: HUB, localPref: 200 })).toBe(HUB);
@@ -185,7 +187,7 @@ describe("an offer", () => {
 
   it("over a covering route is a new prefix, which no neighbour may hear", () => {
     const r = routing({ "10.0.0.0/8": [{}] });
-    expect(r.underneath(P)).toEqual({ prefix: "10.0.0.0/8", nextHop: C });
+    expect(r.underneath(P)).toEqual({ ok: true, prefix: "10.0.0.0/8", nextHop: C });
     expect(attributes(r).communities).toEqual([NO_ADVERTISE]);
     expect(attributes(routing({ "10.1.0.0/24": [{}] })).communities).toEqual([]);
   });
@@ -193,11 +195,12 @@ describe("an offer", () => {
   it("is refused on a session of another type than the route's, unless the daemon shows offers to nobody", () => {
     const ebgp = { "10.1.0.0/24": [{ asPath: [{ type: "sequence" as const, ases: [65099] }] }] };
     const u = routing(ebgp, undefined, undefined, false).underneath(P);
-    expect("refusal" in u ? u.refusal : "").toContain("learned by eBGP from AS 65099");
+    expect(u.ok ? "" : describeReason(u.reason)).toContain("learned by eBGP from AS 65099");
     expect(routing(ebgp, undefined, { localAs: 65099, remoteAs: 65000 }, false).underneath(P)).toEqual({
+      ok: true,
       prefix: P,
       nextHop: C,
     });
-    expect(routing(ebgp).underneath(P)).toEqual({ prefix: P, nextHop: C });
+    expect(routing(ebgp).underneath(P)).toEqual({ ok: true, prefix: P, nextHop: C });
   });
 });

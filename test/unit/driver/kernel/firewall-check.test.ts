@@ -1,14 +1,17 @@
 import { describe, expect, it } from "vitest";
 import { ForwardingCheck } from "../../../../plugin/driver/kernel/firewall-check.js";
 import type { ForwardingCount } from "../../../../plugin/driver/ports.js";
+import { describeReason, type Verdict } from "../../../../plugin/shortcut/reasons.js";
 
 const none: ForwardingCount = { seen: 0, passed: 0, seenAfter: 0 };
 const at = (seen: number, passed: number, seenAfter = seen): ForwardingCount => ({ seen, passed, seenAfter });
 
+const textOf = (v: Verdict): string => (v.ok ? "" : describeReason(v.reason));
+
 describe("the firewall", () => {
   const read = (...arrived: ForwardingCount[]): string[] => {
     const check = new ForwardingCheck("shortcut0", "10.255.0.1");
-    return arrived.map((a, i) => check.read(i * 500, { arrived: a, leaving: none }));
+    return arrived.map((a, i) => textOf(check.read(i * 500, { arrived: a, leaving: none })));
   };
 
   it("drops what was seen and did not pass", () => {
@@ -31,14 +34,14 @@ describe("the firewall", () => {
     let seen = 0;
     const drop = (now: number) => {
       seen += 100;
-      return check.read(now, { arrived: none, leaving: at(seen, 0) });
+      return textOf(check.read(now, { arrived: none, leaving: at(seen, 0) }));
     };
     drop(0);
     expect(drop(1)).toContain("to shortcut0");
-    expect(check.verdict(30_000)).not.toBe("");
-    expect(check.verdict(30_002)).toBe("");
+    expect(textOf(check.verdict(30_000))).not.toBe("");
+    expect(textOf(check.verdict(30_002))).toBe("");
     expect(drop(30_003)).not.toBe("");
-    expect(check.verdict(60_004)).not.toBe("");
-    expect(check.verdict(90_004)).toBe("");
+    expect(textOf(check.verdict(60_004))).not.toBe("");
+    expect(textOf(check.verdict(90_004))).toBe("");
   });
 });

@@ -1,6 +1,7 @@
 /** Shows what ends a direct shortcut, and that its peer stays while the FIB points at it. */
 import { beforeEach, describe, expect, it } from "vitest";
 import { defaultParameters as p } from "../../../../plugin/shortcut/parameters.js";
+import { no } from "../../../../plugin/shortcut/reasons.js";
 import type { Router } from "../../../sim/router.js";
 import {
   checkedWorld,
@@ -163,7 +164,7 @@ describe("a direct shortcut", () => {
     expect(stage(a, c)).toBe("direct");
     w.passes = (_f, to, kind) => !(to === c && kind === "kept");
     until(w, 8_000, () => stage(a, c) !== "direct");
-    expect(status(a, c)?.reason).toBe("the hub's routes to the owner changed");
+    expect(status(a, c)?.code).toBe("attestation-changed");
   });
 
   it("outlives a restart of the hub that attests the same", () => {
@@ -181,7 +182,7 @@ describe("a direct shortcut", () => {
     w.start(w.hub);
     w.routed.add(c.site);
     until(w, 60_000, () => stage(a, c) !== "direct", 50);
-    expect(status(a, c)?.reason).toMatch(/^(the hub's routes to the owner changed|hub: )/);
+    expect(status(a, c)?.code).toMatch(/^(attestation-changed|resolution-refused)$/);
   });
 
   it("has its attestation renewed when it runs out", () => {
@@ -220,15 +221,18 @@ describe("a direct shortcut", () => {
 
   it("ends when the session with the daemon ends, with the daemon's reason", () => {
     a.daemon.sessionUp = false;
-    w.input(a, { kind: "offers-session", established: false, reason: "offers session: hold timer expired" });
+    w.input(a, {
+      kind: "offers-session",
+      verdict: no({ kind: "session-down", session: "offers", text: "hold timer expired" }),
+    });
     for (const pfx of [...a.daemon.offers.keys()]) a.reconsider(pfx);
     expect(stage(a, c)).toBe("returning");
-    expect(status(a, c)?.reason).toBe("offers session: hold timer expired");
+    expect(status(a, c)?.code).toBe("session-down");
     until(w, 2_000, () => onHub(a, c));
   });
 
   it("ends when packets may no longer use the direct interface", () => {
-    w.input(c, { kind: "direct-usable", usable: false, reason: "the direct interface shortcut0 is gone" });
+    w.input(c, { kind: "direct-usable", verdict: no({ kind: "direct-gone", name: "shortcut0" }) });
     until(w, 1_000, () => onHub(a, c));
     gone(5_000);
   });

@@ -4,6 +4,7 @@ import { publicKeyFromBytes } from "../../../../plugin/net/key.js";
 import { Prober } from "../../../../plugin/shortcut/probe/path-proof.js";
 import { LEASE, ProbeRelay } from "../../../../plugin/shortcut/probe/relay.js";
 import { type Loss, type ProbeSession, ProbeStream } from "../../../../plugin/shortcut/probe/stream.js";
+import { describeReason } from "../../../../plugin/shortcut/reasons.js";
 import { id64FromBytes } from "../../../../plugin/wire/control/codec.js";
 import { PROBE_BYTES, type Probe } from "../../../../plugin/wire/probe.js";
 import { generator } from "../../../sim/random.js";
@@ -116,7 +117,7 @@ class Pair {
   }
 
   describe(end: End): string {
-    return this.probers[end].describe(end === "a" ? GEN_A : GEN_C);
+    return describeReason(this.probers[end].unproven(end === "a" ? GEN_A : GEN_C));
   }
 
   /** Intervals between the probes that an end sent since `from`. */

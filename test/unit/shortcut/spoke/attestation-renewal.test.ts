@@ -6,7 +6,7 @@ import { generationOf } from "../../../../plugin/shortcut/control/generation.js"
 import type { Outcome } from "../../../../plugin/shortcut/control/link.js";
 import type { Shortcut } from "../../../../plugin/shortcut/machine/shortcut.js";
 import { AttestationRenewal } from "../../../../plugin/shortcut/spoke/attestation-renewal.js";
-import { type Attested, Resolutions } from "../../../../plugin/shortcut/spoke/resolutions.js";
+import { type Resolution, Resolutions } from "../../../../plugin/shortcut/spoke/resolutions.js";
 import { id64FromBytes } from "../../../../plugin/wire/control/codec.js";
 
 const C = address("10.255.0.3");
@@ -21,7 +21,7 @@ const MORE = [...HAS, prefix("10.9.0.0/24")];
 let asked: ((now: number, o: Outcome) => void)[];
 let unsettled: boolean;
 let resting: boolean;
-let told: (Attested | { readonly refusal: string })[];
+let told: Resolution[];
 let resolutions: Resolutions;
 let r: AttestationRenewal;
 
@@ -120,6 +120,8 @@ it("an owner of which the hub knows nothing any more is forgotten", () => {
     from: HUB,
     body: { kind: "refused", code: "not-found", reason: "nobody" },
   });
-  expect(told).toEqual([{ refusal: "hub: nobody" }]);
+  expect(told).toEqual([
+    { ok: false, reason: { kind: "resolution-refused", text: "nobody" }, unanswered: false },
+  ]);
   expect(resolutions.known(C)).toBeUndefined();
 });

@@ -1,6 +1,7 @@
 /** Shows when the owner of a destination is asked for, and how refusals are remembered. */
 import { beforeEach, describe, expect, it } from "vitest";
 import { address, type Prefix, prefix } from "../../../../plugin/net/address.js";
+import { describeReason, type Reason } from "../../../../plugin/shortcut/reasons.js";
 import { Destinations, type NotNow } from "../../../../plugin/shortcut/spoke/destinations.js";
 import type { Owned, Refusal } from "../../../../plugin/shortcut/spoke/resolutions.js";
 import { id64FromBytes } from "../../../../plugin/wire/control/codec.js";
@@ -9,7 +10,10 @@ const C = address("10.255.0.3");
 const D = prefix("10.1.0.0/24");
 const OWNED: Owned = { owner: C, prefixes: [D], generation: id64FromBytes(new Uint8Array(8)) };
 
-let asked: { destination: Prefix; answer: (now: number, r: Owned | Refusal) => void }[];
+let asked: {
+  destination: Prefix;
+  answer: (now: number, r: ({ readonly ok: true } & Owned) | Refusal) => void;
+}[];
 let known: Owned | undefined;
 let taken: Set<Prefix>;
 let begun: { at: number; ago: number }[];
@@ -55,14 +59,19 @@ function read(mbit: number, to: readonly Prefix[], seconds = 1): void {
     );
   }
 }
-const reason = (obstacle?: string) => d.status(now, obstacle)[0]?.reason;
+const reason = (obstacle?: Reason) => describeReason(d.status(now, obstacle)[0]?.reason);
+const NOBODY = {
+  ok: false,
+  reason: { kind: "resolution-refused", text: "nobody owns it" },
+  unanswered: false,
+} as const;
 
 describe("a destination", () => {
   it("is not asked for before it is hot, and says how much is missing", () => {
     read(2, [D]);
     d.pursue(now);
     expect(asked).toEqual([]);
-    expect(d.isHot([D])).toBe(false);
+    expect(d.aboveThreshold([D])).toBe(false);
     expect(reason()).toBe("above threshold for 1.0 of 2 s: 2.0 of 1.0 Mbit/s");
   });
 
@@ -72,8 +81,8 @@ describe("a destination", () => {
     d.pursue(now);
     expect(asked.map((a) => a.destination)).toEqual([D]);
     expect(reason()).toBe("asking the hub who owns it");
-    expect(reason("no session")).toBe("no session");
-    asked[0]?.answer(now + 70, OWNED);
+    expect(reason({ kind: "not-connected" })).toBe("not yet connected to the daemon");
+    asked[0]?.answer(now + 70, { ok: true, ...OWNED });
     expect(begun).toEqual([{ at: now + 70, ago: 70 }]);
     expect(reason()).toBe("");
     known = OWNED;
@@ -94,8 +103,8 @@ describe("a destination", () => {
     const pauses: number[] = [];
     for (let i = 0; i < 6; i++) {
       d.pursue(now);
-      asked.at(-1)?.answer(now, { refusal: "nobody owns it" });
-      expect(reason()).toBe("nobody owns it");
+      asked.at(-1)?.answer(now, NOBODY);
+      expect(reason()).toBe("hub: nobody owns it");
       const since = now;
       const before = asked.length;
       while (asked.length === before) {
@@ -110,7 +119,7 @@ describe("a destination", () => {
   it("forgets what was refused when it cools", () => {
     read(2, [D], 4);
     d.pursue(now);
-    asked[0]?.answer(now, { refusal: "nobody owns it" });
+    asked[0]?.answer(now, NOBODY);
     read(0, [D]);
     read(2, [D], 4);
     d.pursue(now);
@@ -118,7 +127,7 @@ describe("a destination", () => {
   });
 
   it("that may not begin keeps the reason", () => {
-    not = { reason: "the maximum of 3 shortcuts is reached", pause: 2_000 };
+    not = { reason: { kind: "maximum-reached", most: 3 }, pause: 2_000 };
     known = OWNED;
     read(2, [D], 4);
     d.pursue(now);
@@ -134,7 +143,7 @@ it("of many, the busiest are asked for first, and no more than 32 at a time", ()
   }
   d.pursue(now);
   expect(asked.map((a) => a.destination)).toEqual(many.slice(18).reverse());
-  asked[0]?.answer(now, OWNED);
+  asked[0]?.answer(now, { ok: true, ...OWNED });
   d.pursue(now);
   // one has been answered: there is room for one more
   expect(asked).toHaveLength(33);

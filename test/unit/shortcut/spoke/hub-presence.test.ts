@@ -1,11 +1,8 @@
 /** Shows how long a shortcut stays when its hub is gone, and what ends it. */
 import { beforeEach, describe, expect, it } from "vitest";
+import type { Presence } from "../../../../plugin/shortcut/events.js";
 import { defaultParameters as p } from "../../../../plugin/shortcut/parameters.js";
-import {
-  HubPresence,
-  type Presence,
-  summarySession,
-} from "../../../../plugin/shortcut/spoke/hub-presence.js";
+import { HubPresence, summarySession } from "../../../../plugin/shortcut/spoke/hub-presence.js";
 import type { Router } from "../../../sim/router.js";
 import { areDirect, checkedWorld, drive, statusOf, until as within } from "../../../sim/script.js";
 import type { World } from "../../../sim/world.js";

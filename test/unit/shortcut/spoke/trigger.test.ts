@@ -14,7 +14,7 @@ function feed(rates: readonly number[], given: Partial<TriggerParameters> = {}):
   return rates.map((r, i) => {
     bytes += r;
     t.read((i + 1) * 1000, [{ destination: P, bytes }]);
-    return t.isHot(P);
+    return t.aboveThreshold(P);
   });
 }
 
@@ -85,7 +85,7 @@ describe("the trigger", () => {
     expect(only(t)?.bitsPerSecond).toBe(4_000);
     t.read(3000, []);
     expect(only(t)).toBeUndefined();
-    expect(t.isHot(P)).toBe(false);
+    expect(t.aboveThreshold(P)).toBe(false);
     t.read(4000, [{ destination: P, bytes: 1_500 }]);
     expect(only(t)?.bitsPerSecond).toBe(12_000);
   });
@@ -111,7 +111,7 @@ describe("the trigger", () => {
       }));
     for (let n = 0; n < 5; n++) t.read(n * 1000, samples(n));
     expect([...t.rates()]).toHaveLength(3);
-    expect(t.isHot(prefix("10.0.9.0/24"))).toBe(true);
+    expect(t.aboveThreshold(prefix("10.0.9.0/24"))).toBe(true);
   });
 
   it("does not take a counter that it had forgotten for a new one", () => {

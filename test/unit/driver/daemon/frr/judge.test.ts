@@ -1,9 +1,11 @@
 /** The audit and the explanations, on recorded replies and on what was changed in them. */
+
 import { describe, expect, it } from "vitest";
 import { auditFrr } from "../../../../../plugin/driver/daemon/frr/audit.js";
 import { explainFrr, type FrrFacts } from "../../../../../plugin/driver/daemon/frr/explain.js";
 import type { DaemonExpectation } from "../../../../../plugin/driver/ports.js";
 import { address, prefix } from "../../../../../plugin/net/address.js";
+import { describeReason } from "../../../../../plugin/shortcut/reasons.js";
 import { decodeBgpRoute, decodeNeighbor, decodeZebraRoutes } from "../../../../../plugin/wire/frr/json.js";
 import { parseRunningConfig } from "../../../../../plugin/wire/frr/running-config.js";
 import { must, recorded } from "../../../wire/frr/support.js";
@@ -181,6 +183,7 @@ describe("FRR's reasons", () => {
       false,
     ],
   ])("%s", (reason, facts, selected) => {
-    expect(explainFrr(facts)).toEqual({ selected, reason });
+    const e = explainFrr(facts);
+    expect({ selected: e.selected, reason: describeReason(e.reason) }).toEqual({ selected, reason });
   });
 });

@@ -1,0 +1,126 @@
+/**
+ * The direct path of one attempt, as far as it exists: openings of the own NAT and connectivity
+ * checks, the tunnel, and the hub path's round trip in comparison. It knows no stage: when a pair of
+ * candidates is taken and when the path is used is decided in `connecting` and `direct`.
+ */
+
+import { type Address, formatEndpoint, type Prefix } from "../../net/address.js";
+import type { Candidate } from "../../wire/control/message.js";
+import { earliest } from "../deadlines.js";
+import type { PairKind, PeerStatus } from "../events.js";
+import { Checks, type ChecksHost } from "../nat/connectivity-checks.js";
+import { type Verdict, YES } from "../reasons.js";
+import type { Collaborators } from "./collaborators.js";
+import type { Remote } from "./remote.js";
+import { HubPath, RoundTripCheck } from "./round-trip.js";
+import { Tunnel, type TunnelEnds } from "./tunnel.js";
+
+export class DirectPath {
+  tunnel: Tunnel | undefined;
+  /** From the own daemon's selection on, where both ends can send pings. */
+  checks: Checks | undefined;
+  private hubPath: HubPath | undefined;
+  private roundTrips: RoundTripCheck;
+
+  constructor(
+    private readonly spoke: Collaborators,
+    private readonly owner: Address,
+  ) {
+    this.roundTrips = new RoundTripCheck(spoke.engine.parameters.maxRoundTrip);
+  }
+
+  /** Opens the own NAT towards the other end's candidates. Returns their list, undefined when nothing had to be opened. */
+  openNat(now: number, remote: Remote, prefixes: readonly Prefix[]): string | undefined {
+    const { peer, epochs } = remote;
+    if (peer === undefined || !peer.pings || !this.spoke.engine.pingsUsable) return undefined;
+    const { publicKey, candidates } = peer;
+    this.checks ??= new Checks(this.checksHost(), { publicKey, candidates, epochs, prefixes }, now);
+    if (!this.checks.stale(now)) return undefined;
+    this.checks.open(now);
+    return this.checks.list();
+  }
+
+  /** Makes the tunnel, not yet configured, and begins to measure the hub path. */
+  establish(now: number, ends: TunnelEnds): Tunnel {
+    const { engine, traffic } = this.spoke;
+    const { maxRoundTrip } = engine.parameters;
+    this.tunnel = new Tunnel(engine, ends, traffic.lowRate, now);
+    this.hubPath = new HubPath(engine, this.owner, now, maxRoundTrip !== undefined);
+    this.roundTrips = new RoundTripCheck(maxRoundTrip);
+    return this.tunnel;
+  }
+
+  private checksHost(): ChecksHost {
+    const { engine, reachability } = this.spoke;
+    return {
+      get openTtl() {
+        return reachability.openTtl;
+      },
+      onLink: () => reachability.onLink(),
+      sendPing: (theirs, ping, target) => engine.sendPing(theirs, ping, target),
+      randomId: () => engine.randomId(),
+      underlay: (a) => {
+        const way = engine.routing.wayTo(a);
+        return way !== "overlay" && way !== "direct";
+      },
+    };
+  }
+
+  /** The other end may be reached at further candidates. */
+  learn(now: number, candidates: readonly Candidate[]): void {
+    this.checks?.learn(now, candidates);
+    this.checks?.improveNow(now);
+  }
+
+  /** What the kernel says of the peer; `awaited` while its handshake is. */
+  observe(now: number, s: PeerStatus, awaited: boolean): void {
+    this.tunnel?.observe(now, s, awaited);
+    if (s.endpoint !== undefined) this.checks?.seen(s.endpoint);
+  }
+
+  /** Traffic goes by it from now on. */
+  use(now: number, tunnel: Tunnel): void {
+    tunnel.keepAlive();
+    this.checks?.use(now, tunnel.endpoint, tunnel.role === "initiator");
+  }
+
+  /** Round trip of the hub path, milliseconds. */
+  get hubRoundTrip(): number | undefined {
+    return this.hubPath?.roundTrip;
+  }
+
+  /** Whether the round trip allows the path to be used. */
+  fits(now: number, { prober }: Tunnel): Verdict | "wait" {
+    return this.hubPath === undefined ? YES : this.roundTrips.before(now, prober, this.hubPath);
+  }
+
+  /** Whether the round trip allows the path to be used any longer. */
+  stillFits(now: number, { prober }: Tunnel): Verdict {
+    return this.roundTrips.during(now, prober.roundTrip, this.hubRoundTrip);
+  }
+
+  /** The kind of candidate that the endpoint in use is. */
+  get candidate(): PairKind | undefined {
+    const endpoint = this.tunnel?.endpoint;
+    return endpoint === undefined ? undefined : this.checks?.kindOf(endpoint);
+  }
+
+  /** ADDRESS:PORT and the kind of candidate, for milestones. */
+  nameOf(e: NonNullable<Tunnel["endpoint"]>): string {
+    return `${formatEndpoint(e)} (${this.checks?.kindOf(e) ?? "unknown"})`;
+  }
+
+  /** Measures nothing more; the tunnel stays until it is drained. */
+  leave(): void {
+    this.hubPath?.stop();
+  }
+
+  measureHub(now: number): void {
+    this.hubPath?.handleTimeout(now);
+  }
+
+  /** The next deadline of measurements and checks. */
+  pollTimeout(): number | undefined {
+    return earliest(this.hubPath?.pollTimeout(), this.checks?.pollTimeout());
+  }
+}

@@ -1,0 +1,324 @@
+/**
+ * Why something is as it is: every reason as a value, and its one wording. A reason's kind is its code
+ * in `--json` and in tests; people read {@link describeReason}. What a daemon or the other end said in
+ * words of its own is data of a reason. To add one, add a line to the table.
+ */
+import type { Address, Prefix } from "../net/address.js";
+import type { Mapping } from "../wire/control/message.js";
+import type { Loss } from "./probe/stream.js";
+
+/** What the NATs of both ends let expect; see nat/mapping.ts. */
+export type NatPrognosis = "likely" | "doubtful" | "hopeless";
+
+export interface NatForecast {
+  readonly here: Mapping;
+  readonly there: Mapping;
+  readonly prognosis: NatPrognosis;
+}
+
+/** Bits per second, in words. */
+export const describeRate = (bitsPerSecond: number): string => `${(bitsPerSecond / 1e6).toFixed(1)} Mbit/s`;
+
+const mappingName = (m: Mapping): string =>
+  m === "none" ? "no NAT" : m === "unknown" ? "unknown" : `${m} mapping`;
+
+export const describeNat = (n: NatForecast): string =>
+  `NAT: ${mappingName(n.here)} here, ${mappingName(n.there)} at the owner: a direct path is ${n.prognosis}`;
+
+const millis = (ms: number): string => `${ms.toFixed(1)} ms`;
+const seconds = (ms: number): string => `${Math.round(ms / 1000)} s`;
+const compared = (a: number, b: number): string => `${a} ${a > b ? ">" : a < b ? "<" : "="} ${b}`;
+
+const BIRD = "BIRD: ";
+const FRR = "FRR: ";
+const FRR_TIED =
+  "tied: multipath with the route underneath, half the flows would go direct (`set weight` in the import route-map)";
+
+/** Wording by kind. The parameter is the data of the reason. */
+const WORDS = {
+  // ---------------------------------------------------------------- the trigger
+  "below-threshold": (r: { readonly rate: number; readonly threshold: number }) =>
+    `below threshold: ${(r.rate / 1e6).toFixed(1)} of ${(r.threshold / 1e6).toFixed(1)} Mbit/s`,
+  /** Milliseconds. */
+  "not-long-enough": (r: {
+    readonly since: number;
+    readonly duration: number;
+    readonly rate: number;
+    readonly threshold: number;
+  }) =>
+    `above threshold for ${(r.since / 1000).toFixed(1)} of ${r.duration / 1000} s: ${(r.rate / 1e6).toFixed(1)} of ${(r.threshold / 1e6).toFixed(1)} Mbit/s`,
+  "no-traffic": () => "below threshold: no traffic by the overlay is counted",
+  "over-threshold": (r: { readonly rate: number; readonly destination: Prefix }) =>
+    `${describeRate(r.rate)} to ${r.destination}`,
+  resolving: () => "asking the hub who owns it",
+  "routed-to-self": () => "the hub routes it to this router",
+  "maximum-reached": (r: { readonly most: number }) => `the maximum of ${r.most} shortcuts is reached`,
+  evicted: (r: { readonly destination: Prefix; readonly most: number }) =>
+    `makes room for ${r.destination}: the maximum of ${r.most} shortcuts is reached`,
+  "hub-has-no-shortcuts": () => "a hub has no shortcuts",
+
+  // ---------------------------------------------------------------- hubs and resolution
+  "not-registered": () => "not yet registered",
+  "no-hub": () => "no hub is configured",
+  "hub-silent": (r: { readonly hub: Address }) =>
+    `hub ${r.hub} does not answer on the control port: is shortcutd running there, and does the overlay reach it?`,
+  "hub-refuses": (r: { readonly hub: Address; readonly text: string }) => `hub ${r.hub} refuses: ${r.text}`,
+  "hub-answers": (r: { readonly hub: Address; readonly message: string }) =>
+    `hub ${r.hub} answers ${r.message}`,
+  "resolution-unanswered": (r: { readonly hub: Address }) => `hub ${r.hub} did not answer the resolution`,
+  "resolution-refused": (r: { readonly text: string }) => `hub: ${r.text}`,
+  "resolution-unexpected": (r: { readonly message: string }) => `hub answered ${r.message}`,
+  "resolution-changed": () => "the hub's routes changed while they were asked for",
+  resolved: () => "resolved",
+  "nothing-attested": (r: { readonly owner: Address }) => `the hub attests no prefix for ${r.owner}`,
+  "attestation-changed": () => "the hub's routes to the owner changed",
+  "outlives-hub": (r: { readonly outlive: number }) =>
+    `the hub is gone: stays for up to ${seconds(r.outlive)}, while the owner confirms its prefixes`,
+  "hub-away": (r: { readonly outlive: number }) => `the hub has been away for ${seconds(r.outlive)}`,
+
+  // ---------------------------------------------------------------- the other end
+  "asked-by-owner": () => "the other end asked for a shortcut",
+  "owner-silent": (r: { readonly owner: Address }) => `${r.owner} fell silent`,
+  "owner-unanswering": (r: { readonly owner: Address }) =>
+    `${r.owner} does not answer: is shortcutd running there?`,
+  "owner-refused": (r: { readonly text: string }) => `the owner refused: ${r.text}`,
+  "owner-unexpected": (r: { readonly message: string }) => `unexpected ${r.message} of the owner`,
+  "owner-other-attempt": () => "the owner answered another attempt",
+  "owner-started-anew": () => "the other end started anew",
+  "owner-restarted": () => "the other end restarted",
+  "owner-withdrew": (r: { readonly text: string }) => `the other end went back: ${r.text}`,
+  "owner-flipped": () => "the other end went back",
+  "owner-not-selected": (r: { readonly text: string }) =>
+    `the owner's daemon: ${r.text === "" ? "did not select our prefixes" : r.text}`,
+  "owner-unaccepting": () => "the owner no longer accepts our prefixes",
+  "owner-going-back": () => "the other end goes back",
+
+  // ---------------------------------------------------------------- offers and selection
+  "waiting-for-daemons": () => "waiting for the daemons",
+  "waiting-for-daemon": () => "waiting for the daemon",
+  "both-selected": () => "both daemons selected",
+  "one-way": (r: { readonly selected: "here" | "there" }) =>
+    `one way: ${r.selected === "here" ? "this router's" : "the owner's"} daemon selected`,
+  "not-selected": () => "not selected by the daemon",
+  "no-offer-left": () => "no route underneath any more",
+  "prefix-moved": (r: { readonly prefix: Prefix; readonly from: Address }) =>
+    `${r.prefix} moved here from ${r.from}, whose offer is still being taken back`,
+  "no-alias": (r: { readonly prefix: Prefix }) =>
+    `no alias next hop for ${r.prefix}: the pool is used up, or not configured for its family`,
+  "nothing-underneath": (r: { readonly prefix: Prefix }) =>
+    `no route underneath: the feed has none for ${r.prefix}`,
+  "underneath-unreached": (r: {
+    readonly prefix: Prefix;
+    readonly nextHop: Address;
+    readonly overlay: string;
+  }) => `the route underneath ${r.prefix} has next hop ${r.nextHop}, which does not leave by ${r.overlay}`,
+  "underneath-elsewhere": (r: { readonly prefix: Prefix; readonly overlay: string }) =>
+    `the daemon routes ${r.prefix} by another interface than ${r.overlay}`,
+  /** `text`: of bgp/offer.ts. */
+  "session-cannot-carry": (r: { readonly text: string }) => r.text,
+  "hub-offers-nothing": () => "a hub offers nothing",
+  withdrawn: () => "withdrawn",
+
+  // ---------------------------------------------------------------- the sessions with the daemon
+  "not-connected": () => "not yet connected to the daemon",
+  "offers-not-established": () => "the offers session is not established yet",
+  "session-down": (r: { readonly session: "offers" | "feed"; readonly text: string }) =>
+    `${r.session} session: ${r.text}`,
+  "feed-incomplete": () => "waiting for the daemon to send its routes",
+
+  // ---------------------------------------------------------------- the direct path
+  "no-endpoint": () => "neither end knows its public endpoint yet: no hub has heard the direct interfaces",
+  "peer-not-configured": (r: { readonly error: string }) => `cannot configure the peer: ${r.error}`,
+  "no-tunnel": () => "no tunnel",
+  "no-handshake": (r: { readonly endpoint: Address | undefined }) =>
+    `no WireGuard handshake with ${r.endpoint ?? "an unknown endpoint"}`,
+  "no-probe": () => "no probe arrived by the direct path",
+  "probes-unheard": () => "the owner does not hear our probes on the direct path",
+  /** Bytes of UDP payload. */
+  "full-size-dropped": (r: { readonly bytes: number }) =>
+    `probes of the full size (${r.bytes} bytes of UDP) do not pass the direct path`,
+  "not-accepted-yet": () => "the owner does not accept our prefixes yet",
+  proven: () => "proven",
+  "path-proven": (r: { readonly roundTrip: number }) => `round trip ${millis(r.roundTrip)}`,
+  "nothing-to-try": (r: { readonly nat: NatForecast | undefined }) =>
+    `the owner offers no endpoint that could be tried${alsoNat(r.nat)}`,
+  "no-answer": (r: { readonly tried: string; readonly nat: NatForecast | undefined }) =>
+    `no answer from ${r.tried}${alsoNat(r.nat)}`,
+  "answers-only": (r: { readonly tried: string; readonly nat: NatForecast | undefined }) =>
+    `answers from ${r.tried}${alsoNat(r.nat)}`,
+  "path-lost": (_: { readonly loss: Loss | undefined; readonly silence: number }) => "the direct path failed",
+  slower: (r: { readonly direct: number; readonly hub: number; readonly limit: number }) =>
+    `the direct path is slower: round trip ${millis(r.direct)}, by the hub ${millis(r.hub)}, at most ${millis(r.limit)} is allowed`,
+  idle: (r: { readonly timeout: number }) => `idle for ${seconds(r.timeout)}`,
+  "traffic-cooled": (r: { readonly before: string }) => `below threshold; before that: ${r.before}`,
+
+  // ---------------------------------------------------------------- this router
+  purged: () => "purged by the operator",
+  stopping: () => "shortcutd stops",
+  "direct-not-up": () => "the direct interface is not up yet",
+  "direct-gone": (r: { readonly name: string }) => `the direct interface ${r.name} is gone`,
+  "rp-filter-strict": (r: { readonly devices: readonly string[] }) =>
+    `rp_filter is strict on ${r.devices.join(" and ")}: it would drop packets while only one end has flipped; set net.ipv4.conf.{all,${r.devices.join(",")}}.rp_filter to 2 or 0`,
+  /** The reason travels to the other end: it names the router by its overlay address. */
+  "firewall-drops": (r: {
+    readonly router: string;
+    readonly direction: "from" | "to";
+    readonly dev: string;
+    readonly dropped: number;
+    readonly seen: number;
+  }) =>
+    `the firewall of ${r.router} drops forwarded packets ${r.direction} ${r.dev} (${r.dropped} of ${r.seen}): allow ${r.dev} where the overlay is allowed`,
+  "pings-not-open": () => "not asked for yet",
+  "pings-unavailable": (r: { readonly error: string }) => r.error,
+
+  // ---------------------------------------------------------------- neighbours of the daemon
+  "neighbour-would-see": (r: {
+    readonly neighbour: string;
+    readonly prefix: Prefix;
+    readonly because: string;
+  }) => `${r.neighbour} would see an offer for ${r.prefix}: ${r.because} (bgp.accept-visible)`,
+  "neighbour-loses": (r: { readonly neighbour: string; readonly prefix: Prefix; readonly filter: string }) =>
+    `${r.neighbour} is no longer sent ${r.prefix}${byFilter(r.filter)}`,
+  "neighbour-gains": (r: { readonly neighbour: string; readonly prefix: Prefix; readonly filter: string }) =>
+    `${r.neighbour} is sent ${r.prefix}, which it was not before${byFilter(r.filter)} (bgp.accept-visible)`,
+  "neighbour-sees-change": (r: {
+    readonly neighbour: string;
+    readonly prefix: Prefix;
+    readonly sent: string;
+    readonly had: string;
+  }) =>
+    `${r.neighbour} is sent ${r.prefix} with other attributes: ${r.sent} instead of ${r.had} (bgp.accept-visible)`,
+
+  // ---------------------------------------------------------------- BIRD's decision
+  "bird-not-selected": () => `${BIRD}not selected`,
+  "bird-kernel-filter": () =>
+    "BIRD selected the offer and its kernel protocol did not install it: an export filter of the kernel protocol on fib4/fib6 drops it",
+  "bird-other-device": (r: { readonly prefix: Prefix; readonly devices: string }) =>
+    `${BIRD}the main table sends ${r.prefix} by ${r.devices}`,
+  "bird-no-protocol": () => `${BIRD}there is no protocol shortcut`,
+  "bird-disabled": () => `${BIRD}protocol shortcut is disabled`,
+  "bird-session-down": (r: { readonly state: string; readonly error: string | undefined }) =>
+    `${BIRD}session shortcut is not established (${r.state}${r.error === undefined ? "" : `, last error: ${r.error}`})`,
+  "bird-no-channel": (r: { readonly family: number }) =>
+    `${BIRD}protocol shortcut has no ipv${r.family} channel`,
+  "bird-rejected": (r: { readonly filter: string }) => `${BIRD}rejected by import filter ${r.filter}`,
+  "bird-invalid": () => `${BIRD}received on session shortcut and invalid`,
+  "bird-not-received": () => `${BIRD}not received on session shortcut`,
+  "bird-no-route": (r: { readonly prefix: Prefix }) => `${BIRD}no route for ${r.prefix} is valid`,
+  "bird-other-preferred": (r: {
+    readonly protocol: string;
+    readonly preference: number;
+    readonly offer: number;
+    readonly filter: string;
+  }) =>
+    r.preference > r.offer
+      ? `${BIRD}route of protocol ${r.protocol} preferred, preference ${r.preference} > ${r.offer}`
+      : `${BIRD}route of protocol ${r.protocol} preferred at equal preference ${r.offer}; import filter ${r.filter} does not raise the offer's preference`,
+  "bird-alias-unresolved": (r: { readonly alias: Address; readonly type: string; readonly family: number }) =>
+    `${BIRD}selected, but alias ${r.alias} is unresolved and the route is ${r.type}: no route for it in shortcut${r.family}, not even the fallback`,
+  "bird-no-kernel-protocol": (r: { readonly family: number }) =>
+    `${BIRD}selected in fib${r.family}, but no kernel protocol takes routes from fib${r.family}`,
+  "bird-kernel-drops": (r: {
+    readonly family: number;
+    readonly kernels: readonly { readonly name: string; readonly filter: string }[];
+  }) =>
+    `${BIRD}selected in fib${r.family}, but ${r.kernels.map((k) => `kernel protocol ${k.name} drops it (export filter ${k.filter})`).join(", ")}`,
+  "bird-kernel-refused": (r: { readonly family: number }) =>
+    `${BIRD}selected in fib${r.family}, but the kernel refused the route`,
+  "bird-selected": (r: {
+    readonly preference: number;
+    readonly fallback: { readonly alias: Address; readonly by: string; readonly family: number } | undefined;
+  }) =>
+    `${BIRD}selected, preference ${r.preference}${
+      r.fallback === undefined
+        ? ""
+        : `; alias ${r.fallback.alias} resolves by ${r.fallback.by} only (\`learn\` in shortcut_k${r.fallback.family}?)`
+    }`,
+
+  // ---------------------------------------------------------------- FRR's decision
+  "frr-no-route": () => `${FRR}zebra has no route for the prefix in the FIB`,
+  "frr-not-selected": () => `${FRR}not selected`,
+  "frr-tied-fib": () =>
+    `${FRR}tied, the offer is one of several next hops (multipath); set a weight in the import route-map`,
+  "frr-alias-elsewhere": (r: { readonly devices: string }) => `${FRR}the alias resolves by ${r.devices}`,
+  "frr-no-session": (r: { readonly source: Address }) => `${FRR}no session with ${r.source}`,
+  "frr-session-down": (r: {
+    readonly source: Address;
+    readonly state: string;
+    readonly lastReset: string | undefined;
+  }) =>
+    `${FRR}session with ${r.source} is not established (${r.state}${r.lastReset === undefined ? "" : `, last reset: ${r.lastReset}`})`,
+  "frr-rejected": (r: { readonly map: string | undefined }) =>
+    FRR + (r.map === undefined ? "rejected by the import policy" : `rejected by route-map ${r.map}`),
+  "frr-not-received": (r: { readonly source: Address }) => `${FRR}not received from ${r.source}`,
+  "frr-not-received-or-rejected": (r: { readonly source: Address; readonly map: string | undefined }) =>
+    `${FRR}not received from ${r.source}, or rejected by ${r.map === undefined ? "its import policy" : `route-map ${r.map}`}; \`soft-reconfiguration inbound\` would tell`,
+  "frr-no-path": (r: { readonly alias: Address }) => `${FRR}no path by ${r.alias}`,
+  "frr-inaccessible": (r: { readonly alias: Address }) =>
+    `${FRR}next hop ${r.alias} (the alias) is inaccessible`,
+  "frr-no-best": () => `${FRR}bgpd has not selected a best path yet`,
+  "frr-tied": () => FRR + FRR_TIED,
+  "frr-path-preferred": (r: {
+    /** Undefined: the router's own route. */
+    readonly peer: string | undefined;
+    readonly selection: string | undefined;
+    readonly weight: readonly [best: number, offer: number];
+    readonly localPref: readonly [best: number, offer: number] | undefined;
+  }) => {
+    const whose = r.peer === undefined ? "the router's own route" : `path of ${r.peer}`;
+    const reason = r.selection === undefined ? "" : ` (${r.selection})`;
+    const localPref = r.localPref === undefined ? "" : `, local preference ${compared(...r.localPref)}`;
+    return `${FRR}${whose} preferred${reason}: weight ${compared(...r.weight)}${localPref}`;
+  },
+  "frr-no-bgp-route": () => `${FRR}best in bgpd, but zebra has no BGP route for it (table-map?)`,
+  "frr-route-preferred": (r: {
+    readonly protocol: string;
+    readonly distance: readonly [chosen: number, bgp: number];
+    readonly metric: readonly [chosen: number, bgp: number];
+  }) =>
+    r.distance[0] === r.distance[1]
+      ? `${FRR}${r.protocol} route preferred at equal distance ${r.distance[1]}, metric ${compared(...r.metric)}`
+      : `${FRR}${r.protocol} route preferred, distance ${compared(...r.distance)}`,
+  "frr-not-taken-over": () => `${FRR}best in bgpd, zebra has not taken it over yet`,
+  "frr-alias-unresolved": (r: { readonly alias: Address }) =>
+    `${FRR}best in bgpd, but zebra resolves next hop ${r.alias} (the alias) by nothing`,
+  "frr-not-installed": () => `${FRR}selected by zebra, but not installed in the kernel`,
+  "frr-selected": (r: { readonly weight: number; readonly distance: number }) =>
+    `${FRR}selected, ${r.weight > 0 ? `weight ${r.weight}` : `distance ${r.distance}`}`,
+} as const;
+
+type Words = typeof WORDS;
+
+/** Why something is as it is. */
+export type Reason = {
+  [K in keyof Words]: { readonly kind: K } & (Parameters<Words[K]> extends [infer Data] ? Data : unknown);
+}[keyof Words];
+
+export type ReasonKind = Reason["kind"];
+
+/** The reason in words; empty when there is none. */
+export function describeReason(r: Reason | undefined): string {
+  if (r === undefined) return "";
+  const word: (data: never) => string = WORDS[r.kind];
+  return word(r as never);
+}
+
+/** Every kind of reason, for tests. */
+export const REASON_KINDS = Object.keys(WORDS) as readonly ReasonKind[];
+
+function alsoNat(nat: NatForecast | undefined): string {
+  return nat === undefined ? "" : `; ${describeNat(nat)}`;
+}
+
+function byFilter(filter: string): string {
+  return filter === "" ? "" : `: its ${filter}`;
+}
+
+/** Yes; or no, with the reason. */
+export type Verdict = { readonly ok: true } | { readonly ok: false; readonly reason: Reason };
+
+export const YES: Verdict = { ok: true };
+export const no = (reason: Reason): { readonly ok: false; readonly reason: Reason } => ({
+  ok: false,
+  reason,
+});

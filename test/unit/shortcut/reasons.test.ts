@@ -1,0 +1,42 @@
+/** Reasons have one wording each: complete sentences or phrases, no code in them, and a few golden texts that operators search for. */
+import { describe, expect, it } from "vitest";
+import { address, prefix } from "../../../plugin/net/address.js";
+import { describeNat, describeReason, REASON_KINDS, type Reason } from "../../../plugin/shortcut/reasons.js";
+
+const A = address("10.255.0.2");
+const P = prefix("10.3.0.0/24");
+
+describe("reasons", () => {
+  it("have codes in kebab-case, each once", () => {
+    expect(REASON_KINDS.length).toBeGreaterThan(80);
+    for (const kind of REASON_KINDS) expect(kind).toMatch(/^[a-z]+(-[a-z]+)*$/);
+    expect(new Set(REASON_KINDS).size).toBe(REASON_KINDS.length);
+  });
+
+  it.each<[Reason | undefined, string]>([
+    [undefined, ""],
+    [{ kind: "bird-rejected", filter: "shortcut_policy" }, "BIRD: rejected by import filter shortcut_policy"],
+    [
+      { kind: "frr-route-preferred", protocol: "OSPF", distance: [110, 200], metric: [20, 0] },
+      "FRR: OSPF route preferred, distance 110 < 200",
+    ],
+    [{ kind: "owner-unanswering", owner: A }, "10.255.0.2 does not answer: is shortcutd running there?"],
+    [
+      { kind: "no-alias", prefix: P },
+      "no alias next hop for 10.3.0.0/24: the pool is used up, or not configured for its family",
+    ],
+    [{ kind: "idle", timeout: 60_000 }, "idle for 60 s"],
+    [
+      { kind: "no-answer", tried: "192.0.2.1 port 51821 (host)", nat: undefined },
+      "no answer from 192.0.2.1 port 51821 (host)",
+    ],
+  ])("%o", (reason, text) => {
+    expect(describeReason(reason)).toBe(text);
+  });
+
+  it("say what the NATs of both ends let expect", () => {
+    expect(describeNat({ here: "none", there: "address-and-port-dependent", prognosis: "doubtful" })).toBe(
+      "NAT: no NAT here, address-and-port-dependent mapping at the owner: a direct path is doubtful",
+    );
+  });
+});
