@@ -164,7 +164,7 @@ function made<V>(map: Map<number, V>, key: number, make: () => V): V {
 
 /** Counts what arrives, flow by flow. */
 class Receiver {
-  readonly #accounts = new Map<number, FlowAccount>();
+  readonly #flows = new Map<number, FlowAccount>();
   readonly #ways = new Map<number, PathAccount>();
 
   constructor(private readonly width: number | undefined) {}
@@ -174,7 +174,7 @@ class Receiver {
     if (packet === undefined) return;
     const { flow, number, sentAt } = packet;
     const delay = Number(process.hrtime.bigint() - sentAt) / 1e6;
-    const account = made(this.#accounts, flow, () => new FlowAccount(flow));
+    const account = made(this.#flows, flow, () => new FlowAccount(flow));
     const fresh = account.arrive(number, bytes.length, performance.now(), delay);
     const { width } = this;
     if (width === undefined) return;
@@ -183,7 +183,7 @@ class Receiver {
   }
 
   received(): FlowCount[] {
-    return [...this.#accounts.values()].map((a) => a.read(performance.now()));
+    return [...this.#flows.values()].map((a) => a.read(performance.now()));
   }
 
   ways(): { flow: number; way: PathName | undefined }[] {

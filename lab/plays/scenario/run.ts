@@ -112,7 +112,7 @@ class Running {
       const played = await this.#play(site);
       const { paths } = played;
       if (paths === undefined) this.#failures.push("the hosts gave no account of the paths");
-      const steps = paths === undefined ? [] : this.#account(paths, played.end, played.fullBuffers);
+      const steps = paths === undefined ? [] : this.#stepResults(paths, played.end, played.fullBuffers);
       for (const s of steps) this.#failures.push(...judge(s));
       for (const k of this.#checks)
         if (!k.holds) this.#failures.push(`does not hold: ${k.what} (${k.found})`);
@@ -184,7 +184,7 @@ class Running {
       daemons: this.options.daemons,
       repeat: this.options.repeat ?? 20,
       check: (what, holds, found) => this.#check(what, holds, found),
-      becomes: (what, ms, holds) => this.#becomes(what, ms, holds),
+      becomes: (what, ms, holds) => this.#waitFor(what, ms, holds),
       figure: (name, value) => this.#figure(name, value),
       step: (spec) => this.#step(site, spec),
     };
@@ -205,7 +205,7 @@ class Running {
     this.#say(`  ${holds ? "holds" : "DOES NOT HOLD"}: ${what}${found === "" ? "" : ` (${found})`}`);
   }
 
-  async #becomes(what: string, ms: number, holds: () => Promise<boolean>): Promise<void> {
+  async #waitFor(what: string, ms: number, holds: () => Promise<boolean>): Promise<void> {
     const from = performance.now();
     try {
       await until(what, ms, holds, 100);
@@ -221,7 +221,7 @@ class Running {
   }
 
   /** The figures of every step, which ends where the next one begins. */
-  #account(paths: Paths, end: number, fullBuffers: number): StepResult[] {
+  #stepResults(paths: Paths, end: number, fullBuffers: number): StepResult[] {
     return this.#begun.map(({ spec, at, fullBuffers: before }, i): StepResult => {
       const next = this.#begun[i + 1];
       const to = next?.at ?? end;
