@@ -60,7 +60,10 @@ describe("the cookbook, BIRD at A and FRR at C", () => {
   async function untilRoute(at: Spoke, prefix: string, dev: string): Promise<void> {
     await until(`${at} has ${prefix} via ${dev}`, 30_000, async () =>
       (await route(at, prefix)).includes(` dev ${dev} `),
-    );
+    ).catch(async (e: unknown) => {
+      const said = await Promise.all(SPOKES.map((s) => site.explain(s)));
+      throw new Error(`${e instanceof Error ? e.message : e}; A and C say: ${said.join("\n")}`);
+    });
   }
 
   /** Waits until both ends are direct, in FIB and WireGuard. */

@@ -257,7 +257,10 @@ class Story {
       if (Date.now() - from < 2 * DWELL || this.#firstEvent("refused") === undefined) return undefined;
       const samples = this.#routers.samplesWithoutShortcut(from);
       if (samples === undefined) return undefined;
-      this.#refusal = await this.#routers.explain("a");
+      // While a retry is under way explain says how far that has come: on a busy machine for long.
+      const said = await this.#routers.explain("a");
+      if (!said.includes("refused")) return undefined;
+      this.#refusal = said;
       return { at: Date.now(), shows: `${samples} samples, no peer but the hub` };
     });
   }
