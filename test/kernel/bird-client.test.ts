@@ -233,12 +233,7 @@ const flaws: readonly Flaw<Edit>[] = [
     what: "an offers session that exports",
     change: {
       file: SHORTCUT,
-      edits: [
-        [
-          "    import filter shortcut_policy;     # policy.conf: the decision is yours\n    import keep filtered;              # refused offers stay visible: show route filtered protocol shortcut\n    export none;",
-          "    import filter shortcut_policy;\n    export all;",
-        ],
-      ],
+      edits: [[/ {4}import keep filtered; .*\n {4}export none;/, "    export all;"]],
     },
     problem: /also sends ipv4 routes on the offers session \(export filter ACCEPT\)/,
     remedy: /export none;/,
