@@ -23,8 +23,8 @@ import { wireguardAdapter } from "./adapters/wireguard/index.js";
 import { loadOrCreatePrivateKey, publicKeyOf, sharedSecret } from "./adapters/wireguard/keys.js";
 import { type Config, formatConfigError, parseConfig } from "./config/config.js";
 import { Driver, type Router } from "./driver/driver.js";
-import { type DaemonPort, type KernelLink, type LogPort, PortError, type RoutePort } from "./driver/ports.js";
-import { type Address, familyOf, prefixAddress } from "./net/address.js";
+import { ConfigMismatch, type Overlay, readOverlay } from "./driver/overlay.js";
+import { type DaemonPort, type LogPort, PortError } from "./driver/ports.js";
 import type { PrivateKey } from "./net/key.js";
 import { answer, decodeRequest, type Response } from "./status/report.js";
 import { id64FromBytes } from "./wire/control/codec.js";
@@ -83,57 +83,7 @@ async function checkDaemon(config: Config, daemon: DaemonPort, log: (line: strin
     );
 }
 
-/** @throws PortError unless the overlay is in the VRF that the configuration names, and that has the table it says. */
-function checkVrf(config: Config, overlay: KernelLink, links: readonly KernelLink[]): void {
-  const master = links.find((l) => l.ifindex === overlay.master);
-  const place = `interface ${overlay.name}`;
-  const { vrf } = config;
-  if (vrf === undefined) {
-    if (master?.vrfTable === undefined) return;
-    throw new PortError(
-      place,
-      `is in VRF ${master.name}`,
-      `add \`vrf: { name: ${master.name}, table: ${master.vrfTable} }\` to the configuration`,
-    );
-  }
-  if (master?.name !== vrf.name || master.vrfTable === undefined)
-    throw new PortError(
-      place,
-      `is not in VRF ${vrf.name}${master === undefined ? "" : ` but in ${master.name}`}`,
-      `\`ip link set ${overlay.name} vrf ${vrf.name}\`, or correct \`vrf\``,
-    );
-  if (master.vrfTable !== vrf.table)
-    throw new PortError(
-      `VRF ${vrf.name}`,
-      `has table ${master.vrfTable}, not ${vrf.table}`,
-      `vrf.table: ${master.vrfTable} in the configuration`,
-    );
-}
-
-async function overlayOf(
-  config: Config,
-  routes: RoutePort,
-): Promise<{ addresses: Address[]; self: Address; mtu: number }> {
-  const links = await routes.links();
-  const link = links.find((l) => l.name === config.overlay);
-  const remedy = "bring the overlay up first (wg-quick up, systemd-networkd, …), or correct `overlay`";
-  if (link === undefined) throw new PortError(`interface ${config.overlay}`, "does not exist", remedy);
-  checkVrf(config, link, links);
-  const addresses = (await routes.addresses(config.overlay))
-    .map(prefixAddress)
-    .filter((a) => !/^fe[89ab]/.test(a));
-  const wanted = familyOf(config.hubs[0] ?? addresses[0] ?? config.address ?? ("0.0.0.0" as Address));
-  const self = config.address ?? addresses.find((a) => familyOf(a) === wanted);
-  if (self === undefined || !addresses.includes(self))
-    throw new PortError(
-      `interface ${config.overlay}`,
-      `has no address ${config.address ?? `of IPv${wanted}`}`,
-      remedy,
-    );
-  return { addresses, self, mtu: link.mtu };
-}
-
-function routerOf(overlay: Awaited<ReturnType<typeof overlayOf>>, privateKey: PrivateKey): Router {
+function routerOf(overlay: Overlay, privateKey: PrivateKey): Router {
   return {
     self: {
       address: overlay.self,
@@ -167,7 +117,7 @@ async function run(config: Config, log: LogPort): Promise<void> {
   const daemon = daemonOf(config);
   try {
     if (daemon !== undefined) await checkDaemon(config, daemon, (line) => log.warn(line));
-    const overlay = await overlayOf(config, routes);
+    const overlay = await readOverlay(config, routes);
     const { key, created } = await loadOrCreatePrivateKey(config.direct.key);
     if (created) log.info("generated a private key", { file: config.direct.key });
     driver = new Driver(config, routerOf(overlay, key), {
@@ -222,7 +172,7 @@ async function guarded(task: () => Promise<void>, report: (line: string) => void
           ? (e.stack ?? e.message)
           : String(e),
     );
-    process.exitCode = e instanceof Fatal ? e.code : EXIT.failed;
+    process.exitCode = e instanceof Fatal ? e.code : e instanceof ConfigMismatch ? EXIT.config : EXIT.failed;
   }
 }
 

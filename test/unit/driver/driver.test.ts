@@ -87,7 +87,9 @@ describe("start", () => {
     await expect(w.clock.during(d.start())).rejects.toThrow("made to fail");
     expect(w.table).toEqual(before);
     expect(w.devices.get(DIRECT)?.peers.size).toBe(1);
-    expect(w.calls.filter((c) => /replace|remove|removePeer|ensure|destroy|setUp/.test(c))).toEqual([]);
+    expect(w.calls.filter((c) => /replace|remove|removePeer|ensure|destroy|setUp|tearDown/.test(c))).toEqual(
+      [],
+    );
   });
 
   it.each([
@@ -203,7 +205,7 @@ describe("stop", () => {
       "254 0.0.0.0/0 dev eth0 proto 16 metric 0",
       "254 10.1.0.0/24 dev wg0 proto 99 metric 1",
     ]);
-    expect(w.log.some((l) => l.message.includes("the daemon still routes 10.1.0.0/24 by shortcut0"))).toBe(
+    expect(w.log.some((l) => l.message.includes("the daemon still routes 10.1.0.0/24 via shortcut0"))).toBe(
       true,
     );
   });
