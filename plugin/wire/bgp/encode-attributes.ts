@@ -5,6 +5,13 @@
  */
 import { addressBytes } from "../../net/address.js";
 import {
+  ATTRIBUTE,
+  FLAG_EXTENDED_LENGTH,
+  FLAG_OPTIONAL,
+  FLAG_PARTIAL,
+  FLAG_TRANSITIVE,
+} from "./attribute-codes.js";
+import {
   AS_TRANS,
   type AsPathSegment,
   type PathAttributes,
@@ -13,13 +20,6 @@ import {
 } from "./attributes.js";
 import { concat, u16, u32 } from "./bytes.js";
 import { communityNumber, largeCommunityParts } from "./community.js";
-import {
-  ATTRIBUTE,
-  FLAG_EXTENDED_LENGTH,
-  FLAG_OPTIONAL,
-  FLAG_PARTIAL,
-  FLAG_TRANSITIVE,
-} from "./decode-attributes.js";
 
 const SEGMENT_CODES = { set: 1, sequence: 2, "confed-sequence": 3, "confed-set": 4 } as const;
 
