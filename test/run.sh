@@ -20,6 +20,7 @@ step() {
 if [ $# = 0 ]; then
     step npx biome check --error-on-warnings .
     step npx eslint .
+    step npx knip --no-progress
 fi
 # One after the other: the last, which count packets, want the machine for themselves.
 for project in unit kernel lab; do

@@ -44,7 +44,7 @@ export function overlayLink(config: OverlayConfig, links: readonly KernelLink[])
 }
 
 /** @throws PortError unless the overlay is in the VRF that the configuration names, and that has the table it says. */
-export function checkVrf(vrf: Config["vrf"], overlay: KernelLink, links: readonly KernelLink[]): void {
+function checkVrf(vrf: Config["vrf"], overlay: KernelLink, links: readonly KernelLink[]): void {
   const master = links.find((l) => l.ifindex === overlay.master);
   const place = `interface ${overlay.name}`;
   if (vrf === undefined) {

@@ -10,7 +10,7 @@ import type { ProbeEvent } from "../shortcut/probe/relay.js";
 import type { ProbeSession } from "../shortcut/probe/stream.js";
 import type { HubSession } from "../shortcut/spoke/hub-presence.js";
 import type { PathAttributes } from "../wire/bgp/attributes.js";
-import type { KernelLink, KernelRoute, NextHop, RouteEvent } from "../wire/netlink/fib.js";
+import type { KernelLink, KernelRoute, RouteEvent } from "../wire/netlink/fib.js";
 import type { WireGuardPeerChange, WireGuardPeerState } from "../wire/netlink/wireguard.js";
 
 /** A failure outside: what was attempted, what came back, and what an operator can do about it. */
@@ -30,7 +30,7 @@ export class PortError extends Error {
 
 // ---------------------------------------------------------------------------------------------- routes and links
 
-export type { KernelLink, KernelRoute, NextHop, RouteEvent };
+export type { KernelLink, KernelRoute, RouteEvent };
 
 /** rtnetlink. Every call rejects with a PortError that carries the kernel's own extended-ack text where it has one. */
 export interface RoutePort {

@@ -20,7 +20,7 @@ interface SourceGuardSpec {
 }
 
 /** What `nft -f -` gets: the table is replaced as a whole, in one transaction. */
-export function sourceGuardScript({ table, direct, overlay, sources }: SourceGuardSpec): string {
+function sourceGuardScript({ table, direct, overlay, sources }: SourceGuardSpec): string {
   const of = (family: 4 | 6): string => sources.filter((p) => familyOf(p) === family).join(", ");
   const sets = ([4, 6] as const).map((family) => {
     const own = of(family);

@@ -55,6 +55,5 @@ export const largeCommunityParts = (c: LargeCommunity): readonly [number, number
   return [global, local1, local2];
 };
 
-/** Well-known communities (RFC 1997). */
-export const NO_EXPORT = community("65535:65281");
+/** Well-known (RFC 1997). */
 export const NO_ADVERTISE = community("65535:65282");

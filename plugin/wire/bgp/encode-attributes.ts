@@ -23,7 +23,7 @@ import { communityNumber, largeCommunityParts } from "./community.js";
 
 const SEGMENT_CODES = { set: 1, sequence: 2, "confed-sequence": 3, "confed-set": 4 } as const;
 
-export function encodeAttribute(flags: number, type: number, value: Uint8Array): Uint8Array {
+function encodeAttribute(flags: number, type: number, value: Uint8Array): Uint8Array {
   return value.length > 255
     ? concat([Uint8Array.of(flags | FLAG_EXTENDED_LENGTH, type), u16(value.length), value])
     : concat([Uint8Array.of(flags, type, value.length), value]);

@@ -28,7 +28,7 @@ import { NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE } from "./message.js";
 
 export const RTM_NEWROUTE = 24;
 export const RTM_DELROUTE = 25;
-export const RTM_GETROUTE = 26;
+const RTM_GETROUTE = 26;
 
 export const AF_INET = 2;
 export const AF_INET6 = 10;
@@ -43,16 +43,14 @@ const RTA_TABLE = 15;
 const RTA_VIA = 18;
 const RTA_NH_ID = 30;
 
-export const RT_TABLE_UNSPEC = 0;
-export const RT_TABLE_MAIN = 254;
-export const RT_TABLE_LOCAL = 255;
-export const RT_SCOPE_UNIVERSE = 0;
-export const RT_SCOPE_LINK = 253;
-export const RTN_UNICAST = 1;
+const RT_TABLE_UNSPEC = 0;
+const RT_SCOPE_UNIVERSE = 0;
+const RT_SCOPE_LINK = 253;
+const RTN_UNICAST = 1;
 /** `rtm_flags`: a cached clone, not a FIB entry. */
 export const RTM_F_CLONED = 0x200;
 /** `rtm_flags` of RTM_GETROUTE: answer with the FIB entry that matches. */
-export const RTM_F_FIB_MATCH = 0x2000;
+const RTM_F_FIB_MATCH = 0x2000;
 export const RTNH_F_DEAD = 1;
 export const RTNH_F_LINKDOWN = 16;
 

@@ -31,10 +31,10 @@ import { AF_INET, AF_INET6 } from "./route.js";
 
 export const WG_GENL_NAME = "wireguard";
 const WG_GENL_VERSION = 1;
-export const WG_KEY_LEN = 32;
+const WG_KEY_LEN = 32;
 
-export const WG_CMD_GET_DEVICE = 0;
-export const WG_CMD_SET_DEVICE = 1;
+const WG_CMD_GET_DEVICE = 0;
+const WG_CMD_SET_DEVICE = 1;
 
 const WGDEVICE_A_IFNAME = 2;
 const WGDEVICE_A_PRIVATE_KEY = 3;
