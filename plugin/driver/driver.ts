@@ -12,7 +12,7 @@ import type { Input, Output } from "../shortcut/events.js";
 import type { RouteEvent } from "../wire/netlink/fib.js";
 import { Offering } from "./daemon/offering.js";
 import type { Routing } from "./daemon/underneath.js";
-import { engineConfig } from "./engine-config.js";
+import { applyReload, engineConfig } from "./engine-config.js";
 import { type DirectEnds, DirectInterface, type DirectPorts } from "./kernel/direct-interface.js";
 import { FibView } from "./kernel/fib-view.js";
 import { OwnRoutes } from "./kernel/own-routes.js";
@@ -174,6 +174,13 @@ export class Driver {
       address: router.self.address,
       daemon: config.daemon?.kind,
     });
+  }
+
+  /** Puts in force what may change while it runs; everything else of the configuration stays as it was at the start. */
+  reload(config: Config): void {
+    applyReload(this.engine.config, config);
+    this.pollers.trafficInterval = config.trigger.interval;
+    this.arm();
   }
 
   /** Leaves the router as it was. Resolves when that is so, or when the deadline has passed and everything was removed by force. */

@@ -3,6 +3,7 @@
  * depends on what waits for it: peers are read fast while a handshake is expected, forwarding counters after a flip.
  */
 import type { Config } from "../config/config.js";
+import type { Milliseconds } from "../net/units.js";
 import type { Input, ShortcutStatus } from "../shortcut/events.js";
 import type { Clock, RoutePort, TrafficPort, WireGuardPort } from "./ports.js";
 import type { Journal } from "./runtime/journal.js";
@@ -40,11 +41,15 @@ export interface PollersHost {
 
 export class Pollers {
   private addressesPending = false;
+  /** Between two readings of the traffic counters. */
+  trafficInterval: Milliseconds;
 
   constructor(
     private readonly config: Config,
     private readonly host: PollersHost,
-  ) {}
+  ) {
+    this.trafficInterval = config.trigger.interval;
+  }
 
   /** Starts every periodic reading; they end with the schedule. */
   start(): void {
@@ -58,7 +63,11 @@ export class Pollers {
       () => direct.poll(),
     );
     if (config.role === "hub") return;
-    schedule.every("periodic", config.trigger.interval, () => this.readTraffic());
+    schedule.every(
+      "periodic",
+      () => this.trafficInterval,
+      () => this.readTraffic(),
+    );
     schedule.every("periodic", ADDRESSES_MS, () => this.readAddresses());
     schedule.every("read unattested sources", SOURCES_MS, () => sources.read());
     schedule.every(

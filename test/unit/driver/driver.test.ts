@@ -259,6 +259,32 @@ describe("while it runs", () => {
     asBefore();
   });
 
+  it("takes new thresholds, timers and intervals of a reload into use", async () => {
+    await w.clock.during(d.start());
+    const calls = () => w.calls.filter((c) => c === "traffic.read").length;
+    const more =
+      "trigger: { rate: 1 Mbit/s, for: 1 s, interval: 5 s }\ntimers: { idle: 2 min, drain: 5 s }\n";
+    d.reload(config(YAML + more));
+    expect(d.engine.config).toMatchObject({
+      role: { trigger: { rate: 1e6, duration: 1_000, hysteresis: 0.3 } },
+      parameters: { idleTimeout: 120_000, drain: 5_000, offerTimeout: 5_000 },
+    });
+    await w.clock.advance(5_000);
+    const before = calls();
+    await w.clock.advance(20_000);
+    expect(calls() - before).toBe(4);
+    w.samples = [{ destination: prefix("10.1.0.0/24"), bytes: 1, packets: 1 }];
+    await w.clock.advance(5_000);
+    w.samples = [{ destination: prefix("10.1.0.0/24"), bytes: 1_250_000, packets: 1_000 }];
+    await w.clock.advance(5_000);
+    // 2 Mbit/s: above the new threshold, below that of the start
+    const [counted] = d.engine.spoke?.destinationStatus(w.clock.now()) ?? [];
+    expect(counted?.rate.bitsPerSecond).toBeGreaterThan(1e6);
+    expect(counted?.rate.aboveSince).toBeDefined();
+    await w.clock.during(d.stop());
+    asBefore();
+  });
+
   it("writes no log line per datagram, whatever the senders' ports are", async () => {
     await w.clock.during(d.start());
     const [control] = w.sockets;
