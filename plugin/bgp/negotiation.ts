@@ -1,5 +1,5 @@
 /**
- * What two OPENs make of a session (RFC 4271 §4.2 and §6.2, RFC 5492): hold time, families, ADD-PATH, or the NOTIFICATION
+ * The session that two OPENs agree on (RFC 4271 §4.2 and §6.2, RFC 5492): hold time, families, ADD-PATH, or the NOTIFICATION
  * that refuses it.
  */
 import type { Address, Family } from "../net/address.js";

@@ -1,5 +1,5 @@
 /**
- * What can go wrong with a session, as values for the log and for `status`: what happened, and in words what an
+ * The problems of a session, as values for the log and for `status`: what happened, and in words what an
  * operator can do about it.
  */
 import type { Family, Prefix } from "../net/address.js";

@@ -153,7 +153,7 @@ export class AdjRibIn {
     yield* this.paths;
   }
 
-  /** Applies an UPDATE and returns what changed by it: repeated announcements and withdrawals of nothing are no change. */
+  /** Applies an UPDATE and returns what changed by it: repeated announcements and withdrawals of nothing do not count. */
   apply(update: Update): RouteChange[] {
     const changes: RouteChange[] = [];
     for (const n of update.withdrawn) this.remove(n.prefix, n.pathId, changes);

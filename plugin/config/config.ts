@@ -23,7 +23,7 @@ export interface Config {
   readonly overlay: string;
   /** The VRF that the overlay interface, the LANs and the daemon's sessions are in; undefined: none. */
   readonly vrf: { readonly name: string; readonly table: number } | undefined;
-  /** The kernel table by which the overlay's packets are routed: the VRF's, else the main one. */
+  /** The kernel table that routes the overlay's packets: the VRF's, else the main one. */
   readonly fibTable: number;
   /** Undefined: the overlay interface's first address. */
   readonly address: Address | undefined;
@@ -75,7 +75,7 @@ export interface DaemonConfig {
   readonly socket: string;
   /** The VRF in which it is spoken to. */
   readonly vrf: string | undefined;
-  /** Where aliases stand: BIRD's blackboard, or for FRR the table by which packets are routed. */
+  /** Where aliases stand: BIRD's blackboard, or for FRR the table that routes packets. */
   readonly table: number;
 }
 

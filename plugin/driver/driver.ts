@@ -1,7 +1,7 @@
 /**
- * The driver: it feeds one engine with what the ports observe and carries out what the engine wants. What should be in the kernel is kept as
- * declared state by those who own it (OwnRoutes, DirectInterface), what stands offered to the daemon by Offering; here
- * are start and stop, the loop, and the reading of what nobody announces. No I/O: every port comes from outside, time included.
+ * The driver feeds one engine with what the ports observe, and carries out what the engine wants. OwnRoutes and
+ * DirectInterface keep the declared state of the kernel, Offering what stands offered to the daemon, Pollers read what is
+ * not announced; here are start and stop, and the loop. No I/O: every port comes from outside, time included.
  */
 
 import type { Config } from "../config/config.js";
@@ -32,7 +32,7 @@ export interface Ports extends DirectPorts {
   readonly daemon: DaemonPort | undefined;
 }
 
-/** What main found out before it made a driver. */
+/** This router, as main found it before it made a driver. */
 export interface Router extends DirectEnds {
   readonly crypto: ConstructorParameters<typeof Engine>[1]["crypto"];
   readonly randomBytes: (n: number) => Uint8Array;

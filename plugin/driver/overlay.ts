@@ -17,7 +17,7 @@ import { type KernelLink, PortError, type RoutePort } from "./ports.js";
 export interface Overlay {
   /** All addresses of the interface, without link-local ones. */
   readonly addresses: readonly Address[];
-  /** The address by which hubs and spokes know this router. */
+  /** The address that hubs and spokes know this router by. */
   readonly self: Address;
   readonly mtu: number;
 }

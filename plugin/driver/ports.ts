@@ -102,14 +102,14 @@ export interface WireGuardPort {
 
 // ---------------------------------------------------------------------------------------------- traffic, datagrams
 
-/** Bytes that left by the overlay towards one masked destination since the counter was created. */
+/** Bytes that left via the overlay towards one masked destination since the counter was created. */
 export interface TrafficSample {
   readonly destination: Prefix;
   readonly bytes: number;
   readonly packets: number;
 }
 
-/** Packets forwarded by way of the direct interface since the table was made. */
+/** Packets forwarded through the direct interface since the table was made. */
 export interface ForwardingCount {
   /** Before every filter of the forward hook. */
   readonly seen: number;
@@ -121,8 +121,8 @@ export interface ForwardingCount {
 
 export interface TrafficPort {
   /**
-   * Creates our own nftables table (replacing a leftover of the same name): per-destination counters of what leaves by the overlay, masked to
-   * `mask4`/`mask6` bits, control traffic excluded; and the rule that drops forwarded control packets that did not arrive by the overlay.
+   * Creates our own nftables table (replacing a leftover of the same name): per-destination counters of what leaves via the overlay, masked to
+   * `mask4`/`mask6` bits, control traffic excluded; and the rule that drops forwarded control packets that did not arrive via the overlay.
    */
   setUp(spec: {
     table: string;
@@ -146,9 +146,9 @@ export interface UnattestedSource {
   readonly packets: number;
 }
 
-/** What leaves by the direct interface with a source that the other end would drop goes by the overlay instead. */
+/** Sends packets via the overlay that would leave via the direct interface with a source that the other end drops. */
 export interface SourceGuardPort {
-  /** Replaces the guard as a whole. To be repeated when one of the interfaces was made anew. */
+  /** Replaces the guard as a whole. To be repeated when one of the interfaces was made again. */
   set(spec: {
     readonly direct: string;
     readonly overlay: string;
@@ -231,7 +231,7 @@ export interface PingPort {
 
 // ---------------------------------------------------------------------------------------------- routing daemons
 
-/** One thing the daemon should have and has not. `remedy` quotes the line to add and the file it is in. */
+/** One thing that the daemon's configuration lacks. `remedy` quotes the line to add and the file it is in. */
 export interface DaemonFinding {
   readonly severity: "error" | "warning";
   readonly problem: string;
@@ -250,20 +250,20 @@ export interface Neighbour {
   /** As the operator knows it: `neighbor 10.1.8.2`, `neighbor 10.1.8.2 (protocol site_ra)`, `OSPF`. */
   readonly name: string;
   readonly address: Address | undefined;
-  /** What decides about what it is sent, by name and direction: `outgoing route-map X`, `export filter X`. */
+  /** The filter that decides what it is sent, by name and direction: `outgoing route-map X`, `export filter X`. */
   readonly filter: string;
 }
 
 export interface Sent {
   /** As far as the daemon shows them; empty when it does not. Undefined: it is not sent the prefix, but would be sent an offer. */
   readonly attributes: string | undefined;
-  /** It tells the prefix itself, and gets it back: not to get it is no loss. */
+  /** It originates the prefix itself: not to get it back does no harm. */
   readonly isOrigin: boolean;
   /** Why an offer for the prefix would be seen there, whatever its attributes; empty when it would not. */
   readonly visibleReason: string;
 }
 
-/** To whom the daemon sends certain prefixes at this moment. */
+/** The neighbours that the daemon sends certain prefixes to, now. */
 export interface NeighbourView {
   /** Changes with the daemon's configuration. */
   readonly configuration: string;
@@ -286,7 +286,7 @@ export interface DaemonPort {
    * daemon whose feed tells of every route.
    */
   readonly igpNextHops: ((prefix: Prefix) => Promise<readonly Address[]>) | undefined;
-  /** To whom these prefixes are sent now. Without prefixes only `configuration` counts. */
+  /** Reads which neighbours these prefixes are sent to now. Without prefixes only `configuration` counts. */
   neighbourView(prefixes: readonly Prefix[]): Promise<NeighbourView>;
   close(): Promise<void>;
 }

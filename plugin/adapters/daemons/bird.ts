@@ -1,7 +1,7 @@
 /**
- * BIRD's control socket as a DaemonPort. The connection asks for restricted access first (`restrict`), so whatever is sent here
- * BIRD can only show, never change (`doc/bird.sgml`, section "Remote control"). What the answers mean is decided by the pure
- * modules in driver/daemon/bird/.
+ * BIRD's control socket as a DaemonPort. The connection asks for restricted access first (`restrict`), so that what is sent here
+ * can only show, never change (`doc/bird.sgml`, section "Remote control"). The pure modules in driver/daemon/bird/
+ * decide what the answers mean.
  */
 
 import { auditBird, type BirdFacts } from "../../driver/daemon/bird/audit.js";
@@ -259,5 +259,5 @@ const emptied = (reply: BirdReply): BirdReply => ({ lines: [], last: reply.last 
 
 /** A name as a pattern that matches only itself: BIRD's names hold no wildcard. */
 const quoted = (name: string): string => `"${name.replaceAll(/["\n]/g, "")}"`;
-/** A name where BIRD wants a symbol; quotes are for names that are no plain words. */
+/** A name where BIRD wants a symbol; quotes are for names that are not plain words. */
 const symbol = (name: string): string => (/^[A-Za-z_]\w*$/.test(name) ? name : `'${name}'`);

@@ -1,7 +1,7 @@
 /**
  * FRR as a DaemonPort: bgpd and zebra over their vty sockets, one kept connection each, in enable mode as vtysh uses them.
- * `vtysh` itself is spawned only where a socket cannot be used (another path, another group). Only `show` commands are sent. What the
- * answers mean is decided by the pure modules in driver/daemon/frr/.
+ * `vtysh` itself is spawned only where a socket cannot be used (another path, another group). Only `show` commands are sent. The
+ * pure modules in driver/daemon/frr/ decide what the answers mean.
  */
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";

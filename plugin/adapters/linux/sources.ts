@@ -9,7 +9,7 @@ import { decodeSetElements, dumpSetElements, NFPROTO_NETDEV } from "../../wire/n
 import { NETLINK_NETFILTER, netlinkDump } from "./netlink.js";
 import { checkNames, nft } from "./nft.js";
 
-/** Strangers that are named; all are sent by the overlay. */
+/** How many unattested sources are named; all are sent via the overlay. */
 const NAMED = 64;
 
 interface SourceGuardSpec {

@@ -40,7 +40,7 @@ import {
 
 /** Linux counts the terminating NUL. */
 const IFNAMSIZ = 16;
-/** RFC 3704 loose mode: the direct interface must accept packets whose way back is still by the hub. */
+/** RFC 3704 loose mode: the direct interface must accept packets whose way back is still via the hub. */
 const RP_FILTER_LOOSE = "2";
 /** IN6_ADDR_GEN_MODE_NONE: no link-local address but the one that is derived from the key. */
 const ADDR_GEN_MODE_NONE = "1";
@@ -79,7 +79,7 @@ function checkName(name: string): void {
   if (name === "" || name.length >= IFNAMSIZ || /[\s/]/.test(name) || name === "." || name === "..")
     throw new PortError(
       `interface ${JSON.stringify(name)}`,
-      "is no interface name",
+      "is not an interface name",
       `at most ${IFNAMSIZ - 1} characters without blanks and slashes`,
     );
 }

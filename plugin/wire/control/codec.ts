@@ -189,7 +189,7 @@ export function encodeEnvelope(e: Envelope): Uint8Array {
 }
 
 /**
- * What the MAC covers (see proto/shortcutd.proto). HMAC and X25519 are the caller's: this module is pure layout.
+ * The bytes that the MAC covers (see proto/shortcutd.proto). HMAC and X25519 are the caller's: this module is pure layout.
  */
 export function macInput(
   e: Omit<Envelope, "mac" | "publicKey">,

@@ -9,7 +9,7 @@ declare const id64: unique symbol;
 /** 64 random bits as 16 lower-case hex digits. */
 export type Id64 = string & { readonly [id64]: true };
 
-/** The version this implementation speaks; there is no other yet. */
+/** The version that this implementation speaks: the only one so far. */
 export const PROTOCOL_VERSION = 1;
 /** Larger datagrams are neither sent nor looked at: below every path's minimum MTU (RFC 8200 §5). */
 export const MAX_DATAGRAM = 1232;

@@ -114,9 +114,7 @@ describe("start", () => {
     await w.clock.during(d.start());
     expect(d.engine.pings.obstacle).toBe("pings.open: made to fail (let it succeed)");
     expect(d.engine.spoke?.natText()).toBe("no pings: NATs are not looked through");
-    expect(w.log.some((l) => l.level === "warn" && l.message.includes("NATs are not looked through"))).toBe(
-      true,
-    );
+    expect(w.log.some((l) => l.level === "warn" && l.message.includes("NAT behaviour unknown"))).toBe(true);
     await w.clock.during(d.stop());
     asBefore();
   });
