@@ -23,7 +23,7 @@ import { wireguardAdapter } from "./adapters/wireguard/index.js";
 import { loadOrCreatePrivateKey, publicKeyOf, sharedSecret } from "./adapters/wireguard/keys.js";
 import { type Config, type ConfigError, formatConfigError, parseConfig } from "./config/config.js";
 import { Reloads } from "./config/reload.js";
-import { Driver, type Router } from "./driver/driver.js";
+import { Driver, type ThisRouter } from "./driver/driver.js";
 import { ConfigMismatch, type Overlay, readOverlay } from "./driver/overlay.js";
 import { type Clock, type DaemonPort, type LogPort, PortError } from "./driver/ports.js";
 import { STOP_PATIENCE, StopSignals } from "./driver/runtime/stop-signals.js";
@@ -92,7 +92,7 @@ async function checkDaemon(config: Config, daemon: DaemonPort, log: (line: strin
     );
 }
 
-function routerOf(overlay: Overlay, privateKey: PrivateKey): Router {
+function routerOf(overlay: Overlay, privateKey: PrivateKey): ThisRouter {
   return {
     self: {
       address: overlay.self,

@@ -33,7 +33,7 @@ export interface Ports extends DirectPorts {
 }
 
 /** This router, as main found it before it made a driver. */
-export interface Router extends DirectEnds {
+export interface ThisRouter extends DirectEnds {
   readonly crypto: ConstructorParameters<typeof Engine>[1]["crypto"];
   readonly randomBytes: (n: number) => Uint8Array;
 }
@@ -41,9 +41,9 @@ export interface Router extends DirectEnds {
 /** linux/rtnetlink.h: redirect, kernel, boot and static are the numbers up to this one. */
 const RTPROT_STATIC = 4;
 /** Many routes change at once: one attestation for all of them. */
-const ATTESTATION_DELAY = 20;
+const ATTESTATION_DELAY_MS = 20;
 /** A stop that takes longer gives up waiting for the other ends. */
-const STOP_DEADLINE = 15_000;
+const STOP_DEADLINE_MS = 15_000;
 
 export class Driver {
   readonly engine: Engine;
@@ -68,7 +68,7 @@ export class Driver {
 
   constructor(
     readonly config: Config,
-    private readonly router: Router,
+    private readonly router: ThisRouter,
     private readonly ports: Ports,
   ) {
     const { clock, log, routes } = ports;
@@ -187,7 +187,7 @@ export class Driver {
   async stop(): Promise<void> {
     if (this.schedule.ended) return;
     await new Promise<void>((resolve) => {
-      const cancel = this.ports.clock.after(STOP_DEADLINE, () => {
+      const cancel = this.ports.clock.after(STOP_DEADLINE_MS, () => {
         this.journal.problem("stop", "the other ends did not answer in time");
         resolve();
       });
@@ -327,7 +327,7 @@ export class Driver {
   private tellHub(): void {
     if (this.hubDirty) return;
     this.hubDirty = true;
-    this.schedule.later(ATTESTATION_DELAY, () => {
+    this.schedule.later(ATTESTATION_DELAY_MS, () => {
       this.hubDirty = false;
       this.input({ kind: "fib", routes: this.fib.attestable() });
     });

@@ -3,9 +3,11 @@
  * them with sockets; tests implement them in memory. Values are decoded and canonical; errors are `PortError`s that
  * name the place and the remedy. Events arrive through callbacks that never throw.
  */
+
 import type { AdjRibIn } from "../bgp/rib.js";
 import type { Address, Endpoint, Family, Prefix } from "../net/address.js";
 import type { PrivateKey, PublicKey } from "../net/key.js";
+import type { Seconds } from "../net/units.js";
 import type { ProbeEvent } from "../shortcut/probe/relay.js";
 import type { ProbeSession } from "../shortcut/probe/stream.js";
 import type { HubSession } from "../shortcut/spoke/hub-presence.js";
@@ -353,7 +355,7 @@ export interface BgpPort {
       readonly localAs: number;
       readonly remoteAs: number;
       readonly routerId: Address;
-      readonly holdTime: number;
+      readonly holdTime: Seconds;
       readonly receives: boolean;
     },
     events: SpeakerEvents,

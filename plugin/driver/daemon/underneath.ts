@@ -3,7 +3,7 @@
  * the offer's attributes after it.
  */
 import { type OfferSpec, offerAttributes } from "../../bgp/offer.js";
-import type { AdjRibIn, Path as BgpPath } from "../../bgp/rib.js";
+import type { AdjRibIn, RibPath as BgpPath } from "../../bgp/rib.js";
 import {
   type Address,
   contains,

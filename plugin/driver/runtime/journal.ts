@@ -15,8 +15,8 @@ export interface JournalEntry {
 }
 
 const HISTORY = 1_000;
-const REPEAT = 60_000;
-/** Different problems that are logged within REPEAT. */
+const REPEAT_MS = 60_000;
+/** Different problems that are logged within REPEAT_MS. */
 const BURST = 100;
 
 export class Journal {
@@ -54,8 +54,8 @@ export class Journal {
     const key = `${place} ${problem}`;
     const now = this.clock.now();
     const before = this.problems.get(key);
-    if (before !== undefined && now - before < REPEAT) return;
-    if (now - this.window.since >= REPEAT) this.window = { since: now, lines: 0 };
+    if (before !== undefined && now - before < REPEAT_MS) return;
+    if (now - this.window.since >= REPEAT_MS) this.window = { since: now, lines: 0 };
     // a sender of garbage chooses what the lines say: their number must stay bounded
     if (++this.window.lines > BURST) {
       if (this.window.lines === BURST + 1)

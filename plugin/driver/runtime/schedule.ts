@@ -2,6 +2,7 @@
  * Runs tasks later or periodically, until the end: then everything is cancelled, and failures are no longer reported. A
  * periodic task is due a pause after it has finished, so that a slow kernel is never asked twice at a time.
  */
+import type { Milliseconds } from "../../net/units.js";
 import type { Clock, PortError } from "../ports.js";
 import { asPortError } from "./task-queue.js";
 
@@ -25,7 +26,7 @@ export class Schedule {
   }
 
   /** Once, after `ms` milliseconds. */
-  later(ms: number, run: () => void): void {
+  later(ms: Milliseconds, run: () => void): void {
     const cancel = this.clock.after(ms, () => {
       this.cancels.delete(cancel);
       if (!this.over) run();
@@ -34,7 +35,7 @@ export class Schedule {
   }
 
   /** Periodically, `pause` milliseconds after the last run; a function is asked each time. */
-  every(place: string, pause: number | (() => number), task: () => Promise<void>): void {
+  every(place: string, pause: Milliseconds | (() => Milliseconds), task: () => Promise<void>): void {
     this.later(typeof pause === "number" ? pause : pause(), () => {
       void this.attempt(place, task).finally(() => {
         if (!this.over) this.every(place, pause, task);

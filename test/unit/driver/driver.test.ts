@@ -1,6 +1,7 @@
+/** The driver in a world in memory: bring-up, take-down, leftovers of a crash, and what it repairs and reports while it runs. */
 import { beforeEach, describe, expect, it } from "vitest";
 import { type Config, parseConfig } from "../../../plugin/config/config.js";
-import { Driver, type Router } from "../../../plugin/driver/driver.js";
+import { Driver, type ThisRouter } from "../../../plugin/driver/driver.js";
 import { address, prefix } from "../../../plugin/net/address.js";
 import { privateKeyFromBytes, publicKeyFromBytes } from "../../../plugin/net/key.js";
 import { id64FromBytes } from "../../../plugin/wire/control/codec.js";
@@ -17,7 +18,7 @@ const config = (text = YAML): Config => {
   return c.value;
 };
 
-const router = (): Router => {
+const router = (): ThisRouter => {
   const random = generator(5);
   const publicKey = publicKeyFromBytes(new Uint8Array(32).fill(2));
   return {

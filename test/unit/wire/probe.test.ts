@@ -1,3 +1,4 @@
+/** Probes are the bytes of the diagram, and survive the wire. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { id64FromBytes } from "../../../plugin/wire/control/codec.js";

@@ -1,3 +1,4 @@
+/** BGP messages survive the wire, and malformed bytes are typed errors. */
 import { describe, expect, it } from "vitest";
 import { address, type Family, prefix } from "../../../../plugin/net/address.js";
 import { mergeAs4Path } from "../../../../plugin/wire/bgp/as-path.js";
