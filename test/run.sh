@@ -20,6 +20,7 @@ step() {
 if [ $# = 0 ]; then
     step npx biome check --error-on-warnings .
     step npx eslint .
+    step npx knip --no-progress
     step npx markdownlint-cli2
     step npx cspell lint --no-progress --no-summary
 fi
