@@ -10,7 +10,7 @@ interface Options {
   readonly json?: boolean;
 }
 
-/** The server is of the same build; its answer's shape is taken as it is, its `ok` is looked at. */
+/** Prints the answer. The server is of the same build, so that only `ok` of its answer is checked. */
 async function ask(
   options: Options,
   request: Request,
@@ -29,7 +29,7 @@ async function ask(
 }
 
 const program = new Command("shortcutctl")
-  .description("Shows and steers a running shortcutd.")
+  .description("Show and control a running shortcutd.")
   .option("-s, --socket <path>", "status socket", "/run/shortcutd/control.sock")
   .option("--json", "print the answer as JSON")
   .showHelpAfterError();
@@ -38,7 +38,7 @@ const options = (): Options => program.opts<{ socket: string; json?: boolean }>(
 
 program
   .command("status")
-  .description("hubs, shortcuts and counted destinations, each with its stage and why not further")
+  .description("show hubs, shortcuts and counted destinations, each with its stage and what blocks it")
   .option("--json", "print the answer as JSON")
   .action((o: { json?: boolean }) =>
     ask({ ...options(), ...o }, { command: "status" }, (r) => ("status" in r ? renderStatus(r.status) : "")),
@@ -46,7 +46,7 @@ program
 
 program
   .command("explain <destination>")
-  .description("at which step an address or prefix is, since when, and why not further")
+  .description("show the stage of an address or prefix, and what blocks it")
   .option("--json", "print the answer as JSON")
   .action((query: string, o: { json?: boolean }) =>
     ask({ ...options(), ...o }, { command: "explain", query }, (r) =>
@@ -56,7 +56,7 @@ program
 
 program
   .command("timeline")
-  .description("what happened, newest last")
+  .description("show past events, newest last")
   .option("--json", "print the answer as JSON")
   .action((o: { json?: boolean }) =>
     ask({ ...options(), ...o }, { command: "timeline", since: 0 }, (r) =>
@@ -70,9 +70,7 @@ program
 
 program
   .command("purge <owner>")
-  .description(
-    'send the traffic of one owner (overlay address), or of "all", by the hub again and start over',
-  )
+  .description("tear down one owner's shortcut (or all), and start again")
   .action((owner: string) => ask(options(), { command: "purge", owner }, (r) => ("done" in r ? r.done : "")));
 
 await program.parseAsync();

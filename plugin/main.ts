@@ -14,18 +14,21 @@ import { routeAdapter } from "./adapters/linux/routes.js";
 import { sourceGuardAdapter } from "./adapters/linux/sources.js";
 import { trafficAdapter } from "./adapters/linux/traffic.js";
 import { nodeClock } from "./adapters/process/clock.js";
-import { logAdapter } from "./adapters/process/log.js";
+import { type LeveledLog, logAdapter } from "./adapters/process/log.js";
 import { serveStatus } from "./adapters/process/status-socket.js";
 import { datagramAdapter } from "./adapters/sockets/datagram.js";
 import { pingAdapter } from "./adapters/sockets/ping.js";
 import { probeAdapter } from "./adapters/sockets/probes.js";
 import { wireguardAdapter } from "./adapters/wireguard/index.js";
 import { loadOrCreatePrivateKey, publicKeyOf, sharedSecret } from "./adapters/wireguard/keys.js";
-import { type Config, formatConfigError, parseConfig } from "./config/config.js";
-import { Driver, type Router } from "./driver/driver.js";
-import { type DaemonPort, type KernelLink, type LogPort, PortError, type RoutePort } from "./driver/ports.js";
-import { type Address, familyOf, prefixAddress } from "./net/address.js";
+import { type Config, type ConfigError, formatConfigError, parseConfig } from "./config/config.js";
+import { Reloads } from "./config/reload.js";
+import { Driver, type ThisRouter } from "./driver/driver.js";
+import { ConfigMismatch, type Overlay, readOverlay } from "./driver/overlay.js";
+import { type Clock, type DaemonPort, type LogPort, PortError } from "./driver/ports.js";
+import { STOP_PATIENCE, StopSignals } from "./driver/runtime/stop-signals.js";
 import type { PrivateKey } from "./net/key.js";
+import { toSeconds } from "./net/units.js";
 import { answer, decodeRequest, type Response } from "./status/report.js";
 import { id64FromBytes } from "./wire/control/codec.js";
 
@@ -40,16 +43,22 @@ class Fatal extends Error {
   }
 }
 
-function readConfig(file: string): Config {
-  let text: string;
+function readText(file: string): string {
   try {
-    text = readFileSync(file, "utf8");
+    return readFileSync(file, "utf8");
   } catch (e) {
     throw new Fatal(EXIT.config, `${file}: ${e instanceof Error ? e.message : String(e)}`);
   }
+}
+
+const configErrors = (file: string, errors: readonly ConfigError[]): string =>
+  errors.map((e) => formatConfigError(file, e)).join("\n");
+
+function readConfig(file: string): { readonly config: Config; readonly text: string } {
+  const text = readText(file);
   const parsed = parseConfig(text);
-  if (parsed.ok) return parsed.value;
-  throw new Fatal(EXIT.config, parsed.error.map((e) => formatConfigError(file, e)).join("\n"));
+  if (parsed.ok) return { config: parsed.value, text };
+  throw new Fatal(EXIT.config, configErrors(file, parsed.error));
 }
 
 function daemonOf(config: Config): DaemonPort | undefined {
@@ -79,61 +88,11 @@ async function checkDaemon(config: Config, daemon: DaemonPort, log: (line: strin
   if (errors.length > 0)
     throw new Fatal(
       EXIT.daemon,
-      `${d.kind} ${version} lacks ${errors.length} thing(s) that shortcutd needs; nothing was changed`,
+      `${d.kind} ${version}: its configuration lacks ${errors.length} thing(s) that shortcutd needs; nothing was changed`,
     );
 }
 
-/** @throws PortError unless the overlay is in the VRF that the configuration names, and that has the table it says. */
-function checkVrf(config: Config, overlay: KernelLink, links: readonly KernelLink[]): void {
-  const master = links.find((l) => l.ifindex === overlay.master);
-  const place = `interface ${overlay.name}`;
-  const { vrf } = config;
-  if (vrf === undefined) {
-    if (master?.vrfTable === undefined) return;
-    throw new PortError(
-      place,
-      `is in VRF ${master.name}`,
-      `add \`vrf: { name: ${master.name}, table: ${master.vrfTable} }\` to the configuration`,
-    );
-  }
-  if (master?.name !== vrf.name || master.vrfTable === undefined)
-    throw new PortError(
-      place,
-      `is not in VRF ${vrf.name}${master === undefined ? "" : ` but in ${master.name}`}`,
-      `\`ip link set ${overlay.name} vrf ${vrf.name}\`, or correct \`vrf\``,
-    );
-  if (master.vrfTable !== vrf.table)
-    throw new PortError(
-      `VRF ${vrf.name}`,
-      `has table ${master.vrfTable}, not ${vrf.table}`,
-      `vrf.table: ${master.vrfTable} in the configuration`,
-    );
-}
-
-async function overlayOf(
-  config: Config,
-  routes: RoutePort,
-): Promise<{ addresses: Address[]; self: Address; mtu: number }> {
-  const links = await routes.links();
-  const link = links.find((l) => l.name === config.overlay);
-  const remedy = "bring the overlay up first (wg-quick up, systemd-networkd, …), or correct `overlay`";
-  if (link === undefined) throw new PortError(`interface ${config.overlay}`, "does not exist", remedy);
-  checkVrf(config, link, links);
-  const addresses = (await routes.addresses(config.overlay))
-    .map(prefixAddress)
-    .filter((a) => !/^fe[89ab]/.test(a));
-  const wanted = familyOf(config.hubs[0] ?? addresses[0] ?? config.address ?? ("0.0.0.0" as Address));
-  const self = config.address ?? addresses.find((a) => familyOf(a) === wanted);
-  if (self === undefined || !addresses.includes(self))
-    throw new PortError(
-      `interface ${config.overlay}`,
-      `has no address ${config.address ?? `of IPv${wanted}`}`,
-      remedy,
-    );
-  return { addresses, self, mtu: link.mtu };
-}
-
-function routerOf(overlay: Awaited<ReturnType<typeof overlayOf>>, privateKey: PrivateKey): Router {
+function routerOf(overlay: Overlay, privateKey: PrivateKey): ThisRouter {
   return {
     self: {
       address: overlay.self,
@@ -151,13 +110,16 @@ function routerOf(overlay: Awaited<ReturnType<typeof overlayOf>>, privateKey: Pr
   };
 }
 
-async function run(config: Config, log: LogPort): Promise<void> {
+async function run(file: string): Promise<void> {
+  const { config, text } = readConfig(file);
+  const log = logAdapter(config.logLevel, process.env["JOURNAL_STREAM"] !== undefined);
   const clock = nodeClock();
+  let driver: Driver | undefined;
+  const reloads = reloadOnHangup(file, text, log, () => driver);
   const routes = routeAdapter({
     onError: (e) => log.warn(e.message),
     onOverrun: () => log.warn("netlink overrun: reading the tables again"),
   });
-  let driver: Driver | undefined;
   const starting: Response = { ok: false, error: "shortcutd is starting" };
   const status = await serveStatus(config.control.socket, (line) => {
     const request = decodeRequest(line);
@@ -167,7 +129,7 @@ async function run(config: Config, log: LogPort): Promise<void> {
   const daemon = daemonOf(config);
   try {
     if (daemon !== undefined) await checkDaemon(config, daemon, (line) => log.warn(line));
-    const overlay = await overlayOf(config, routes);
+    const overlay = await readOverlay(config, routes);
     const { key, created } = await loadOrCreatePrivateKey(config.direct.key);
     if (created) log.info("generated a private key", { file: config.direct.key });
     driver = new Driver(config, routerOf(overlay, key), {
@@ -184,9 +146,10 @@ async function run(config: Config, log: LogPort): Promise<void> {
       daemon,
       log,
     });
-    const stopped = stopSignal();
+    const stopped = stopSignal(log, clock);
     await driver.start();
     await stopped;
+    reloads.end();
     log.info("stopping");
     await driver.stop();
     log.info("stopped");
@@ -196,19 +159,69 @@ async function run(config: Config, log: LogPort): Promise<void> {
   }
 }
 
-/** Resolves at the first SIGTERM or SIGINT; the second ends the process at once. */
-function stopSignal(): Promise<void> {
+/** Reloads the configuration at SIGHUP. A closed terminal sends it too, so that it must never end the process. */
+function reloadOnHangup(
+  file: string,
+  text: string,
+  log: LeveledLog,
+  running: () => Driver | undefined,
+): { end(): void } {
+  const reloads = new Reloads(text);
+  let ended = false;
+  const reload = (): void => {
+    const driver = running();
+    if (ended || driver === undefined) {
+      log.warn(`SIGHUP ignored: shortcutd is ${ended ? "stopping" : "starting"}`);
+      return;
+    }
+    let next: ReturnType<Reloads["next"]>;
+    try {
+      next = reloads.next(readText(file));
+    } catch (e) {
+      log.error(`configuration not reloaded, nothing has changed: ${errorText(e)}`);
+      return;
+    }
+    if (!next.ok) {
+      log.error(`configuration not reloaded, nothing has changed: ${configErrors(file, next.error)}`);
+      return;
+    }
+    const { applied, config, needRestart } = next.value;
+    log.setLevel(config.logLevel);
+    driver.reload(config);
+    log.info("configuration reloaded", { applied, needRestart });
+    if (needRestart.length > 0)
+      log.warn(`these changed keys have no effect until shortcutd is restarted: ${needRestart.join(", ")}`);
+  };
+  process.on("SIGHUP", reload);
+  return {
+    end: () => {
+      ended = true;
+    },
+  };
+}
+
+/** Resolves at the first SIGTERM or SIGINT. One that comes {@link STOP_PATIENCE} after it ends the process at once. */
+function stopSignal(log: LogPort, clock: Clock): Promise<void> {
+  const signals = new StopSignals();
   return new Promise((resolve) => {
-    let asked = false;
-    const onSignal = () => {
-      if (asked) process.exit(EXIT.failed);
-      asked = true;
-      resolve();
+    const onSignal = (signal: NodeJS.Signals) => {
+      const decision = signals.received(clock.now());
+      if (decision === "stop") resolve();
+      else if (decision === "ignore")
+        log.warn(
+          `${signal} ignored: already stopping; after ${toSeconds(STOP_PATIENCE)} s it ends shortcutd at once`,
+        );
+      else {
+        log.error(`${signal}: stopping was not finished, the next start removes what is left`);
+        process.exit(EXIT.failed);
+      }
     };
     process.on("SIGTERM", onSignal);
     process.on("SIGINT", onSignal);
   });
 }
+
+const errorText = (e: unknown): string => (e instanceof Error ? e.message : String(e));
 
 async function guarded(task: () => Promise<void>, report: (line: string) => void): Promise<void> {
   try {
@@ -222,7 +235,7 @@ async function guarded(task: () => Promise<void>, report: (line: string) => void
           ? (e.stack ?? e.message)
           : String(e),
     );
-    process.exitCode = e instanceof Fatal ? e.code : EXIT.failed;
+    process.exitCode = e instanceof Fatal ? e.code : e instanceof ConfigMismatch ? EXIT.config : EXIT.failed;
   }
 }
 
@@ -234,24 +247,20 @@ const program = new Command("shortcutd")
 
 program
   .command("run")
-  .description("run in the foreground until SIGTERM or SIGINT")
+  .description("run in the foreground until SIGTERM or SIGINT; SIGHUP reloads the configuration")
   .requiredOption("-c, --config <file>", "configuration file")
   .action((options: { config: string }) =>
-    guarded(async () => {
-      const config = readConfig(options.config);
-      const log = logAdapter(config.logLevel, process.env["JOURNAL_STREAM"] !== undefined);
-      await run(config, log);
-    }, toStderr).then(() => process.exit()),
+    guarded(() => run(options.config), toStderr).then(() => process.exit()),
   );
 
 program
   .command("check")
-  .description("validate a configuration file, and with --daemon what the routing daemon has")
+  .description("validate a configuration file, and with --daemon the routing daemon's own configuration")
   .requiredOption("-c, --config <file>", "configuration file")
-  .option("--daemon", "ask the running BIRD or FRR too")
+  .option("--daemon", "also ask the running BIRD or FRR")
   .action((options: { config: string; daemon?: boolean }) =>
     guarded(async () => {
-      const config = readConfig(options.config);
+      const { config } = readConfig(options.config);
       process.stdout.write(`${options.config}: valid, ${config.role} on ${config.overlay}\n`);
       const daemon = options.daemon === true ? daemonOf(config) : undefined;
       if (daemon === undefined) return;

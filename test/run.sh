@@ -49,6 +49,7 @@ run sh lab/setup.sh
 if [ -n "$lint" ]; then
     step node_modules/.bin/biome check --error-on-warnings .
     step node_modules/.bin/eslint .
+    step node_modules/.bin/knip --no-progress
     step node_modules/.bin/markdownlint-cli2
     step node_modules/.bin/cspell lint --no-progress --no-summary
 fi

@@ -1,9 +1,11 @@
 /**
- * What two OPENs make of a session (RFC 4271 §4.2 and §6.2, RFC 5492): hold time, families, ADD-PATH, or the NOTIFICATION
+ * The session that two OPENs agree on (RFC 4271 §4.2 and §6.2, RFC 5492): hold time, families, ADD-PATH, or the NOTIFICATION
  * that refuses it.
  */
+
 import type { Address, Family } from "../net/address.js";
 import { err, ok, type Result } from "../net/result.js";
+import type { Seconds } from "../net/units.js";
 import type { SessionType, UpdateContext } from "../wire/bgp/attributes.js";
 import { type Notification, notification } from "../wire/bgp/notification.js";
 import type { AddPathMode, Open } from "../wire/bgp/open.js";
@@ -18,7 +20,7 @@ export interface SessionConfig {
   /** BGP identifier; must differ from the daemon's (RFC 6286 §2.2). */
   readonly routerId: Address;
   /** Seconds, at least 3. The smaller of both ends' counts. */
-  readonly holdTime: number;
+  readonly holdTime: Seconds;
   readonly families: readonly Family[];
   /** Receive all paths of a prefix (RFC 7911). */
   readonly addPathReceive: boolean;
@@ -36,7 +38,7 @@ export interface Agreement {
   readonly remoteId: Address;
   readonly sessionType: SessionType;
   /** Seconds. */
-  readonly holdTime: number;
+  readonly holdTime: Seconds;
   readonly families: readonly Family[];
   readonly routeRefresh: boolean;
   readonly enhancedRouteRefresh: boolean;
@@ -62,14 +64,14 @@ export const openOf = (c: SessionConfig): Open => ({
   },
 });
 
-export interface Refusal {
+export interface OpenRefusal {
   readonly notification: Notification;
   readonly problem: BgpProblem;
 }
 
 /** Compares the neighbour's OPEN with the configuration. */
-export function negotiate(c: SessionConfig, peer: Open): Result<Agreement, Refusal> {
-  const refuse = (n: Notification, reason: string): Result<Agreement, Refusal> =>
+export function negotiate(c: SessionConfig, peer: Open): Result<Agreement, OpenRefusal> {
+  const refuse = (n: Notification, reason: string): Result<Agreement, OpenRefusal> =>
     err({ notification: n, problem: { kind: "protocol-error", notification: n, reason } });
   if (peer.as !== c.remoteAs)
     return err({

@@ -2,7 +2,7 @@
  * The path attributes of an offer. An offer has to be invisible: where the daemon selects it, every neighbour of the
  * router must hear what it would hear of the route underneath. So it copies that path, attribute by attribute, and changes
  * the next hop alone; ORIGINATOR_ID and CLUSTER_LIST stay out (the daemon writes its own), and the session that carries
- * it must be of the type by which the route underneath was learned.
+ * it must be of the type of the session that the route underneath was learned from.
  */
 import type { Address } from "../net/address.js";
 import { err, ok, type Result } from "../net/result.js";
@@ -38,7 +38,7 @@ export function learnedBy(path: PathAttributes): LearnedBy {
 }
 
 export interface OfferSpec {
-  /** The path as the feed brought it; undefined when the route underneath is none of BGP's (OSPF, static). */
+  /** The path as the feed brought it; undefined when the route underneath is not a BGP route (OSPF, static). */
   readonly underneath: PathAttributes | undefined;
   /** The offers session: internal when both are equal. */
   readonly session: { readonly localAs: number; readonly remoteAs: number };

@@ -1,9 +1,11 @@
 /**
- * What can go wrong with a session, as values for the log and for `status`: what happened, and in words what an
+ * The problems of a session, as values for the log and for `status`: what happened, and in words what an
  * operator can do about it.
  */
+
 import type { Family, Prefix } from "../net/address.js";
 import { unreachable } from "../net/result.js";
+import type { Seconds } from "../net/units.js";
 import { describeNotification, type Notification } from "../wire/bgp/notification.js";
 
 export type BgpProblem =
@@ -11,7 +13,7 @@ export type BgpProblem =
   | { readonly kind: "connect-failed"; readonly reason: string }
   | { readonly kind: "connection-lost"; readonly reason: string }
   | { readonly kind: "wrong-as"; readonly expected: number; readonly received: number }
-  | { readonly kind: "hold-timer-expired"; readonly holdTime: number }
+  | { readonly kind: "hold-timer-expired"; readonly holdTime: Seconds }
   | { readonly kind: "notification-received"; readonly notification: Notification }
   /** The neighbour broke the protocol, or its OPEN is unacceptable; `notification` was sent. */
   | { readonly kind: "protocol-error"; readonly notification: Notification; readonly reason: string }

@@ -115,18 +115,18 @@ export class AdjRibOut {
   }
 }
 
-export interface Path {
+export interface RibPath {
   /** 0 without ADD-PATH. */
   readonly pathId: number;
   readonly attributes: PathAttributes;
 }
 
 export type RouteChange =
-  | { readonly kind: "announced"; readonly prefix: Prefix; readonly path: Path }
-  | { readonly kind: "withdrawn"; readonly prefix: Prefix; readonly path: Path };
+  | { readonly kind: "announced"; readonly prefix: Prefix; readonly path: RibPath }
+  | { readonly kind: "withdrawn"; readonly prefix: Prefix; readonly path: RibPath };
 
 export class AdjRibIn {
-  private paths = new PrefixMap<readonly Path[]>();
+  private paths = new PrefixMap<readonly RibPath[]>();
   private count = 0;
   /** During an enhanced refresh: what has not been heard again (RFC 7313 §4). */
   private readonly stale: Partial<Record<Family, Set<string>>> = {};
@@ -137,23 +137,23 @@ export class AdjRibIn {
   }
 
   /** All paths of exactly this prefix; empty when there is none. */
-  pathsOf(prefix: Prefix): readonly Path[] {
+  pathsOf(prefix: Prefix): readonly RibPath[] {
     return this.paths.get(prefix) ?? [];
   }
 
   /** The most specific prefix that contains the address or the whole prefix, with all its paths. */
   longestMatch(
     of: Address | Prefix,
-  ): { readonly prefix: Prefix; readonly paths: readonly Path[] } | undefined {
+  ): { readonly prefix: Prefix; readonly paths: readonly RibPath[] } | undefined {
     const hit = this.paths.longestMatch(of);
     return hit === undefined ? undefined : { prefix: hit.prefix, paths: hit.value };
   }
 
-  *[Symbol.iterator](): IterableIterator<readonly [Prefix, readonly Path[]]> {
+  *[Symbol.iterator](): IterableIterator<readonly [Prefix, readonly RibPath[]]> {
     yield* this.paths;
   }
 
-  /** Applies an UPDATE and returns what changed by it: repeated announcements and withdrawals of nothing are no change. */
+  /** Applies an UPDATE and returns what changed by it: repeated announcements and withdrawals of nothing do not count. */
   apply(update: Update): RouteChange[] {
     const changes: RouteChange[] = [];
     for (const n of update.withdrawn) this.remove(n.prefix, n.pathId, changes);
@@ -162,7 +162,7 @@ export class AdjRibIn {
     return changes;
   }
 
-  private put(prefix: Prefix, path: Path, changes: RouteChange[]): void {
+  private put(prefix: Prefix, path: RibPath, changes: RouteChange[]): void {
     const before = this.paths.get(prefix);
     this.stale[familyOf(prefix)]?.delete(`${prefix} ${path.pathId}`);
     const old = before?.find((p) => p.pathId === path.pathId);

@@ -1,5 +1,5 @@
 /**
- * What goes into a BGP session and what comes out: plain values, so that a driver with sockets and a test in virtual time
+ * The inputs and outputs of a BGP session: plain values, so that a driver with sockets and a test in virtual time
  * run the same machine.
  */
 import type { Family } from "../net/address.js";

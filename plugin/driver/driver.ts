@@ -1,11 +1,11 @@
 /**
- * The driver: it feeds one engine with what the ports observe and carries out what the engine wants. What should be in the kernel is kept as
- * declared state by those who own it (OwnRoutes, DirectInterface), what stands offered to the daemon by Offering; here
- * are start and stop, the loop, and the reading of what nobody announces. No I/O: every port comes from outside, time included.
+ * The driver feeds one engine with what the ports observe, and carries out what the engine wants. OwnRoutes and
+ * DirectInterface keep the declared state of the kernel, Offering what stands offered to the daemon, Pollers read what is
+ * not announced; here are start and stop, and the loop. No I/O: every port comes from outside, time included.
  */
 
 import type { Config } from "../config/config.js";
-import { hostPrefix, type Prefix } from "../net/address.js";
+import { hostPrefix } from "../net/address.js";
 import { unreachable } from "../net/result.js";
 import { Engine } from "../shortcut/engine.js";
 import type { Input, Output } from "../shortcut/events.js";
@@ -13,14 +13,16 @@ import { no } from "../shortcut/reasons.js";
 import type { RouteEvent } from "../wire/netlink/fib.js";
 import { Offering } from "./daemon/offering.js";
 import type { Routing } from "./daemon/underneath.js";
-import { engineConfig } from "./engine-config.js";
+import { applyReload, engineConfig } from "./engine-config.js";
 import { type DirectEnds, DirectInterface, type DirectPorts } from "./kernel/direct-interface.js";
 import { FibView } from "./kernel/fib-view.js";
 import { OwnRoutes } from "./kernel/own-routes.js";
 import { SourceGuard } from "./kernel/source-guard.js";
+import { Pollers } from "./pollers.js";
 import type { BgpPort, DaemonPort, DatagramSocket, RoutePort, SourceGuardPort } from "./ports.js";
 import { Journal } from "./runtime/journal.js";
 import { Schedule } from "./runtime/schedule.js";
+import { type Step, Steps } from "./runtime/steps.js";
 import { asPortError, TaskQueue } from "./runtime/task-queue.js";
 
 export interface Ports extends DirectPorts {
@@ -31,32 +33,18 @@ export interface Ports extends DirectPorts {
   readonly daemon: DaemonPort | undefined;
 }
 
-/** What main found out before it made a driver. */
-export interface Router extends DirectEnds {
+/** This router, as main found it before it made a driver. */
+export interface ThisRouter extends DirectEnds {
   readonly crypto: ConstructorParameters<typeof Engine>[1]["crypto"];
   readonly randomBytes: (n: number) => Uint8Array;
 }
 
-/** How often peers are read while a handshake is awaited, while traffic may come back to a path that has none, and otherwise. */
-const FAST_POLL = 100;
-const QUIET_POLL = 250;
-const SLOW_POLL = 1_000;
-const OVERLAY_POLL = 3_000;
-/** Addresses are read again when the main table changes, and in case that it did not. */
-const ADDRESSES_POLL = 5_000;
-const ADDRESSES_DELAY = 50;
-/** How often forwarded packets are compared with those that pass the firewall: soon after a flip, and otherwise. */
-const FORWARDING_FAST = 150;
-const FORWARDING_SLOW = 500;
-/** How long a flip is recent. */
-const FRESH = 3_000;
-const RECONCILE = 10_000;
 /** linux/rtnetlink.h: redirect, kernel, boot and static are the numbers up to this one. */
 const RTPROT_STATIC = 4;
 /** Many routes change at once: one attestation for all of them. */
-const ATTESTATION_DELAY = 20;
+const ATTESTATION_DELAY_MS = 20;
 /** A stop that takes longer gives up waiting for the other ends. */
-const STOP_DEADLINE = 15_000;
+const STOP_DEADLINE_MS = 15_000;
 
 export class Driver {
   readonly engine: Engine;
@@ -68,6 +56,8 @@ export class Driver {
   private readonly direct: DirectInterface;
   readonly sources: SourceGuard;
   private readonly schedule: Schedule;
+  private readonly pollers: Pollers;
+  private readonly steps: Steps;
   /** Aliases, offers and whatever else must follow them, in order. */
   private readonly routeTasks: TaskQueue;
   private control: DatagramSocket | undefined;
@@ -75,12 +65,11 @@ export class Driver {
   private cancelTimer: (() => void) | undefined;
   private timerAt = Number.POSITIVE_INFINITY;
   private hubDirty = false;
-  private addressesDirty = false;
   private stopping: (() => void) | undefined;
 
   constructor(
     readonly config: Config,
-    private readonly router: Router,
+    private readonly router: ThisRouter,
     private readonly ports: Ports,
   ) {
     const { clock, log, routes } = ports;
@@ -144,6 +133,17 @@ export class Driver {
       },
       clock.now(),
     );
+    this.pollers = new Pollers(config, {
+      ...ports,
+      journal,
+      schedule: this.schedule,
+      direct: this.direct,
+      sources: this.sources,
+      shortcuts: () => this.engine.spoke?.shortcutStatus(this.ports.clock.now()) ?? [],
+      reconcile: () => this.reconcile(),
+      input,
+    });
+    this.steps = new Steps(this.bringUpSteps(), (e) => journal.problem(e.place, e.message));
   }
 
   /** The routes that the daemon has itself; undefined on a hub. */
@@ -164,45 +164,12 @@ export class Driver {
    */
   async start(): Promise<void> {
     try {
-      await this.bringUp();
+      await this.steps.up();
     } catch (e) {
       await this.takeDown();
       throw asPortError("start", e);
     }
-  }
-
-  private async bringUp(): Promise<void> {
     const { config, ports, router } = this;
-    await this.openControl();
-    await this.clearLeftovers();
-    await this.sources.begin();
-    await this.direct.ensure();
-    await ports.traffic.setUp({
-      table: config.control.table,
-      overlay: config.overlay,
-      direct: config.direct.interface,
-      inVrf: config.vrf !== undefined,
-      controlPort: config.control.port,
-      mask4: config.trigger.mask4,
-      mask6: config.trigger.mask6,
-      timeoutSeconds: 60,
-    });
-    const tables =
-      config.daemon === undefined ? [config.fibTable] : [...new Set([config.fibTable, config.daemon.table])];
-    this.watch = await ports.routes.watch(
-      tables,
-      () => true,
-      (event) => this.routeEvent(event),
-    );
-    await this.direct.openProbes();
-    await this.direct.openPings();
-    await this.readAddresses();
-    await this.pollOverlay();
-    await this.direct.poll();
-    this.direct.checkUsable();
-    this.offering?.start();
-    this.poll();
-    this.arm();
     ports.log.info("started", {
       role: config.role,
       address: router.self.address,
@@ -210,36 +177,18 @@ export class Driver {
     });
   }
 
-  /** Begins to read, again and again, what no event tells of. */
-  private poll(): void {
-    const { schedule, direct, config } = this;
-    const shortcuts = () => this.engine.spoke?.shortcutStatus(this.ports.clock.now()) ?? [];
-    schedule.every("periodic", OVERLAY_POLL, () => this.pollOverlay());
-    schedule.every("periodic", RECONCILE, () => this.reconcile());
-    const peerPause = () => {
-      const all = shortcuts();
-      if (all.some((s) => s.stage === "connecting")) return FAST_POLL;
-      return all.some((s) => s.quiet) ? QUIET_POLL : SLOW_POLL;
-    };
-    schedule.every("read peers", peerPause, () => direct.poll());
-    if (config.role === "hub") return;
-    schedule.every("periodic", config.trigger.interval, () => this.readTraffic());
-    schedule.every("periodic", ADDRESSES_POLL, () => this.readAddresses());
-    const forwardingPause = () => {
-      const recent = this.ports.clock.now() - FRESH;
-      const fresh = shortcuts().some((s) => s.stage === "direct" && s.since > recent);
-      return fresh ? FORWARDING_FAST : FORWARDING_SLOW;
-    };
-    this.offering?.poll();
-    schedule.every("read unattested sources", OVERLAY_POLL, () => this.sources.read());
-    schedule.every("read forwarding counters", forwardingPause, () => direct.readForwarding());
+  /** Puts in force what may change while it runs; everything else of the configuration stays as it was at the start. */
+  reload(config: Config): void {
+    applyReload(this.engine.config, config);
+    this.pollers.trafficInterval = config.trigger.interval;
+    this.arm();
   }
 
   /** Leaves the router as it was. Resolves when that is so, or when the deadline has passed and everything was removed by force. */
   async stop(): Promise<void> {
     if (this.schedule.ended) return;
     await new Promise<void>((resolve) => {
-      const cancel = this.ports.clock.after(STOP_DEADLINE, () => {
+      const cancel = this.ports.clock.after(STOP_DEADLINE_MS, () => {
         this.journal.problem("stop", "the other ends did not answer in time");
         resolve();
       });
@@ -254,40 +203,88 @@ export class Driver {
 
   private async takeDown(): Promise<void> {
     if (this.schedule.ended) return;
-    const attempt = async (place: string, step: () => Promise<void>) => {
-      try {
-        await step();
-      } catch (e) {
-        this.journal.problem(place, asPortError(place, e).message);
-      }
-    };
-    const { config, ports } = this;
     await this.routeTasks.drained();
     await this.direct.tasks.drained();
     this.schedule.end();
     this.offering?.end();
     this.cancelTimer?.();
-    await attempt("offers session", async () => this.offering?.stopOffers());
-    await attempt("feed session", async () => this.offering?.stopFeed());
-    await attempt("aliases", () => this.routes.removeAliasesAndNets());
-    let pointing: readonly Prefix[] = [];
-    await attempt("overrides", async () => {
-      pointing = await this.routes.daemonPointingDirect();
-      await this.routes.removeOverrides(pointing);
+    await this.steps.down();
+  }
+
+  /**
+   * Everything that a running shortcutd has made, in the order of bring-up. The control port comes first, so that a second
+   * shortcutd disturbs nothing. Our routes stand after the direct interface and before the sessions: on the way down the
+   * daemon withdraws first, then our routes go, and then the interface that they pointed at.
+   */
+  private bringUpSteps(): Step[] {
+    const { direct, ports, sources } = this;
+    return [
+      { place: "daemon", down: () => ports.daemon?.close() },
+      { place: "control socket", up: () => this.openControl(), down: () => this.control?.close() },
+      { place: "leftovers", up: () => this.clearLeftovers() },
+      { place: "source guard", up: () => sources.begin(), down: () => sources.remove() },
+      { place: "direct interface", up: () => direct.ensure(), down: () => direct.destroy() },
+      { place: "overrides", down: () => this.removeOverrides() },
+      { place: "aliases", down: () => this.routes.removeAliasesAndNets() },
+      { place: "counters", up: () => this.setUpCounters(), down: () => ports.traffic.tearDown() },
+      { place: "watch", up: () => this.openWatch(), down: () => this.watch?.close() },
+      { place: "probe socket", up: () => direct.openProbes(), down: () => direct.closeProbes() },
+      { place: "ping socket", up: () => direct.openPings(), down: () => direct.closePings() },
+      { place: "first reading", up: () => this.readFirst() },
+      { place: "feed session", down: () => this.offering?.stopFeed() },
+      { place: "offers session", up: () => this.offering?.start(), down: () => this.offering?.stopOffers() },
+      {
+        place: "pollers",
+        up: () => {
+          this.pollers.start();
+          this.offering?.poll();
+          this.arm();
+        },
+      },
+    ];
+  }
+
+  private setUpCounters(): Promise<void> {
+    const { config } = this;
+    return this.ports.traffic.setUp({
+      table: config.control.table,
+      overlay: config.overlay,
+      direct: config.direct.interface,
+      inVrf: config.vrf !== undefined,
+      controlPort: config.control.port,
+      mask4: config.trigger.mask4,
+      mask6: config.trigger.mask6,
+      timeoutSeconds: 60,
     });
-    if (pointing.length > 0)
-      this.journal.problem(
-        "stop",
-        `the daemon still routes ${pointing.join(", ")} by ${config.direct.interface}; a route of ours holds it on ${config.overlay} until the next start`,
-      );
-    await attempt("watch", async () => this.watch?.close());
-    await attempt("control socket", async () => this.control?.close());
-    await attempt("probe socket", () => this.direct.closeProbes());
-    await attempt("ping socket", () => this.direct.closePings());
-    await attempt("counters", () => ports.traffic.tearDown());
-    await attempt("source guard", () => this.sources.remove());
-    await attempt("direct interface", () => this.direct.destroy());
-    await attempt("daemon", async () => ports.daemon?.close());
+  }
+
+  private async openWatch(): Promise<void> {
+    const { daemon, fibTable } = this.config;
+    const tables = daemon === undefined ? [fibTable] : [...new Set([fibTable, daemon.table])];
+    this.watch = await this.ports.routes.watch(
+      tables,
+      () => true,
+      (event) => this.routeEvent(event),
+    );
+  }
+
+  /** Reads once what the pollers read later, so that the engine knows the router before the daemon's sessions start. */
+  private async readFirst(): Promise<void> {
+    await this.pollers.readAddresses();
+    await this.pollers.readOverlay();
+    await this.direct.poll();
+    this.direct.checkUsable();
+  }
+
+  private async removeOverrides(): Promise<void> {
+    const pointing = await this.routes.daemonPointingDirect();
+    await this.routes.removeOverrides(pointing);
+    if (pointing.length === 0) return;
+    const { direct, overlay } = this.config;
+    this.journal.problem(
+      "stop",
+      `the daemon still routes ${pointing.join(", ")} via ${direct.interface}; a route of shortcutd's keeps it on ${overlay} until the next start`,
+    );
   }
 
   private async openControl(): Promise<void> {
@@ -321,7 +318,7 @@ export class Driver {
       this.direct.checkUsable();
     if (this.config.role === "hub") this.tellHub();
     else if (event.kind === "link" || (event.kind !== "snapshot" && event.route.protocol <= RTPROT_STATIC))
-      this.addressesChanged();
+      this.pollers.addressesChanged();
     if (touched !== "all" && touched.length === 0) return;
     this.dropOverrides();
     this.offering?.examine(touched);
@@ -331,7 +328,7 @@ export class Driver {
   private tellHub(): void {
     if (this.hubDirty) return;
     this.hubDirty = true;
-    this.schedule.later(ATTESTATION_DELAY, () => {
+    this.schedule.later(ATTESTATION_DELAY_MS, () => {
       this.hubDirty = false;
       this.input({ kind: "fib", routes: this.fib.attestable() });
     });
@@ -344,38 +341,6 @@ export class Driver {
         s.prefixes.some((p) => p.prefix === prefix),
       ),
     );
-  }
-
-  private async pollOverlay(): Promise<void> {
-    const device = await this.ports.wireguard.device(this.config.overlay);
-    if (device === undefined) {
-      this.journal.problem(
-        `interface ${this.config.overlay}`,
-        "no WireGuard answers for the overlay interface",
-      );
-      return;
-    }
-    this.input({ kind: "overlay-peers", peers: device.peers });
-    this.direct.checkUsable();
-  }
-
-  private async readAddresses(): Promise<void> {
-    if (this.config.role === "hub") return;
-    this.input({ kind: "addresses", addresses: await this.ports.routes.allAddresses() });
-  }
-
-  /** A route that the kernel or an administrator made tells of an address or an uplink that came or went. */
-  private addressesChanged(): void {
-    if (this.addressesDirty || this.config.role === "hub") return;
-    this.addressesDirty = true;
-    this.schedule.later(ADDRESSES_DELAY, () => {
-      this.addressesDirty = false;
-      void this.schedule.attempt("read addresses", () => this.readAddresses());
-    });
-  }
-
-  private async readTraffic(): Promise<void> {
-    this.input({ kind: "traffic", samples: await this.ports.traffic.read() });
   }
 
   // ------------------------------------------------------------------------------------------ the engine
@@ -446,7 +411,7 @@ export class Driver {
         this.sources.attested(o.prefixes);
         return;
       case "inspect-hubs":
-        void this.schedule.attempt("read the overlay's peers", () => this.pollOverlay());
+        void this.schedule.attempt("read the overlay's peers", () => this.pollers.readOverlay());
         this.offering?.inspectHubs(o.hubs);
         return;
       case "override":

@@ -7,12 +7,13 @@
 import type { AdjRibIn } from "../bgp/rib.js";
 import type { Address, Endpoint, Family, Prefix } from "../net/address.js";
 import type { PrivateKey, PublicKey } from "../net/key.js";
+import type { Seconds } from "../net/units.js";
 import type { HubSession } from "../shortcut/events.js";
 import type { ProbeEvent } from "../shortcut/probe/relay.js";
 import type { ProbeSession } from "../shortcut/probe/stream.js";
 import type { Reason } from "../shortcut/reasons.js";
 import type { PathAttributes } from "../wire/bgp/attributes.js";
-import type { KernelLink, KernelRoute, NextHop, RouteEvent } from "../wire/netlink/fib.js";
+import type { KernelLink, KernelRoute, RouteEvent } from "../wire/netlink/fib.js";
 import type { WireGuardPeerChange, WireGuardPeerState } from "../wire/netlink/wireguard.js";
 
 /** A failure outside: what was attempted, what came back, and what an operator can do about it. */
@@ -32,7 +33,7 @@ export class PortError extends Error {
 
 // ---------------------------------------------------------------------------------------------- routes and links
 
-export type { KernelLink, KernelRoute, NextHop, RouteEvent };
+export type { KernelLink, KernelRoute, RouteEvent };
 
 /** rtnetlink. Every call rejects with a PortError that carries the kernel's own extended-ack text where it has one. */
 export interface RoutePort {
@@ -104,14 +105,14 @@ export interface WireGuardPort {
 
 // ---------------------------------------------------------------------------------------------- traffic, datagrams
 
-/** Bytes that left by the overlay towards one masked destination since the counter was created. */
+/** Bytes that left via the overlay towards one masked destination since the counter was created. */
 export interface TrafficSample {
   readonly destination: Prefix;
   readonly bytes: number;
   readonly packets: number;
 }
 
-/** Packets forwarded by way of the direct interface since the table was made. */
+/** Packets forwarded through the direct interface since the table was made. */
 export interface ForwardingCount {
   /** Before every filter of the forward hook. */
   readonly seen: number;
@@ -123,8 +124,8 @@ export interface ForwardingCount {
 
 export interface TrafficPort {
   /**
-   * Creates our own nftables table (replacing a leftover of the same name): per-destination counters of what leaves by the overlay, masked to
-   * `mask4`/`mask6` bits, control traffic excluded; and the rule that drops forwarded control packets that did not arrive by the overlay.
+   * Creates our own nftables table (replacing a leftover of the same name): per-destination counters of what leaves via the overlay, masked to
+   * `mask4`/`mask6` bits, control traffic excluded; and the rule that drops forwarded control packets that did not arrive via the overlay.
    */
   setUp(spec: {
     table: string;
@@ -148,9 +149,9 @@ export interface UnattestedSource {
   readonly packets: number;
 }
 
-/** What leaves by the direct interface with a source that the other end would drop goes by the overlay instead. */
+/** Sends packets via the overlay that would leave via the direct interface with a source that the other end drops. */
 export interface SourceGuardPort {
-  /** Replaces the guard as a whole. To be repeated when one of the interfaces was made anew. */
+  /** Replaces the guard as a whole. To be repeated when one of the interfaces was made again. */
   set(spec: {
     readonly direct: string;
     readonly overlay: string;
@@ -233,7 +234,7 @@ export interface PingPort {
 
 // ---------------------------------------------------------------------------------------------- routing daemons
 
-/** One thing the daemon should have and has not. `remedy` quotes the line to add and the file it is in. */
+/** One thing that the daemon's configuration lacks. `remedy` quotes the line to add and the file it is in. */
 export interface DaemonFinding {
   readonly severity: "error" | "warning";
   readonly problem: string;
@@ -252,20 +253,20 @@ export interface Neighbour {
   /** As the operator knows it: `neighbor 10.1.8.2`, `neighbor 10.1.8.2 (protocol site_ra)`, `OSPF`. */
   readonly name: string;
   readonly address: Address | undefined;
-  /** What decides about what it is sent, by name and direction: `outgoing route-map X`, `export filter X`. */
+  /** The filter that decides what it is sent, by name and direction: `outgoing route-map X`, `export filter X`. */
   readonly filter: string;
 }
 
 export interface Sent {
   /** As far as the daemon shows them; empty when it does not. Undefined: it is not sent the prefix, but would be sent an offer. */
   readonly attributes: string | undefined;
-  /** It tells the prefix itself, and gets it back: not to get it is no loss. */
+  /** It originates the prefix itself: not to get it back does no harm. */
   readonly isOrigin: boolean;
   /** Why an offer for the prefix would be seen there, whatever its attributes; empty when it would not. */
   readonly visibleReason: string;
 }
 
-/** To whom the daemon sends certain prefixes at this moment. */
+/** The neighbours that the daemon sends certain prefixes to, now. */
 export interface NeighbourView {
   /** Changes with the daemon's configuration. */
   readonly configuration: string;
@@ -288,7 +289,7 @@ export interface DaemonPort {
    * daemon whose feed tells of every route.
    */
   readonly igpNextHops: ((prefix: Prefix) => Promise<readonly Address[]>) | undefined;
-  /** To whom these prefixes are sent now. Without prefixes only `configuration` counts. */
+  /** Reads which neighbours these prefixes are sent to now. Without prefixes only `configuration` counts. */
   neighbourView(prefixes: readonly Prefix[]): Promise<NeighbourView>;
   close(): Promise<void>;
 }
@@ -355,7 +356,7 @@ export interface BgpPort {
       readonly localAs: number;
       readonly remoteAs: number;
       readonly routerId: Address;
-      readonly holdTime: number;
+      readonly holdTime: Seconds;
       readonly receives: boolean;
     },
     events: SpeakerEvents,

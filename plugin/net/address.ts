@@ -59,7 +59,7 @@ export function parseAddress(text: string): Address | undefined {
   return addressFromBytes(Uint8Array.from(ipaddr.IPv6.parse(text).toByteArray()));
 }
 
-/** For literals in code and tests. @throws Error when the text is no address. */
+/** For literals in code and tests. @throws Error when the text is not an address. */
 export function address(text: string): Address {
   const a = parseAddress(text);
   if (a === undefined) throw new Error(`not an IP address: ${JSON.stringify(text)}`);
@@ -79,7 +79,7 @@ export function parsePrefix(text: string): Prefix | undefined {
   return prefixAddress(p) === a ? p : undefined;
 }
 
-/** For literals in code and tests. @throws Error when the text is no prefix or has host bits set. */
+/** For literals in code and tests. @throws Error when the text is not a prefix, or has host bits set. */
 export function prefix(text: string): Prefix {
   const p = parsePrefix(text);
   if (p === undefined) throw new Error(`not an IP prefix: ${JSON.stringify(text)}`);

@@ -27,7 +27,7 @@ export interface Probe {
   readonly hearYou: boolean;
   /** The sender sees traffic on the path, and so both ends watch it closely. */
   readonly busy: boolean;
-  /** The sender's traffic goes by the direct path. */
+  /** The sender's traffic takes the direct path. */
   readonly flipped: boolean;
   /** The sender detected a failure, or tears down: RFC 5880's AdminDown. */
   readonly down: boolean;

@@ -91,6 +91,17 @@ interface MutablePeer {
   txBytes: number;
 }
 
+const newPeer = (publicKey: PublicKey): MutablePeer => ({
+  publicKey,
+  endpoint: undefined,
+  allowedIps: [],
+  keepalive: 0,
+  seconds: 0,
+  nanoseconds: 0,
+  rxBytes: 0,
+  txBytes: 0,
+});
+
 const frozen = (p: MutablePeer): WireGuardPeerState => ({
   publicKey: p.publicKey,
   endpoint: p.endpoint,
@@ -107,82 +118,126 @@ export function decodeSetReply(text: string): Result<number, UapiError> {
   return m === null ? err({ line: 0, problem: "no errno line in the reply" }) : ok(Math.abs(Number(m[1])));
 }
 
+/** What the lines of a reply to `get=1` have said so far. */
+interface ReplyState {
+  privateKey: Uint8Array | undefined;
+  listenPort: number;
+  errno: number | undefined;
+  readonly peers: MutablePeer[];
+}
+
+/** Takes one value in; undefined when it is malformed. Keys of peers are passed over before the first `public_key`. */
+type Take = (state: ReplyState, value: string) => true | undefined;
+
+const ofPeer =
+  (take: (peer: MutablePeer, value: string) => true | undefined): Take =>
+  (state, value) => {
+    const peer = state.peers.at(-1);
+    return peer === undefined ? true : take(peer, value);
+  };
+
+const numberOfPeer = (key: "keepalive" | "seconds" | "nanoseconds" | "rxBytes" | "txBytes"): Take =>
+  ofPeer((peer, value) => {
+    const number = decimal(value);
+    if (number === undefined) return undefined;
+    peer[key] = number;
+    return true;
+  });
+
+/** The keys that are understood: what a malformed value is not, and how the value is taken in. */
+const getKeys: ReadonlyMap<string, { readonly wanted: string; readonly take: Take }> = new Map([
+  [
+    "private_key",
+    {
+      wanted: "64 hex digits",
+      take: (state, value) => {
+        state.privateKey = hexKey(value);
+        return state.privateKey === undefined ? undefined : true;
+      },
+    },
+  ],
+  [
+    "public_key",
+    {
+      wanted: "64 hex digits",
+      take: (state, value) => {
+        const bytes = hexKey(value);
+        if (bytes === undefined) return undefined;
+        state.peers.push(newPeer(publicKeyFromBytes(bytes)));
+        return true;
+      },
+    },
+  ],
+  [
+    "errno",
+    {
+      wanted: "a number",
+      take: (state, value) => {
+        if (!/^-?\d{1,10}$/.test(value)) return undefined;
+        state.errno = Math.abs(Number(value));
+        return true;
+      },
+    },
+  ],
+  [
+    "listen_port",
+    {
+      wanted: "a port",
+      take: (state, value) => {
+        const port = decimal(value);
+        if (port === undefined || port > 65535) return undefined;
+        state.listenPort = port;
+        return true;
+      },
+    },
+  ],
+  [
+    "endpoint",
+    {
+      wanted: "an endpoint",
+      take: ofPeer((peer, value) => {
+        peer.endpoint = endpoint(value);
+        return peer.endpoint === undefined ? undefined : true;
+      }),
+    },
+  ],
+  [
+    "allowed_ip",
+    {
+      wanted: "a prefix",
+      take: ofPeer((peer, value) => {
+        const p = allowedIp(value);
+        if (p === undefined) return undefined;
+        peer.allowedIps.push(p);
+        return true;
+      }),
+    },
+  ],
+  ["persistent_keepalive_interval", { wanted: "a number", take: numberOfPeer("keepalive") }],
+  ["last_handshake_time_sec", { wanted: "a number", take: numberOfPeer("seconds") }],
+  ["last_handshake_time_nsec", { wanted: "a number", take: numberOfPeer("nanoseconds") }],
+  ["rx_bytes", { wanted: "a number", take: numberOfPeer("rxBytes") }],
+  ["tx_bytes", { wanted: "a number", take: numberOfPeer("txBytes") }],
+]);
+
 /** A reply to `get=1`. Unknown keys are passed over, as the protocol asks; a malformed value is an error. */
 export function decodeGetReply(text: string): Result<UapiDevice, UapiError> {
-  let privateKey: Uint8Array | undefined;
-  let listenPort = 0;
-  let errno: number | undefined;
-  const peers: MutablePeer[] = [];
-  const lines = text.split("\n");
-  for (const [index, line] of lines.entries()) {
+  const state: ReplyState = { privateKey: undefined, listenPort: 0, errno: undefined, peers: [] };
+  for (const [index, line] of text.split("\n").entries()) {
     if (line === "") continue;
     const bad = (problem: string): Result<UapiDevice, UapiError> => err({ line: index + 1, problem });
     const equals = line.indexOf("=");
     if (equals < 0) return bad("no '=' in the line");
-    const key = line.slice(0, equals);
+    const name = line.slice(0, equals);
     const value = line.slice(equals + 1);
-    if (key === "private_key") {
-      privateKey = hexKey(value);
-      if (privateKey === undefined) return bad("private_key is not 64 hex digits");
-      continue;
-    }
-    if (key === "public_key") {
-      const bytes = hexKey(value);
-      if (bytes === undefined) return bad("public_key is not 64 hex digits");
-      peers.push({
-        publicKey: publicKeyFromBytes(bytes),
-        endpoint: undefined,
-        allowedIps: [],
-        keepalive: 0,
-        seconds: 0,
-        nanoseconds: 0,
-        rxBytes: 0,
-        txBytes: 0,
-      });
-      continue;
-    }
-    if (key === "errno") {
-      errno = /^-?\d{1,10}$/.test(value) ? Math.abs(Number(value)) : undefined;
-      if (errno === undefined) return bad("errno is no number");
-      continue;
-    }
-    const number = decimal(value);
-    if (key === "listen_port") {
-      if (number === undefined || number > 65535) return bad("listen_port is no port");
-      listenPort = number;
-      continue;
-    }
-    const peer = peers.at(-1);
-    if (peer === undefined) continue;
-    switch (key) {
-      case "endpoint": {
-        const e = endpoint(value);
-        if (e === undefined) return bad(`endpoint ${JSON.stringify(value)} is none`);
-        peer.endpoint = e;
-        break;
-      }
-      case "allowed_ip": {
-        const p = allowedIp(value);
-        if (p === undefined) return bad(`allowed_ip ${JSON.stringify(value)} is no prefix`);
-        peer.allowedIps.push(p);
-        break;
-      }
-      case "persistent_keepalive_interval":
-      case "last_handshake_time_sec":
-      case "last_handshake_time_nsec":
-      case "rx_bytes":
-      case "tx_bytes": {
-        if (number === undefined) return bad(`${key} is no number`);
-        if (key === "persistent_keepalive_interval") peer.keepalive = number;
-        else if (key === "last_handshake_time_sec") peer.seconds = number;
-        else if (key === "last_handshake_time_nsec") peer.nanoseconds = number;
-        else if (key === "rx_bytes") peer.rxBytes = number;
-        else peer.txBytes = number;
-        break;
-      }
-      default:
+    const key = getKeys.get(name);
+    if (key !== undefined && key.take(state, value) === undefined) {
+      // never the value of a key
+      const shown = name.endsWith("_key") ? "" : ` ${JSON.stringify(value)}`;
+      return bad(`${name}${shown} is not ${key.wanted}`);
     }
   }
+  const { privateKey, listenPort, errno, peers } = state;
   if (errno === undefined) return err({ line: 0, problem: "no errno line in the reply" });
   if (errno !== 0) return err({ line: 0, problem: `wireguard-go answered errno ${errno}` });
   return ok({ privateKey, listenPort, peers: peers.map(frozen) });

@@ -71,7 +71,7 @@ const portsOf = (view: DataView, at: number): readonly [number, number] => [
   view.getUint16(at + 2),
 ];
 
-/** A packet as a raw IPv4 socket receives it; undefined when it is no whole UDP datagram. */
+/** A packet as a raw IPv4 socket receives it; undefined when it is not a whole UDP datagram. */
 export function decodeUdp4(bytes: Uint8Array): UdpDatagram | undefined {
   if (bytes.length < IPV4_HEADER) return undefined;
   const header = ((bytes[0] ?? 0) & 15) * 4;

@@ -117,6 +117,6 @@ describe("the source guard", () => {
   });
 
   test("takes no name that could be more than a name", async () => {
-    await expect(guard.set({ ...spec, direct: 'x"; flush' })).rejects.toThrow(/(no|not an) interface name/);
+    await expect(guard.set({ ...spec, direct: 'x"; flush' })).rejects.toThrow(/not an interface name/);
   });
 });

@@ -154,10 +154,8 @@ describe("counters", () => {
   });
 
   test("nonsense is refused before nft sees it", async () => {
-    await expect(port.setUp({ ...spec, overlay: 'x" drop; #' })).rejects.toThrow(
-      /(no|not an) interface name/,
-    );
-    await expect(port.setUp({ ...spec, table: "a b" })).rejects.toThrow(/(no|not a) table name/);
+    await expect(port.setUp({ ...spec, overlay: 'x" drop; #' })).rejects.toThrow(/not an interface name/);
+    await expect(port.setUp({ ...spec, table: "a b" })).rejects.toThrow(/not a table name/);
     await expect(port.setUp({ ...spec, mask4: 33 })).rejects.toThrow(/out of range/);
   });
 

@@ -224,8 +224,8 @@ describe("clear errors, and nothing half-made", () => {
   });
 
   test("a name that cannot be one", async () => {
-    await expect(port.ensure(spec("a-name-of-16-byte"))).rejects.toThrow(/is no interface name/);
-    await expect(port.ensure(spec("../x"))).rejects.toThrow(/is no interface name/);
+    await expect(port.ensure(spec("a-name-of-16-byte"))).rejects.toThrow(/is not an interface name/);
+    await expect(port.ensure(spec("../x"))).rejects.toThrow(/is not an interface name/);
   });
 
   test("an MTU below 1280 costs the IPv6 address, a larger one brings it back", async () => {

@@ -24,7 +24,7 @@ import type { ProbeSession } from "../../plugin/shortcut/probe/stream.js";
 import type { PathAttributes } from "../../plugin/wire/bgp/attributes.js";
 import type { KernelLink, KernelRoute, RouteEvent } from "../../plugin/wire/netlink/fib.js";
 
-export class VirtualClock implements Clock {
+class VirtualClock implements Clock {
   private time = 1_000_000;
   private readonly timers = new Set<{ at: number; run: () => void }>();
 

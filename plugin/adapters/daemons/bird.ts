@@ -1,7 +1,7 @@
 /**
- * BIRD's control socket as a DaemonPort. The connection asks for restricted access first (`restrict`), so whatever is sent here
- * BIRD can only show, never change (`doc/bird.sgml`, section "Remote control"). What the answers mean is decided by the pure
- * modules `bird-audit.ts` and `bird-explain.ts`.
+ * BIRD's control socket as a DaemonPort. The connection asks for restricted access first (`restrict`), so that what is sent here
+ * can only show, never change (`doc/bird.sgml`, section "Remote control"). The pure modules in driver/daemon/bird/
+ * decide what the answers mean.
  */
 
 import { auditBird, type BirdFacts } from "../../driver/daemon/bird/audit.js";
@@ -9,6 +9,7 @@ import { explainBird, type OfferFacts } from "../../driver/daemon/bird/explain.j
 import { listeners, sentAttributes } from "../../driver/daemon/bird/neighbour-view.js";
 import {
   type DaemonExpectation,
+  type DaemonExplanation,
   type DaemonPort,
   type NeighbourView,
   PortError,
@@ -16,6 +17,7 @@ import {
 } from "../../driver/ports.js";
 import { type Address, addressBits, familyOf, type Prefix } from "../../net/address.js";
 import { err, ok } from "../../net/result.js";
+import type { HubSession } from "../../shortcut/events.js";
 import { summarySession } from "../../shortcut/spoke/hub-presence.js";
 import {
   type BirdReply,
@@ -84,143 +86,179 @@ function remedy(code: string): string {
 const DETAILS = ['"shortcut*"', '"fib_pipe*"'];
 
 /** BIRD over its control socket, which is opened when first needed. */
-export function birdClient(options: BirdOptions): DaemonPort {
-  const place = `BIRD control socket ${options.socket}`;
-  const open = () =>
-    new CommandConnection({
-      path: options.socket,
-      place,
-      protocol,
-      timeoutMs: options.timeoutMs ?? 2_000,
-      remedy,
-    });
-  const connection = open();
-  /** For what may be asked of many prefixes: nothing else waits behind it. */
-  const bulk = open();
-  const nothing = (reply: BirdReply): BirdReply => ({ lines: [], last: reply.last });
-  /** The reply; a runtime error (8xxx, such as `Network not found`) is an empty one. @throws PortError when BIRD does not know the command. */
-  const show = async (command: string): Promise<BirdReply> => {
-    const reply = await connection.ask(command);
-    if (isRefused(reply))
-      throw new PortError(
-        place,
-        `'${command}': ${reply.last.text}`,
-        "BIRD 2.0.12 and later are supported",
-        "EPROTO",
-      );
-    return isFailure(reply) ? nothing(reply) : reply;
-  };
-  /** As `show`, for names that may not be there: BIRD calls that a syntax error. */
-  const lookUp = async (command: string): Promise<BirdReply> => {
-    const reply = await connection.ask(command);
-    return isFailure(reply) ? nothing(reply) : reply;
-  };
-  const protocols = async (which: string): Promise<BirdProtocol[]> =>
-    parseProtocols(await show(`show protocols all ${which}`));
+export const birdClient = (options: BirdOptions): DaemonPort => new BirdClient(options);
 
-  const facts = async (): Promise<BirdFacts> => {
+class BirdClient implements DaemonPort {
+  readonly kind = "bird";
+  /** BIRD's feed has every route. */
+  readonly igpNextHops = undefined;
+  private readonly place: string;
+  private readonly connection: CommandConnection<BirdReply>;
+  /** For questions about many prefixes: no other question waits behind them. */
+  private readonly bulk: CommandConnection<BirdReply>;
+
+  constructor(options: BirdOptions) {
+    this.place = `BIRD control socket ${options.socket}`;
+    const open = () =>
+      new CommandConnection({
+        path: options.socket,
+        place: this.place,
+        protocol,
+        timeoutMs: options.timeoutMs ?? 2_000,
+        remedy,
+      });
+    this.connection = open();
+    this.bulk = open();
+  }
+
+  async check(expect: DaemonExpectation) {
+    const found = await this.facts();
+    return { version: found.version, findings: auditBird(found, expect) };
+  }
+
+  async explain(prefix: Prefix, alias: Address): Promise<DaemonExplanation> {
+    return explainBird(prefix, alias, await this.offerFacts(prefix, alias));
+  }
+
+  async hubSession(hubs: readonly Address[]): Promise<HubSession> {
+    return summarySession(sessionsWith(parseProtocols(await this.show("show protocols all")), hubs));
+  }
+
+  async neighbourView(prefixes: readonly Prefix[]): Promise<NeighbourView> {
+    const status = await this.bulk.ask("show status");
+    const configuration = status.lines.map((l) => l.text).find((l) => /reconfiguration/.test(l)) ?? "";
+    if (prefixes.length === 0) return { configuration, neighbours: new Map(), sent: new Map() };
+    const all = listeners(parseProtocols(await this.bulk.ask("show protocols all")));
+    const sent = new Map<Prefix, ReadonlyMap<string, Sent>>();
+    for (const prefix of prefixes) sent.set(prefix, await this.sentTo(all, prefix));
+    return { configuration, neighbours: new Map([...all].map(([k, l]) => [k, l.neighbour])), sent };
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.connection.close(), this.bulk.close()]);
+  }
+
+  /** `primary`: without it BIRD also shows what the filter would let pass if it were the best route. */
+  private async sentTo(
+    all: ReturnType<typeof listeners>,
+    prefix: Prefix,
+  ): Promise<ReadonlyMap<string, Sent>> {
+    const to = new Map<string, Sent>();
+    for (const [name, { families }] of all) {
+      if (!families.has(familyOf(prefix))) continue;
+      const reply = await this.bulk.ask(`show route ${prefix} primary export ${symbol(name)} all`);
+      const route = isFailure(reply) ? undefined : parseRoutes(reply).find((r) => r.prefix === prefix);
+      if (route !== undefined)
+        to.set(name, { attributes: sentAttributes(route), visibleReason: "", isOrigin: false });
+    }
+    return to;
+  }
+
+  /** The reply; a runtime error (8xxx, such as `Network not found`) is an empty one. @throws PortError when BIRD does not know the command. */
+  private async show(command: string): Promise<BirdReply> {
+    const reply = await this.connection.ask(command);
+    if (isRefused(reply))
+      throw this.misunderstood(`'${command}': ${reply.last.text}`, "BIRD 2.0.12 and later are supported");
+    return isFailure(reply) ? emptied(reply) : reply;
+  }
+
+  /** As `show`, for names that may not be there: BIRD calls that a syntax error. */
+  private async lookUp(command: string): Promise<BirdReply> {
+    const reply = await this.connection.ask(command);
+    return isFailure(reply) ? emptied(reply) : reply;
+  }
+
+  private misunderstood(problem: string, remedy: string): PortError {
+    return new PortError(this.place, problem, remedy, "EPROTO");
+  }
+
+  private async protocols(which: string): Promise<BirdProtocol[]> {
+    return parseProtocols(await this.show(`show protocols all ${which}`));
+  }
+
+  /** Reads what the audit looks at. */
+  private async facts(): Promise<BirdFacts> {
     const [status, tables, all, table, ...details] = await Promise.all([
-      connection.ask("show status"),
-      show("show symbols table"),
-      show("show protocols"),
-      lookUp("eval SHORTCUT_TABLE"),
-      ...DETAILS.map(protocols),
+      this.connection.ask("show status"),
+      this.show("show symbols table"),
+      this.show("show protocols"),
+      this.lookUp("eval SHORTCUT_TABLE"),
+      ...DETAILS.map((which) => this.protocols(which)),
     ]);
     const version = parseVersion(status);
     if (version === undefined)
-      throw new PortError(
-        place,
-        `'show status' says no version: ${JSON.stringify(status.last.text)}`,
+      throw this.misunderstood(
+        `'show status' has no version: ${JSON.stringify(status.last.text)}`,
         "is this BIRD 2?",
-        "EPROTO",
       );
-    const listed = parseProtocols(all);
     const known = details.flat();
-    for (const p of listed)
+    for (const p of parseProtocols(all))
       if (p.type === "Kernel" && !known.some((k) => k.name === p.name))
-        known.push(...(await protocols(quoted(p.name))));
-    const statics = new Map<string, readonly StaticRoute[]>();
-    for (const p of known)
-      if (p.type === "Static" && p.name.startsWith("shortcut_"))
-        statics.set(p.name, parseStatics(await show(`show static ${symbol(p.name)}`)));
+        known.push(...(await this.protocols(quoted(p.name))));
     return {
       version,
       tables: parseTables(tables),
       protocols: new Map(known.map((p) => [p.name, p])),
-      statics,
+      statics: await this.staticsOf(known),
       shortcutTable: parseNumber(table),
     };
-  };
+  }
 
-  const offerFacts = async (prefix: Prefix, alias: Address): Promise<OfferFacts> => {
-    const family = familyOf(prefix);
-    const fib = `fib${family}`;
+  /** The routes of our static protocols. */
+  private async staticsOf(
+    protocols: readonly BirdProtocol[],
+  ): Promise<ReadonlyMap<string, readonly StaticRoute[]>> {
+    const statics = new Map<string, readonly StaticRoute[]>();
+    for (const p of protocols)
+      if (p.type === "Static" && p.name.startsWith("shortcut_"))
+        statics.set(p.name, parseStatics(await this.show(`show static ${symbol(p.name)}`)));
+    return statics;
+  }
+
+  /** Reads what BIRD has of one offer. */
+  private async offerFacts(prefix: Prefix, alias: Address): Promise<OfferFacts> {
+    const fib = `fib${familyOf(prefix)}`;
+    const family = familyOf(alias);
     const [session, routes, filtered, aliasRoutes, all] = await Promise.all([
-      protocols('"shortcut"'),
-      lookUp(`show route ${prefix} table ${fib} all`),
-      lookUp(`show route ${prefix} table ${fib} filtered protocol shortcut all`),
-      lookUp(`show route for ${alias}/${addressBits(familyOf(alias))} table shortcut${familyOf(alias)} all`),
-      show("show protocols"),
+      this.protocols('"shortcut"'),
+      this.lookUp(`show route ${prefix} table ${fib} all`),
+      this.lookUp(`show route ${prefix} table ${fib} filtered protocol shortcut all`),
+      this.lookUp(`show route for ${alias}/${addressBits(family)} table shortcut${family} all`),
+      this.show("show protocols"),
     ]);
     const kernels = parseProtocols(all).filter((p) => p.type === "Kernel" && p.table === fib);
+    return {
+      session: session[0],
+      routes: parseRoutes(routes).filter((r) => r.prefix === prefix),
+      filtered: parseRoutes(filtered).some((r) => r.prefix === prefix),
+      aliasRoute: parseRoutes(aliasRoutes).find((r) => r.primary),
+      kernels: await this.exportsTo(kernels, prefix, fib),
+    };
+  }
+
+  /** Whether each kernel protocol gets the prefix, and the filter that decides. */
+  private async exportsTo(
+    kernels: readonly BirdProtocol[],
+    prefix: Prefix,
+    fib: string,
+  ): Promise<OfferFacts["kernels"]> {
     const exports: { name: string; filter: string; exported: boolean }[] = [];
     for (const { name } of kernels) {
-      const sent = parseRoutes(await show(`show route ${prefix} table ${fib} export ${symbol(name)}`));
-      const [detail] = await protocols(quoted(name));
+      const sent = parseRoutes(await this.show(`show route ${prefix} table ${fib} export ${symbol(name)}`));
+      const [detail] = await this.protocols(quoted(name));
       exports.push({
         name,
         filter: detail?.channels[0]?.exportFilter ?? "(unknown)",
         exported: sent.some((r) => r.prefix === prefix),
       });
     }
-    return {
-      session: session[0],
-      routes: parseRoutes(routes).filter((r) => r.prefix === prefix),
-      filtered: parseRoutes(filtered).some((r) => r.prefix === prefix),
-      aliasRoute: parseRoutes(aliasRoutes).find((r) => r.primary),
-      kernels: exports,
-    };
-  };
-
-  /** `primary`: without it BIRD also shows what the filter would let pass if it were the best route. */
-  const neighbourView = async (prefixes: readonly Prefix[]): Promise<NeighbourView> => {
-    const status = await bulk.ask("show status");
-    const configuration = status.lines.map((l) => l.text).find((l) => /reconfiguration/.test(l)) ?? "";
-    if (prefixes.length === 0) return { configuration, neighbours: new Map(), sent: new Map() };
-    const all = listeners(parseProtocols(await bulk.ask("show protocols all")));
-    const sent = new Map<Prefix, Map<string, Sent>>();
-    for (const prefix of prefixes) {
-      const to = new Map<string, Sent>();
-      for (const [name, { families }] of all) {
-        if (!families.has(familyOf(prefix))) continue;
-        const reply = await bulk.ask(`show route ${prefix} primary export ${symbol(name)} all`);
-        const route = isFailure(reply) ? undefined : parseRoutes(reply).find((r) => r.prefix === prefix);
-        if (route !== undefined)
-          to.set(name, { attributes: sentAttributes(route), visibleReason: "", isOrigin: false });
-      }
-      sent.set(prefix, to);
-    }
-    return { configuration, neighbours: new Map([...all].map(([k, l]) => [k, l.neighbour])), sent };
-  };
-
-  return {
-    kind: "bird",
-    neighbourView,
-    check: async (expect: DaemonExpectation) => {
-      const found = await facts();
-      return { version: found.version, findings: auditBird(found, expect) };
-    },
-    explain: async (prefix, alias) => explainBird(prefix, alias, await offerFacts(prefix, alias)),
-    igpNextHops: undefined,
-    hubSession: async (hubs) =>
-      summarySession(sessionsWith(parseProtocols(await show("show protocols all")), hubs)),
-    close: async () => {
-      await Promise.all([connection.close(), bulk.close()]);
-    },
-  };
+    return exports;
+  }
 }
+
+const emptied = (reply: BirdReply): BirdReply => ({ lines: [], last: reply.last });
 
 /** A name as a pattern that matches only itself: BIRD's names hold no wildcard. */
 const quoted = (name: string): string => `"${name.replaceAll(/["\n]/g, "")}"`;
-/** A name where BIRD wants a symbol; quotes are for names that are no plain words. */
+/** A name where BIRD wants a symbol; quotes are for names that are not plain words. */
 const symbol = (name: string): string => (/^[A-Za-z_]\w*$/.test(name) ? name : `'${name}'`);

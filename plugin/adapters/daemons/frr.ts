@@ -1,7 +1,7 @@
 /**
  * FRR as a DaemonPort: bgpd and zebra over their vty sockets, one kept connection each, in enable mode as vtysh uses them.
- * `vtysh` itself is spawned only where a socket cannot be used (another path, another group). Only `show` commands are sent. What the
- * answers mean is decided by the pure modules `frr-audit.ts` and `frr-explain.ts`.
+ * `vtysh` itself is spawned only where a socket cannot be used (another path, another group). Only `show` commands are sent. The
+ * pure modules in driver/daemon/frr/ decide what the answers mean.
  */
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -17,6 +17,7 @@ import {
 } from "../../driver/daemon/frr/neighbour-view.js";
 import {
   type DaemonExpectation,
+  type DaemonExplanation,
   type DaemonPort,
   type Neighbour,
   type NeighbourView,
@@ -32,8 +33,10 @@ import {
   prefixAddress,
 } from "../../net/address.js";
 import { err, ok, type Result } from "../../net/result.js";
+import type { HubSession } from "../../shortcut/events.js";
 import { summarySession } from "../../shortcut/spoke/hub-presence.js";
 import {
+  type BgpNeighbor,
   decodeAdvertised,
   decodeBgpRoute,
   decodeEstablished,
@@ -164,7 +167,7 @@ class FrrDaemon {
     if (r.ok) return r.value;
     throw new PortError(
       this.place,
-      `'${command}' answered what is not understood: ${r.error}`,
+      `'${command}' has a reply that is not understood: ${r.error}`,
       "FRR 8.4 and later are supported",
       "EPROTO",
     );
@@ -199,30 +202,84 @@ class FrrDaemon {
 }
 
 /** FRR over its vty sockets, which are opened when first needed. */
-export function frrClient(options: FrrOptions): DaemonPort {
-  const bgpd = new FrrDaemon("bgpd", options);
-  const zebra = new FrrDaemon("zebra", options);
-  let source = options.offersSource ?? address("127.0.0.2");
+export const frrClient = (options: FrrOptions): DaemonPort => new FrrClient(options);
+
+/** The key of OSPF among the neighbours. */
+const OSPF = "ospf";
+const OSPF_NEIGHBOUR: Neighbour = {
+  name: "OSPF",
+  address: undefined,
+  filter: "route-map of redistribute bgp in router ospf",
+};
+
+/** What `show running-config` of bgpd and ospfd says, as far as it decides what neighbours are sent. */
+interface RunningConfiguration {
+  /** Changes with the configuration. */
+  readonly digest: string;
+  readonly hasOspf: boolean;
+  /** OSPF takes every route of BGP, without a route-map. */
+  readonly redistributesAll: boolean;
+}
+
+class FrrClient implements DaemonPort {
+  readonly kind = "frr";
+  private readonly bgpd: FrrDaemon;
+  private readonly zebra: FrrDaemon;
+  private readonly ospfd: FrrDaemon;
+  /** For questions about many prefixes: no other question waits behind them. */
+  private readonly bulk: FrrDaemon;
   /** ` vrf NAME`, where a command takes it. */
-  const vrf = options.vrf === undefined ? "" : ` vrf ${options.vrf}`;
-  let feed = address("127.0.0.3");
-  /** For what may be asked of many prefixes: nothing else waits behind it. */
-  const bulk = new FrrDaemon("bgpd", options);
-  const ospfd = new FrrDaemon("ospfd", options);
+  private readonly vrf: string;
+  private source: Address;
+  private feed = address("127.0.0.3");
+  /** Details of neighbours under one configuration, by family and neighbour. */
+  private details: { readonly configuration: string; readonly of: Map<string, NeighbourDetail> } = {
+    configuration: "",
+    of: new Map(),
+  };
+
+  constructor(private readonly options: FrrOptions) {
+    this.bgpd = new FrrDaemon("bgpd", options);
+    this.zebra = new FrrDaemon("zebra", options);
+    this.ospfd = new FrrDaemon("ospfd", options);
+    this.bulk = new FrrDaemon("bgpd", options);
+    this.vrf = options.vrf === undefined ? "" : ` vrf ${options.vrf}`;
+    this.source = options.offersSource ?? address("127.0.0.2");
+  }
+
+  async check(expect: DaemonExpectation) {
+    this.source = expect.offersSource;
+    this.feed = expect.feedSource;
+    const [version, running, , elsewhere] = await Promise.all([
+      this.bgpd.ask("show version"),
+      this.bgpd.ask("show running-config"),
+      this.zebra.ask("show version"),
+      this.otherConfigurations(),
+    ]);
+    const facts = {
+      config: parseRunningConfig(running, this.options.vrf),
+      elsewhere: elsewhere.flatMap((text) => parseRunningConfig(text).redistributions),
+    };
+    return {
+      version: parseFrrVersion(version) ?? "unknown",
+      findings: auditFrr(facts, expect, this.options.offersAs),
+    };
+  }
 
   /** Running configurations of the other daemons, for what they redistribute; one that does not answer redistributes nothing. */
-  const others = async (): Promise<string[]> => {
+  private async otherConfigurations(): Promise<string[]> {
     const texts: string[] = [];
     for (const name of REDISTRIBUTING) {
-      if (!existsSync(join(options.directory, `${name}.vty`))) continue;
-      const daemon = new FrrDaemon(name, options);
+      if (!existsSync(join(this.options.directory, `${name}.vty`))) continue;
+      const daemon = new FrrDaemon(name, this.options);
       texts.push(await daemon.ask("show running-config").catch(() => ""));
       await daemon.close();
     }
     return texts;
-  };
+  }
 
-  const explain = async (prefix: Prefix, alias: Address) => {
+  async explain(prefix: Prefix, alias: Address): Promise<DaemonExplanation> {
+    const { bgpd, source, vrf, zebra } = this;
     const family = familyOf(prefix);
     const [ip, bgp] = family === 4 ? ["ip", "ipv4"] : ["ipv6", "ipv6"];
     const paths = await bgpd.decoded(`show bgp${vrf} ${bgp} unicast ${prefix} json`, decodeBgpRoute);
@@ -232,9 +289,7 @@ export function frrClient(options: FrrOptions): DaemonPort {
       );
       return explainFrr({ kind: "received", alias, paths, routes });
     }
-    const neighbor = await bgpd.decoded(`show bgp${vrf} neighbors ${source} json`, (text) =>
-      decodeNeighbor(text, source),
-    );
+    const neighbor = await this.neighbor(source);
     const filtered =
       neighbor?.state === "Established"
         ? await bgpd.decoded(
@@ -249,122 +304,122 @@ export function frrClient(options: FrrOptions): DaemonPort {
       neighbor,
       filtered: filtered === undefined ? "unknown" : filtered.has(prefix) ? "yes" : "no",
     });
-  };
+  }
 
-  /** Of one configuration, by family and neighbour. */
-  let details: { configuration: string; readonly of: Map<string, NeighbourDetail> } = {
-    configuration: "",
-    of: new Map(),
-  };
-  const detail = async (family: Family, key: string): Promise<NeighbourDetail> => {
-    const id = `${family} ${key}`;
-    const known = details.of.get(id);
-    if (known !== undefined) return known;
-    const found = await bulk.decoded(`show bgp${vrf} neighbors ${key} json`, (t) =>
-      decodeOutgoing(t, key, family),
+  private neighbor(of: Address): Promise<BgpNeighbor | undefined> {
+    return this.bgpd.decoded(`show bgp${this.vrf} neighbors ${of} json`, (text) => decodeNeighbor(text, of));
+  }
+
+  async hubSession(hubs: readonly Address[]): Promise<HubSession> {
+    const neighbors = await Promise.all(hubs.map((hub) => this.neighbor(hub)));
+    return summarySession(neighbors.flatMap((n) => (n === undefined ? [] : [n.state === "Established"])));
+  }
+
+  /** A property of the port: it may be called without its object. */
+  readonly igpNextHops = async (prefix: Prefix): Promise<readonly Address[]> => {
+    const ip = familyOf(prefix) === 4 ? "ip" : "ipv6";
+    const routes = await this.zebra.decoded(`show ${ip} route ${prefix} json`, (text) =>
+      decodeZebraRoutes(text, prefix),
     );
-    details.of.set(id, found);
-    return found;
+    const [best] = routes
+      .filter((r) => !NO_IGP.has(r.protocol))
+      .sort((a, b) => a.distance - b.distance || a.metric - b.metric);
+    return (best?.nextHops ?? []).flatMap((h) => h.gateway ?? []);
   };
-  const OSPF = "ospf";
 
-  const neighbourView = async (prefixes: readonly Prefix[]): Promise<NeighbourView> => {
-    const hasOspf = existsSync(join(options.directory, "ospfd.vty"));
-    const ask = "show running-config";
-    const [bgpConfig, ospfConfig] = await Promise.all([
-      bulk.ask(ask),
-      hasOspf ? ospfd.ask(ask).catch(() => "") : "",
-    ]);
-    const configuration = digestOf(bgpConfig + ospfConfig);
-    const redistributesAll = /^ redistribute bgp(?!.* route-map)/m.test(ospfConfig);
-    if (details.configuration !== configuration) details = { configuration, of: new Map() };
+  async neighbourView(prefixes: readonly Prefix[]): Promise<NeighbourView> {
+    const running = await this.readConfiguration();
+    if (this.details.configuration !== running.digest)
+      this.details = { configuration: running.digest, of: new Map() };
     const neighbours = new Map<string, Neighbour>();
-    const sent = new Map<Prefix, ReadonlyMap<string, Sent>>();
     for (const family of new Set(prefixes.map(familyOf)))
-      for (const key of await bulk.decoded(
-        `show bgp${vrf} ipv${family} unicast summary json`,
-        decodeEstablished,
-      ))
-        if (key !== source && key !== feed) neighbours.set(key, neighbourOf(key, await detail(family, key)));
+      for (const key of await this.establishedNeighbours(family))
+        neighbours.set(key, neighbourOf(key, await this.detail(family, key)));
+    const sent = new Map<Prefix, ReadonlyMap<string, Sent>>();
     for (const prefix of prefixes) {
-      const family = familyOf(prefix);
-      const facts: PrefixFacts = await bulk.decoded(
-        `show bgp${vrf} ipv${family} unicast ${prefix} json`,
-        decodeAdvertised,
-      );
-      const to = new Map<string, Sent>();
-      for (const [key, paths] of facts.advertisedTo)
-        if (neighbours.has(key))
-          to.set(key, {
-            attributes: `${paths} path(s)`,
-            visibleReason: visibleReason(await detail(family, key), facts),
-            isOrigin: facts.tellers.has(key),
-          });
-      if (family === 4 && hasOspf) {
-        const asked = `show ip ospf${vrf} database external ${prefixAddress(prefix)} self-originate json`;
-        const lsa = await ospfd.decoded(asked, (t) => decodeExternalLsa(t, prefix)).catch(() => undefined);
-        const leak =
-          facts.known || !redistributesAll ? "" : "router ospf redistributes all of BGP, new prefixes too";
-        if (lsa !== undefined || leak !== "")
-          to.set(OSPF, { attributes: lsa, visibleReason: leak, isOrigin: false });
-        neighbours.set(OSPF, {
-          name: "OSPF",
-          address: undefined,
-          filter: "route-map of redistribute bgp in router ospf",
-        });
+      const facts = await this.prefixFacts(prefix);
+      const to = await this.sentByBgp(prefix, facts, neighbours);
+      if (familyOf(prefix) === 4 && running.hasOspf) {
+        const byOspf = await this.sentByOspf(prefix, facts, running);
+        if (byOspf !== undefined) to.set(OSPF, byOspf);
+        neighbours.set(OSPF, OSPF_NEIGHBOUR);
       }
       sent.set(prefix, to);
     }
-    return { configuration, neighbours, sent };
-  };
+    return { configuration: running.digest, neighbours, sent };
+  }
 
-  return {
-    kind: "frr",
-    neighbourView,
-    check: async (expect: DaemonExpectation) => {
-      source = expect.offersSource;
-      feed = expect.feedSource;
-      const [version, running, , elsewhere] = await Promise.all([
-        bgpd.ask("show version"),
-        bgpd.ask("show running-config"),
-        zebra.ask("show version"),
-        others(),
-      ]);
-      return {
-        version: parseFrrVersion(version) ?? "unknown",
-        findings: auditFrr(
-          {
-            config: parseRunningConfig(running, options.vrf),
-            elsewhere: elsewhere.flatMap((text) => parseRunningConfig(text).redistributions),
-          },
-          expect,
-          options.offersAs,
-        ),
-      };
-    },
-    explain,
-    hubSession: async (hubs) => {
-      const neighbors = await Promise.all(
-        hubs.map((hub) =>
-          bgpd.decoded(`show bgp${vrf} neighbors ${hub} json`, (text) => decodeNeighbor(text, hub)),
-        ),
-      );
-      return summarySession(neighbors.flatMap((n) => (n === undefined ? [] : [n.state === "Established"])));
-    },
-    igpNextHops: async (prefix) => {
-      const ip = familyOf(prefix) === 4 ? "ip" : "ipv6";
-      const routes = await zebra.decoded(`show ${ip} route ${prefix} json`, (text) =>
-        decodeZebraRoutes(text, prefix),
-      );
-      const [best] = routes
-        .filter((r) => !NO_IGP.has(r.protocol))
-        .sort((a, b) => a.distance - b.distance || a.metric - b.metric);
-      return (best?.nextHops ?? []).flatMap((h) => h.gateway ?? []);
-    },
-    close: async () => {
-      await Promise.all([bgpd, zebra, bulk, ospfd].map((d) => d.close()));
-    },
-  };
+  private async readConfiguration(): Promise<RunningConfiguration> {
+    const hasOspf = existsSync(join(this.options.directory, "ospfd.vty"));
+    const ask = "show running-config";
+    const [bgp, ospf] = await Promise.all([
+      this.bulk.ask(ask),
+      hasOspf ? this.ospfd.ask(ask).catch(() => "") : "",
+    ]);
+    return {
+      digest: digestOf(bgp + ospf),
+      hasOspf,
+      redistributesAll: /^ redistribute bgp(?!.* route-map)/m.test(ospf),
+    };
+  }
+
+  /** The neighbours of one family that are up, without our own sessions. */
+  private async establishedNeighbours(family: Family): Promise<string[]> {
+    const command = `show bgp${this.vrf} ipv${family} unicast summary json`;
+    const established = await this.bulk.decoded(command, decodeEstablished);
+    return [...established].filter((key) => key !== this.source && key !== this.feed);
+  }
+
+  private async detail(family: Family, key: string): Promise<NeighbourDetail> {
+    const id = `${family} ${key}`;
+    const { of } = this.details;
+    const known = of.get(id);
+    if (known !== undefined) return known;
+    const found = await this.bulk.decoded(`show bgp${this.vrf} neighbors ${key} json`, (t) =>
+      decodeOutgoing(t, key, family),
+    );
+    of.set(id, found);
+    return found;
+  }
+
+  private prefixFacts(prefix: Prefix): Promise<PrefixFacts> {
+    const command = `show bgp${this.vrf} ipv${familyOf(prefix)} unicast ${prefix} json`;
+    return this.bulk.decoded(command, decodeAdvertised);
+  }
+
+  private async sentByBgp(
+    prefix: Prefix,
+    facts: PrefixFacts,
+    neighbours: ReadonlyMap<string, Neighbour>,
+  ): Promise<Map<string, Sent>> {
+    const to = new Map<string, Sent>();
+    for (const [key, paths] of facts.advertisedTo)
+      if (neighbours.has(key))
+        to.set(key, {
+          attributes: `${paths} path(s)`,
+          visibleReason: visibleReason(await this.detail(familyOf(prefix), key), facts),
+          isOrigin: facts.tellers.has(key),
+        });
+    return to;
+  }
+
+  /** What OSPF redistributes of the prefix; undefined: nothing, and an offer would not change that. */
+  private async sentByOspf(
+    prefix: Prefix,
+    facts: PrefixFacts,
+    { redistributesAll }: RunningConfiguration,
+  ): Promise<Sent | undefined> {
+    const asked = `show ip ospf${this.vrf} database external ${prefixAddress(prefix)} self-originate json`;
+    const lsa = await this.ospfd.decoded(asked, (t) => decodeExternalLsa(t, prefix)).catch(() => undefined);
+    const leak =
+      facts.known || !redistributesAll ? "" : "router ospf redistributes all of BGP, new prefixes too";
+    if (lsa === undefined && leak === "") return undefined;
+    return { attributes: lsa, visibleReason: leak, isOrigin: false };
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.bgpd, this.zebra, this.bulk, this.ospfd].map((d) => d.close()));
+  }
 }
 
 const digestOf = (text: string): string => createHash("sha256").update(text).digest("base64");

@@ -13,7 +13,6 @@ const cSocket = foreign("int socket(int, int, int)");
 const cBind = foreign("int bind(int, const void *, unsigned int)");
 const cClose = foreign("int close(int)");
 const cSetsockopt = foreign("int setsockopt(int, int, int, const void *, unsigned int)");
-const cGetsockopt = foreign("int getsockopt(int, int, int, _Inout_ void *, _Inout_ void *)");
 const cSend = foreign("long send(int, const void *, size_t, int)");
 const cSendto = foreign("long sendto(int, const void *, size_t, int, const void *, unsigned int)");
 const cConnect = foreign("int connect(int, const void *, unsigned int)");
@@ -59,16 +58,6 @@ export const connect = (fd: number, address: Uint8Array): number =>
 /** The socket's own address is written into `address`. */
 export const getsockname = (fd: number, address: Uint8Array): number =>
   outcome(cGetsockname(fd, address, new Uint8Array(Uint32Array.of(address.length).buffer)));
-
-/** An integer option, or a negative errno. */
-export function getsockoptInt(fd: number, level: number, option: number): number {
-  const value = new Int32Array(1);
-  const length = Int32Array.of(4);
-  const r = outcome(
-    cGetsockopt(fd, level, option, new Uint8Array(value.buffer), new Uint8Array(length.buffer)),
-  );
-  return r < 0 ? r : (value[0] ?? 0);
-}
 
 /** recvfrom() into `buffer`; the sender is written into `from` (left alone where it is shorter). */
 const fromLength = new Uint32Array(1);

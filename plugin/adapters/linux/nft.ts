@@ -7,10 +7,10 @@ const SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 /** @throws PortError for a name that could not stand in a script as it is. */
 export function checkNames(table: string, devices: readonly string[]): void {
   const place = `nftables table ${JSON.stringify(table)}`;
-  if (!/^[A-Za-z][A-Za-z0-9_]{0,63}$/.test(table)) throw new PortError(place, "is no table name");
+  if (!/^[A-Za-z][A-Za-z0-9_]{0,63}$/.test(table)) throw new PortError(place, "is not a table name");
   for (const dev of devices)
     if (!/^[A-Za-z0-9_.@:-]{1,15}$/.test(dev))
-      throw new PortError(place, `${JSON.stringify(dev)} is no interface name`);
+      throw new PortError(place, `${JSON.stringify(dev)} is not an interface name`);
 }
 
 /** Feeds `nft -f -`. Rejects with a PortError that quotes nft's first complaint. */

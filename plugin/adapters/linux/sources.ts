@@ -9,7 +9,7 @@ import { decodeSetElements, dumpSetElements, NFPROTO_NETDEV } from "../../wire/n
 import { NETLINK_NETFILTER, netlinkDump } from "./netlink.js";
 import { checkNames, nft } from "./nft.js";
 
-/** Strangers that are named; all are sent by the overlay. */
+/** How many unattested sources are named; all are sent via the overlay. */
 const NAMED = 64;
 
 interface SourceGuardSpec {
@@ -20,7 +20,7 @@ interface SourceGuardSpec {
 }
 
 /** What `nft -f -` gets: the table is replaced as a whole, in one transaction. */
-export function sourceGuardScript({ table, direct, overlay, sources }: SourceGuardSpec): string {
+function sourceGuardScript({ table, direct, overlay, sources }: SourceGuardSpec): string {
   const of = (family: 4 | 6): string => sources.filter((p) => familyOf(p) === family).join(", ");
   const sets = ([4, 6] as const).map((family) => {
     const own = of(family);

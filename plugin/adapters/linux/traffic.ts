@@ -1,7 +1,7 @@
 /**
  * {@link TrafficPort}: one nftables table of family inet. Two dynamic sets, keyed by the masked destination, count what
- * leaves by the overlay; a chain in forward drops control packets that a host behind this router forges (they do not
- * arrive by the overlay, yet would leave by it); two chains count what is forwarded by way of the direct interface before
+ * leaves via the overlay; a chain in forward drops control packets that a host behind this router forges (they do not
+ * arrive via the overlay, yet would leave via it); two chains count what is forwarded through the direct interface before
  * and after every filter, since probes cannot show that a firewall drops what hosts send. `nft` writes the table in one transaction; the counters, read every few
  * seconds, come by a raw netlink dump, which costs a fifth of `nft -j`.
  */
@@ -16,7 +16,7 @@ import { checkNames, nft } from "./nft.js";
 const SET_SIZE = 65536;
 const SET4 = "dst4";
 const SET6 = "dst6";
-/** Forwarded packets that arrived or would leave by the direct interface: before every filter, and after. */
+/** Forwarded packets that arrived or would leave via the direct interface: before every filter, and after. */
 const SEEN_SETS = ["in_seen", "out_seen"] as const;
 const FORWARD_SETS = [...SEEN_SETS, "in_passed", "out_passed"] as const;
 
@@ -42,7 +42,7 @@ export function nftScript(spec: TrafficSpec): string {
   const set = (name: string, type: string): string =>
     `  set ${name} { type ${type}; size ${SET_SIZE}; flags dynamic,timeout; timeout ${spec.timeoutSeconds}s; counter; }`;
   const { table, overlay, direct, controlPort } = spec;
-  // where a packet is forwarded, it has arrived by the VRF; by which of its members is said by `sdif` (nft(8))
+  // where a packet is forwarded, it has arrived via the VRF; `sdif` tells which of its members (nft(8))
   const arrived = spec.inVrf === true ? "meta sdifname" : "iifname";
   const forward = (suffix: "seen" | "passed"): string =>
     `    ${arrived} "${direct}" update @in_${suffix} { iif }\n    oifname "${direct}" update @out_${suffix} { oif }`;

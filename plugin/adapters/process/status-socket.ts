@@ -1,6 +1,6 @@
 /**
  * The status socket: one JSON request a line, one JSON response a line, over a unix socket of mode 0660. It is also the lock of one shortcutd per
- * overlay: who can connect has found the other.
+ * overlay: a second one finds that it can connect.
  */
 import { chmodSync, mkdirSync, rmSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
@@ -9,7 +9,7 @@ import { PortError } from "../../driver/ports.js";
 
 const MAX_LINE = 4096;
 
-/** Whether somebody answers at the path. */
+/** Whether a process answers at the path. */
 const answers = (path: string): Promise<boolean> =>
   new Promise((resolve) => {
     const s = connect(path);
@@ -81,7 +81,7 @@ export async function serveStatus(path: string, handle: (line: string) => string
   };
 }
 
-/** One request, one response. @throws PortError when nobody answers. */
+/** One request, one response. @throws PortError when there is no answer. */
 export function askStatus(path: string, request: object): Promise<unknown> {
   return new Promise((resolve, reject) => {
     const fail = (problem: string) =>

@@ -3,13 +3,7 @@
  * is sent to it, so that pings use the NAT mappings which WireGuard will use. A BPF filter keeps all of WireGuard's
  * own packets in the kernel. IPv4 packets are made whole (IP_HDRINCL, raw(7)): the time to live and the source are the caller's.
  */
-import {
-  type ExceededHop,
-  type OutgoingPing,
-  type PingPort,
-  type PingSocket,
-  PortError,
-} from "../../driver/ports.js";
+import { type OutgoingPing, type PingPort, type PingSocket, PortError } from "../../driver/ports.js";
 import { type Address, addressFromBytes, type Endpoint, familyOf, parseAddress } from "../../net/address.js";
 import { EADDRINUSE, EHOSTUNREACH, EINVAL, ENETUNREACH, EPERM, errnoName } from "../../wire/netlink/errno.js";
 import { AF_INET, AF_INET6 } from "../../wire/netlink/route.js";
@@ -63,11 +57,6 @@ const USUAL_TTL = 64;
 const ID_MARK = 0x5c00;
 /** Datagrams read before other callbacks have their turn. */
 const BATCH = 64;
-
-interface Descriptor {
-  readonly fd: number;
-  readonly poll: ReturnType<typeof pollReadable>;
-}
 
 const place = (port: number): string => `raw UDP socket for port ${port}`;
 const failure = (at: string, what: string, errno: number): PortError =>
@@ -124,124 +113,162 @@ function sourceFor(fd: number, to: Endpoint): Address | undefined {
 
 /** {@link PingPort} of the network namespace that the process is in. */
 export const pingAdapter = (): PingPort => ({
-  async open(ports, onPing, onExceeded, onError): Promise<PingSocket> {
-    const all = [ports.wireguard, ...ports.extra];
-    const at = place(ports.wireguard);
-    const opened: number[] = [];
-    const polls: Descriptor[] = [];
-    const keep = (fd: number): number => {
-      opened.push(fd);
-      return fd;
-    };
-    const buffer = new Uint8Array(2048);
-    const from = new Uint8Array(28);
-    const read = (fd: number, use: (bytes: Uint8Array) => void): void => {
-      for (let i = 0; i < BATCH; i++) {
-        const n = recvfrom(fd, buffer, MSG_DONTWAIT, from);
-        if (n < 0) return;
-        use(buffer.subarray(0, n));
-      }
-    };
-    const watch = (fd: number, use: (bytes: Uint8Array) => void): void => {
-      polls.push({ fd, poll: pollReadable(fd, () => read(fd, use)) });
-    };
-    const raw = (family: 4 | 6): number | undefined => {
-      try {
-        const fd = made(at, family === 4 ? AF_INET : AF_INET6, SOCK_RAW, IPPROTO_UDP);
-        return keep(
-          prepared(at, fd, [
-            ["SO_ATTACH_FILTER", () => attachFilter(fd, udpFilter(family, all, PING_MAGIC))],
-            family === 4
-              ? ["IP_HDRINCL", () => setsockoptInt(fd, IPPROTO_IP, IP_HDRINCL, 1)]
-              : ["IPV6_CHECKSUM", () => setsockoptInt(fd, IPPROTO_IPV6, IPV6_CHECKSUM, UDP_CHECKSUM_OFFSET)],
-          ]),
-        );
-      } catch (e) {
-        // a kernel without IPv6
-        if (family === 6 && e instanceof PortError && e.code === errnoName(EAFNOSUPPORT)) return undefined;
-        throw e;
-      }
-    };
-    let raw4: number | undefined;
-    let raw6: number | undefined;
-    let chooser: number;
+  open: async (...args): Promise<PingSocket> => new RawPingSocket(...args),
+});
+
+class RawPingSocket implements PingSocket {
+  private readonly place: string;
+  /** The ports whose datagrams are pings: WireGuard's and those of our own. */
+  private readonly ports: readonly number[];
+  private readonly raw4: number;
+  /** Undefined in a kernel without IPv6. */
+  private readonly raw6: number | undefined;
+  /** Tells the source address that the kernel would choose. */
+  private readonly chooser: number;
+  private readonly opened: number[] = [];
+  private readonly polls: ReturnType<typeof pollReadable>[] = [];
+  private readonly buffer = new Uint8Array(2048);
+  private readonly from = new Uint8Array(28);
+  private closed = false;
+
+  /** @throws PortError; everything that was opened is closed then. */
+  constructor(
+    private readonly bound: Parameters<PingPort["open"]>[0],
+    private readonly onPing: Parameters<PingPort["open"]>[1],
+    private readonly onExceeded: Parameters<PingPort["open"]>[2],
+    private readonly onError: Parameters<PingPort["open"]>[3],
+  ) {
+    this.place = place(bound.wireguard);
+    this.ports = [bound.wireguard, ...bound.extra];
     try {
-      raw4 = raw(4);
-      raw6 = raw(6);
-      for (const port of ports.extra) {
-        keep(holdPort(port, 4));
-        if (raw6 !== undefined) keep(holdPort(port, 6));
-      }
-      chooser = keep(made(at, AF_INET, SOCK_DGRAM, 0));
-      const icmp = keep(made("raw ICMP socket", AF_INET, SOCK_RAW, IPPROTO_ICMP));
-      const others = new Uint8Array(Uint32Array.of(~(1 << ICMP_TIME_EXCEEDED) >>> 0).buffer);
-      const filtered = setsockopt(icmp, SOL_RAW, ICMP_FILTER, others);
-      if (filtered < 0) throw failure("raw ICMP socket", "ICMP_FILTER", -filtered);
-      watch(icmp, (bytes) => {
-        const e = decodeTimeExceeded(bytes);
-        if (e === undefined || e.fromPort !== ports.wireguard || (e.id & 0xff00) !== ID_MARK) return;
-        const exceeded: ExceededHop = { hop: e.hop, to: e.to, ttl: e.id & 0xff };
-        onExceeded(exceeded);
-      });
+      this.raw4 = this.openRaw(4);
+      this.raw6 = this.openRaw6();
+      this.holdOwnPorts();
+      this.chooser = this.keep(made(this.place, AF_INET, SOCK_DGRAM, 0));
+      this.watchExceeded();
     } catch (e) {
-      for (const d of polls) d.poll.close();
-      for (const fd of opened) close(fd);
+      this.release();
       throw e;
     }
-    if (raw4 !== undefined)
-      watch(raw4, (bytes) => {
-        const d = decodeUdp4(bytes);
-        if (d !== undefined && all.includes(d.to.port)) onPing(d.from, d.to, d.payload);
-      });
-    if (raw6 !== undefined)
-      watch(raw6, (bytes) => {
-        const d = decodeUdp6(bytes);
-        if (d === undefined || !all.includes(d.toPort)) return;
-        const address = addressFromBytes(from.slice(8, 24));
-        const here = wildcards[6];
-        if (here !== undefined)
-          onPing({ address, port: d.fromPort }, { address: here, port: d.toPort }, d.payload);
-      });
+    this.watch(this.raw4, (bytes) => this.received4(bytes));
+    if (this.raw6 !== undefined) this.watch(this.raw6, (bytes) => this.received6(bytes));
+  }
 
-    const report = (what: string, errno: number): void => {
-      if (errno !== ENETUNREACH && errno !== EHOSTUNREACH) onError(failure(at, what, errno));
-    };
-    const send4 = (fd: number, p: OutgoingPing): void => {
-      const address = p.source ?? sourceFor(chooser, p.to);
-      if (address === undefined) return;
-      const ttl = p.ttl ?? USUAL_TTL;
-      const packet = encodeUdp4({
-        from: { address, port: p.fromPort },
-        to: p.to,
-        payload: p.payload,
-        ttl,
-        id: p.ttl === undefined ? 0 : ID_MARK | ttl,
-      });
-      const r = sendto(fd, packet, encodeSockaddr({ address: p.to.address, port: p.to.port }));
-      if (r < 0) report(`send to ${p.to.address}`, -r);
-    };
-    const send6 = (fd: number, p: OutgoingPing): void => {
-      // -1 is the interface's default
-      setsockoptInt(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, p.ttl ?? -1);
-      const to = encodeSockaddr({ address: p.to.address, port: 0 });
-      const r = sendto(fd, encodeUdp6(p.fromPort, p.to.port, p.payload), to);
-      if (r < 0) report(`send to ${p.to.address}`, -r);
-    };
-    let closed = false;
-    return {
-      send(p) {
-        if (closed) return;
-        const fd = familyOf(p.to.address) === 4 ? raw4 : raw6;
-        if (fd === undefined) return;
-        if (familyOf(p.to.address) === 4) send4(fd, p);
-        else send6(fd, p);
-      },
-      async close() {
-        if (closed) return;
-        closed = true;
-        for (const d of polls) d.poll.close();
-        for (const fd of opened) close(fd);
-      },
-    };
-  },
-});
+  private keep(fd: number): number {
+    this.opened.push(fd);
+    return fd;
+  }
+
+  private openRaw(family: 4 | 6): number {
+    const at = this.place;
+    const fd = made(at, family === 4 ? AF_INET : AF_INET6, SOCK_RAW, IPPROTO_UDP);
+    return this.keep(
+      prepared(at, fd, [
+        ["SO_ATTACH_FILTER", () => attachFilter(fd, udpFilter(family, this.ports, PING_MAGIC))],
+        family === 4
+          ? ["IP_HDRINCL", () => setsockoptInt(fd, IPPROTO_IP, IP_HDRINCL, 1)]
+          : ["IPV6_CHECKSUM", () => setsockoptInt(fd, IPPROTO_IPV6, IPV6_CHECKSUM, UDP_CHECKSUM_OFFSET)],
+      ]),
+    );
+  }
+
+  private openRaw6(): number | undefined {
+    try {
+      return this.openRaw(6);
+    } catch (e) {
+      if (e instanceof PortError && e.code === errnoName(EAFNOSUPPORT)) return undefined;
+      throw e;
+    }
+  }
+
+  private holdOwnPorts(): void {
+    for (const port of this.bound.extra) {
+      this.keep(holdPort(port, 4));
+      if (this.raw6 !== undefined) this.keep(holdPort(port, 6));
+    }
+  }
+
+  /** Watches for routers that let one of our pings die (ICMP Time Exceeded). */
+  private watchExceeded(): void {
+    const at = "raw ICMP socket";
+    const icmp = this.keep(made(at, AF_INET, SOCK_RAW, IPPROTO_ICMP));
+    const others = new Uint8Array(Uint32Array.of(~(1 << ICMP_TIME_EXCEEDED) >>> 0).buffer);
+    const filtered = setsockopt(icmp, SOL_RAW, ICMP_FILTER, others);
+    if (filtered < 0) throw failure(at, "ICMP_FILTER", -filtered);
+    this.watch(icmp, (bytes) => {
+      const e = decodeTimeExceeded(bytes);
+      if (e === undefined || e.fromPort !== this.bound.wireguard || (e.id & 0xff00) !== ID_MARK) return;
+      this.onExceeded({ hop: e.hop, to: e.to, ttl: e.id & 0xff });
+    });
+  }
+
+  private watch(fd: number, use: (bytes: Uint8Array) => void): void {
+    this.polls.push(pollReadable(fd, () => this.read(fd, use)));
+  }
+
+  private read(fd: number, use: (bytes: Uint8Array) => void): void {
+    for (let i = 0; i < BATCH; i++) {
+      const n = recvfrom(fd, this.buffer, MSG_DONTWAIT, this.from);
+      if (n < 0) return;
+      use(this.buffer.subarray(0, n));
+    }
+  }
+
+  private received4(bytes: Uint8Array): void {
+    const d = decodeUdp4(bytes);
+    if (d !== undefined && this.ports.includes(d.to.port)) this.onPing(d.from, d.to, d.payload);
+  }
+
+  /** Without the IPv6 header: its source comes with the datagram, its destination is not known. */
+  private received6(bytes: Uint8Array): void {
+    const d = decodeUdp6(bytes);
+    if (d === undefined || !this.ports.includes(d.toPort)) return;
+    const address = addressFromBytes(this.from.slice(8, 24));
+    const here = wildcards[6];
+    if (here !== undefined)
+      this.onPing({ address, port: d.fromPort }, { address: here, port: d.toPort }, d.payload);
+  }
+
+  send(ping: OutgoingPing): void {
+    if (this.closed) return;
+    if (familyOf(ping.to.address) === 4) this.send4(this.raw4, ping);
+    else if (this.raw6 !== undefined) this.send6(this.raw6, ping);
+  }
+
+  private send4(fd: number, p: OutgoingPing): void {
+    const address = p.source ?? sourceFor(this.chooser, p.to);
+    if (address === undefined) return;
+    const ttl = p.ttl ?? USUAL_TTL;
+    const packet = encodeUdp4({
+      from: { address, port: p.fromPort },
+      to: p.to,
+      payload: p.payload,
+      ttl,
+      id: p.ttl === undefined ? 0 : ID_MARK | ttl,
+    });
+    this.report(p.to.address, sendto(fd, packet, encodeSockaddr(p.to)));
+  }
+
+  private send6(fd: number, p: OutgoingPing): void {
+    // -1 is the interface's default
+    setsockoptInt(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, p.ttl ?? -1);
+    const to = encodeSockaddr({ address: p.to.address, port: 0 });
+    this.report(p.to.address, sendto(fd, encodeUdp6(p.fromPort, p.to.port, p.payload), to));
+  }
+
+  private report(to: Address, result: number): void {
+    if (result >= 0 || result === -ENETUNREACH || result === -EHOSTUNREACH) return;
+    this.onError(failure(this.place, `send to ${to}`, -result));
+  }
+
+  async close(): Promise<void> {
+    if (this.closed) return;
+    this.closed = true;
+    this.release();
+  }
+
+  private release(): void {
+    for (const p of this.polls.splice(0)) p.close();
+    for (const fd of this.opened.splice(0)) close(fd);
+  }
+}

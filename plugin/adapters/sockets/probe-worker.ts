@@ -23,7 +23,7 @@ let socket: DatagramSocket | undefined;
 let armed = { at: Number.POSITIVE_INFINITY, cancel: (): void => {} };
 /** A problem that repeats with every probe is said once a while. */
 const said = new Map<string, number>();
-const REPEAT = 10_000;
+const REPEAT_MS = 10_000;
 
 const post = (message: FromProbes): void => port.postMessage(message);
 
@@ -36,7 +36,7 @@ const plain = (e: unknown): PlainError => {
 function problem(e: PortError): void {
   const now = clock.now();
   const before = said.get(e.message);
-  if (before !== undefined && now - before < REPEAT) return;
+  if (before !== undefined && now - before < REPEAT_MS) return;
   if (said.size > 100) said.clear();
   said.set(e.message, now);
   post({ kind: "problem", error: plain(e) });

@@ -47,7 +47,7 @@ async function send(requests: readonly NetlinkRequest[], place: string): Promise
   for (const r of requests) await netlinkRequest(NETLINK_GENERIC, r, place);
 }
 
-/** Undefined when the interface does not exist or is no kernel WireGuard. */
+/** Undefined when the interface does not exist or is not kernel WireGuard. */
 export async function genlDevice(name: string): Promise<WireGuardDeviceState | undefined> {
   const family = await genlFamily(WG_GENL_NAME);
   if (family === undefined) return undefined;

@@ -40,7 +40,7 @@ import {
 
 /** Linux counts the terminating NUL. */
 const IFNAMSIZ = 16;
-/** RFC 3704 loose mode: the direct interface must accept packets whose way back is still by the hub. */
+/** RFC 3704 loose mode: the direct interface must accept packets whose way back is still via the hub. */
 const RP_FILTER_LOOSE = "2";
 /** IN6_ADDR_GEN_MODE_NONE: no link-local address but the one that is derived from the key. */
 const ADDR_GEN_MODE_NONE = "1";
@@ -79,28 +79,75 @@ function checkName(name: string): void {
   if (name === "" || name.length >= IFNAMSIZ || /[\s/]/.test(name) || name === "." || name === "..")
     throw new PortError(
       `interface ${JSON.stringify(name)}`,
-      "is no interface name",
+      "is not an interface name",
       `at most ${IFNAMSIZ - 1} characters without blanks and slashes`,
     );
 }
 
 /** {@link WireGuardPort} of the network namespace that the process is in. */
-export function wireguardAdapter(options: WireGuardAdapterOptions = {}): WireGuardPort {
-  const go: WireGuardGo = {
-    socketDirectory: options.wireguardGo?.socketDirectory ?? "/var/run/wireguard",
-    command: options.wireguardGo?.command ?? ["wireguard-go"],
-  };
-  const userspace = uapiBackend(go);
+export const wireguardAdapter = (options: WireGuardAdapterOptions = {}): WireGuardPort =>
+  new WireGuardAdapter(options);
+
+class WireGuardAdapter implements WireGuardPort {
+  private readonly go: WireGuardGo;
+  private readonly userspace: Backend;
+
+  constructor(private readonly options: WireGuardAdapterOptions) {
+    this.go = {
+      socketDirectory: options.wireguardGo?.socketDirectory ?? "/var/run/wireguard",
+      command: options.wireguardGo?.command ?? ["wireguard-go"],
+    };
+    this.userspace = uapiBackend(this.go);
+  }
+
+  async ensure(spec: InterfaceSpec): Promise<{ created: boolean; backend: "kernel" | "uapi" }> {
+    checkName(spec.name);
+    const created = (await findLink(spec.name)) === undefined;
+    if (created) await this.create(spec.name);
+    const backend = await this.requireBackend(spec.name);
+    try {
+      await this.configure(spec, backend);
+    } catch (e) {
+      if (created) await this.destroy(spec.name).catch(() => undefined);
+      throw e;
+    }
+    return { created, backend: backend.kind };
+  }
+
+  async device(name: string): Promise<WireGuardDevice | undefined> {
+    const link = await findLink(name);
+    if (link === undefined) return undefined;
+    const state = await (link.kind === WG_GENL_NAME ? kernelBackend : this.userspace).device(name);
+    return state === undefined ? undefined : { name, ...state };
+  }
+
+  async setPeer(name: string, peer: PeerSpec): Promise<void> {
+    await (await this.requireBackend(name)).setPeer(name, peer);
+  }
+
+  async removePeer(name: string, key: PublicKey): Promise<void> {
+    await (await this.requireBackend(name)).removePeer(name, key);
+  }
+
+  async destroy(name: string): Promise<void> {
+    const pids = wireGuardGoPids(name);
+    const link = await findLink(name);
+    if (link !== undefined) {
+      await this.requireBackend(name);
+      await removeLink(link);
+    }
+    await awaitWireGuardGoEnd(this.go, name, pids);
+  }
 
   /** Undefined when no WireGuard is behind the interface. */
-  const backendOf = async (link: RawLink): Promise<Backend | undefined> => {
+  private async backendOf(link: RawLink): Promise<Backend | undefined> {
     if (link.kind === WG_GENL_NAME) return kernelBackend;
-    return (await userspace.device(link.name)) === undefined ? undefined : userspace;
-  };
+    return (await this.userspace.device(link.name)) === undefined ? undefined : this.userspace;
+  }
 
-  const requireBackend = async (name: string): Promise<Backend> => {
+  private async requireBackend(name: string): Promise<Backend> {
     const link = await requireLink(name);
-    const backend = await backendOf(link);
+    const backend = await this.backendOf(link);
     if (backend !== undefined) return backend;
     throw new PortError(
       `interface ${name}`,
@@ -108,34 +155,16 @@ export function wireguardAdapter(options: WireGuardAdapterOptions = {}): WireGua
       "choose another name for the direct interface, or delete the one that is there",
       "EOPNOTSUPP",
     );
-  };
+  }
 
-  const create = async (name: string): Promise<void> => {
-    if (!(await makeLink(name, WG_GENL_NAME))) await startWireGuardGo(go, name);
-  };
+  private async create(name: string): Promise<void> {
+    if (!(await makeLink(name, WG_GENL_NAME))) await startWireGuardGo(this.go, name);
+  }
 
-  const configure = async (spec: InterfaceSpec, backend: Backend): Promise<void> => {
+  private async configure(spec: InterfaceSpec, backend: Backend): Promise<void> {
     const { name } = spec;
     const link = await requireLink(name);
-    const before = await backend.device(name);
-    const portChanges = spec.listenPort !== 0 && before?.listenPort !== spec.listenPort;
-    // wireguard-go binds when the interface comes up and tells nobody that it could not.
-    if (portChanges) requireFreePort(spec.listenPort, `listen port of ${name}`);
-    try {
-      await backend.setDevice(name, {
-        privateKey: spec.privateKey,
-        ...(portChanges ? { listenPort: spec.listenPort } : {}),
-      });
-    } catch (e) {
-      if (e instanceof NetlinkError && e.errno === EADDRINUSE)
-        throw new PortError(
-          `listen port of ${name}`,
-          `UDP port ${spec.listenPort} is in use`,
-          "choose another",
-          "EADDRINUSE",
-        );
-      throw e;
-    }
+    await setKeyAndPort(spec, backend);
     writeSysctl(4, name, "rp_filter", RP_FILTER_LOOSE);
     for (const [key, value] of [
       ["accept_ra", "0"],
@@ -148,45 +177,29 @@ export function wireguardAdapter(options: WireGuardAdapterOptions = {}): WireGua
     if (link.mtu !== spec.mtu) await configureLink(link, { mtu: spec.mtu });
     if (!link.up) await configureLink(link, { up: true });
     const skipped = await setAddresses(link, spec.addresses);
-    if (skipped.length > 0) options.onSkippedAddresses?.(name, skipped);
-  };
+    if (skipped.length > 0) this.options.onSkippedAddresses?.(name, skipped);
+  }
+}
 
-  const destroy = async (name: string): Promise<void> => {
-    const pids = wireGuardGoPids(name);
-    const link = await findLink(name);
-    if (link !== undefined) {
-      await requireBackend(name);
-      await removeLink(link);
-    }
-    await awaitWireGuardGoEnd(go, name, pids);
-  };
-
-  return {
-    async ensure(spec) {
-      checkName(spec.name);
-      const created = (await findLink(spec.name)) === undefined;
-      if (created) await create(spec.name);
-      const backend = await requireBackend(spec.name);
-      try {
-        await configure(spec, backend);
-      } catch (e) {
-        if (created) await destroy(spec.name).catch(() => undefined);
-        throw e;
-      }
-      return { created, backend: backend.kind };
-    },
-    async device(name): Promise<WireGuardDevice | undefined> {
-      const link = await findLink(name);
-      if (link === undefined) return undefined;
-      const state = await (link.kind === WG_GENL_NAME ? kernelBackend : userspace).device(name);
-      return state === undefined ? undefined : { name, ...state };
-    },
-    async setPeer(name, peer) {
-      await (await requireBackend(name)).setPeer(name, peer);
-    },
-    async removePeer(name, key) {
-      await (await requireBackend(name)).removePeer(name, key);
-    },
-    destroy,
-  };
+async function setKeyAndPort(spec: InterfaceSpec, backend: Backend): Promise<void> {
+  const { name } = spec;
+  const before = await backend.device(name);
+  const portChanges = spec.listenPort !== 0 && before?.listenPort !== spec.listenPort;
+  // wireguard-go binds when the interface comes up and does not report that it could not.
+  if (portChanges) requireFreePort(spec.listenPort, `listen port of ${name}`);
+  try {
+    await backend.setDevice(name, {
+      privateKey: spec.privateKey,
+      ...(portChanges ? { listenPort: spec.listenPort } : {}),
+    });
+  } catch (e) {
+    if (e instanceof NetlinkError && e.errno === EADDRINUSE)
+      throw new PortError(
+        `listen port of ${name}`,
+        `UDP port ${spec.listenPort} is in use`,
+        "choose another",
+        "EADDRINUSE",
+      );
+    throw e;
+  }
 }

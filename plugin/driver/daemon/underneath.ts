@@ -4,7 +4,7 @@
  */
 
 import { type OfferSpec, offerAttributes } from "../../bgp/offer.js";
-import type { AdjRibIn, Path as BgpPath } from "../../bgp/rib.js";
+import type { AdjRibIn, RibPath as BgpPath } from "../../bgp/rib.js";
 import {
   type Address,
   contains,

@@ -1,5 +1,5 @@
 /**
- * The direct interface: made, filled with the peers that the engine wants, compared with the kernel again and again, and taken away. It also
+ * The direct interface: made, filled with the peers that the engine wants, compared with the kernel periodically, and taken away. It also
  * says whether packets may use it at all: not while it is gone, while rp_filter is strict, or while a firewall drops
  * what it forwards. Probes run over addresses derived from public keys, or over overlay addresses where IPv6 is off.
  */
@@ -31,7 +31,7 @@ import { asPortError, TaskQueue } from "../runtime/task-queue.js";
 import { ForwardingCheck } from "./firewall-check.js";
 import { reconcilePeers } from "./reconcile.js";
 
-/** What the interface is made of. */
+/** This router, as far as the interface needs it. */
 export interface DirectEnds {
   readonly self: Identity;
   readonly privateKey: PrivateKey;
@@ -124,7 +124,7 @@ export class DirectInterface {
 
   // ------------------------------------------------------------------------------------------ peers
 
-  /** Tells the engine what the kernel says of the peers. */
+  /** Reads the peers from the kernel for the engine. */
   async poll(): Promise<void> {
     const readAt = this.ports.clock.now();
     const device = await this.ports.wireguard.device(this.name);
@@ -219,7 +219,10 @@ export class DirectInterface {
       this.input({ kind: "pings", verdict: YES });
     } catch (e) {
       const { place, message } = asPortError("pings", e);
-      this.journal.problem(place, `${message}: NATs are not looked through, the first candidate is taken`);
+      this.journal.problem(
+        place,
+        `${message}: pings unavailable, NAT behaviour unknown: the first candidate is taken`,
+      );
       this.input({ kind: "pings", verdict: no({ kind: "pings-unavailable", error: message }) });
     }
   }

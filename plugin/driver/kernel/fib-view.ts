@@ -1,6 +1,7 @@
 /**
- * What the kernel routes by, kept current from RouteEvents: the main table (and the blackboard), with the questions that the driver asks of it. The
- * path of a prefix is by which interface its best route leaves; routes of our own protocol number are overrides and aliases.
+ * The kernel's routes, kept current from RouteEvents: the main table (and the blackboard), with the questions that the
+ * driver asks of them. The path of a prefix is the interface that its best route leaves through; routes of our own
+ * protocol number are overrides and aliases.
  */
 import type { Address, Prefix } from "../../net/address.js";
 import { PrefixMap } from "../../net/lpm.js";
@@ -24,7 +25,7 @@ export class FibView {
   constructor(
     readonly overlay: string,
     readonly direct: string,
-    /** The table by which packets are routed: the main one, or a VRF's. */
+    /** The table that routes packets: the main one, or a VRF's. */
     readonly main: number,
   ) {}
 
@@ -104,7 +105,7 @@ export class FibView {
     return devs.size === 1 && devs.has(this.overlay) ? "overlay" : "other";
   }
 
-  /** Routes of the main table that are in use and leave by the direct interface. */
+  /** Routes of the main table that are in use and leave via the direct interface. */
   pointingDirect(): KernelRoute[] {
     return this.byDirect((routes) => routes[0]);
   }
@@ -124,7 +125,7 @@ export class FibView {
     return out;
   }
 
-  /** For the hub's attestation: every unicast prefix of the main table and whether it leaves by the overlay. */
+  /** For the hub's attestation: every unicast prefix of the main table and whether it leaves via the overlay. */
   attestable(): (readonly [Prefix, { readonly overlay: boolean }])[] {
     const out: (readonly [Prefix, { readonly overlay: boolean }])[] = [];
     for (const [prefix, routes] of this.table(this.main)) {

@@ -13,13 +13,13 @@ type Counts = { readonly arrived: ForwardingCount; readonly leaving: ForwardingC
 const ENOUGH = 5;
 /** More than this share dropped is a firewall, not a rate limit of a few. */
 const SHARE = 0.5;
-const PAUSE = 30_000;
-const PAUSE_MAX = 600_000;
+const PAUSE_MS = 30_000;
+const PAUSE_MAX_MS = 600_000;
 
 export class ForwardingCheck {
   private before: Counts | undefined;
   private blocked: { readonly reason: Reason; readonly until: number } | undefined;
-  private pause = PAUSE;
+  private pause = PAUSE_MS;
 
   constructor(
     private readonly dev: string,
@@ -37,7 +37,7 @@ export class ForwardingCheck {
         this.judge("to", before.leaving, counts.leaving);
       if (reason !== undefined && (this.blocked === undefined || now >= this.blocked.until)) {
         this.blocked = { reason, until: now + this.pause };
-        this.pause = Math.min(PAUSE_MAX, this.pause * 2);
+        this.pause = Math.min(PAUSE_MAX_MS, this.pause * 2);
       }
     }
     return this.verdict(now);

@@ -1,5 +1,5 @@
 /**
- * The routes that are ours in the kernel, as a declared state that is compared with the kernel again and again:
+ * The routes that are ours in the kernel, as a declared state that is compared with the kernel periodically:
  *
  *   aliases    host routes of alias next hops, in the table where the daemon resolves them; they say overlay or direct
  *   overrides  a prefix held on the overlay, better than the daemon's route, because the FIB did not follow
@@ -24,15 +24,15 @@ const OVERRIDE_METRIC = 1;
  * a kernel route's distance (zebra/zebra_rib.c): 255 is never used.
  */
 const NET_METRIC = 0xff000000;
-/** How long a change may take. Milliseconds. */
-const NET_HOLD = 1_500;
+/** How long a change may take. */
+const NET_HOLD_MS = 1_500;
 /**
  * How long the net stays when the daemon itself went: zebra takes a dead bgpd's routes out of the FIB at once, BIRD does when it starts
- * again, and until the hub's routes are learnt anew there would be none. Milliseconds.
+ * again, and until the hub's routes are learnt again there would be none.
  */
-const NET_HOLD_DEAD = 30_000;
+const NET_HOLD_DEAD_MS = 30_000;
 /** How often, and how many times, a FIB that a crash left on the direct interface is looked at before it is overridden. */
-const LEFTOVER_POLL = 50;
+const LEFTOVER_POLL_MS = 50;
 const LEFTOVER_POLLS = 20;
 
 export interface OwnRoutesHost {
@@ -146,7 +146,7 @@ export class OwnRoutes {
   }
 
   /**
-   * Without the override the prefix would go by the direct interface, or nowhere but the underlay's default route: a daemon that is dead lost its
+   * Without the override the prefix would go via the direct interface, or follow the underlay's default route: a daemon that is dead lost its
    * route with the interface. One that is alive and has no route wants none.
    */
   private overrideNeeded(view: FibView, prefix: Prefix): boolean {
@@ -160,11 +160,11 @@ export class OwnRoutes {
   holdNet(prefix: Prefix, standing: boolean): void {
     if (standing) this.standing.add(prefix);
     else if (this.standing.delete(prefix)) this.limitNet(prefix);
-    if (this.host.hasUnderneath(prefix)) this.spreadNet(prefix, NET_HOLD);
+    if (this.host.hasUnderneath(prefix)) this.spreadNet(prefix, NET_HOLD_MS);
     else {
       const held = this.guardRoutes.get(prefix);
       // a daemon that went may have come back without the route as yet
-      if (held !== undefined && !standing && held.until - this.host.clock.now() <= NET_HOLD)
+      if (held !== undefined && !standing && held.until - this.host.clock.now() <= NET_HOLD_MS)
         this.dropNet(prefix);
     }
   }
@@ -173,13 +173,13 @@ export class OwnRoutes {
   private limitNet(prefix: Prefix): void {
     const held = this.guardRoutes.get(prefix);
     if (held === undefined) return;
-    held.until = Math.max(held.until, this.host.clock.now() + NET_HOLD);
-    this.host.schedule.later(NET_HOLD, () => this.releaseNet(prefix));
+    held.until = Math.max(held.until, this.host.clock.now() + NET_HOLD_MS);
+    this.host.schedule.later(NET_HOLD_MS, () => this.releaseNet(prefix));
   }
 
   /** Holds it until a daemon that is dead has had time to come back. */
   holdNetOfDead(prefix: Prefix): void {
-    this.spreadNet(prefix, NET_HOLD_DEAD);
+    this.spreadNet(prefix, NET_HOLD_DEAD_MS);
   }
 
   private spreadNet(prefix: Prefix, ms: number): void {
@@ -266,7 +266,7 @@ export class OwnRoutes {
         }
         return;
       }
-      await new Promise<void>((resolve) => this.host.clock.after(LEFTOVER_POLL, resolve));
+      await new Promise<void>((resolve) => this.host.clock.after(LEFTOVER_POLL_MS, resolve));
     }
   }
 
@@ -275,13 +275,13 @@ export class OwnRoutes {
     for (const r of [...this.aliases.values(), ...this.netRoutes()]) await this.take(r);
   }
 
-  /** What the daemon itself still routes by the direct interface, also where an override hides it. */
+  /** Prefixes that the daemon itself still routes via the direct interface, also where an override hides it. */
   async daemonPointingDirect(): Promise<readonly Prefix[]> {
     return (await this.readFib()).daemonPointingDirect().map((r) => r.prefix);
   }
 
   /**
-   * At the end, before the direct interface goes: deleting it would send what the daemon still routes by it (`pointing`) to the underlay's
+   * At the end, before the direct interface goes: deleting it would send what the daemon still routes via it (`pointing`) to the underlay's
    * default route, in the clear. That is overridden; all other overrides go.
    */
   async removeOverrides(pointing: readonly Prefix[]): Promise<void> {

@@ -1,6 +1,7 @@
 /**
- * What should be against what the kernel says: pure comparison, as steps to take. At start everything of ours that the kernel still has is left over from a crash, since
- * nothing is wanted yet; later a difference is what somebody else took away or put there.
+ * Compares the declared state with the kernel's, and gives the steps to take; pure. At start everything of ours that
+ * the kernel still has is left over from a crash, since nothing is wanted yet; later a difference is what somebody
+ * else removed or added.
  */
 import { type Address, contains, hostPrefix, type Prefix, prefixAddress } from "../../net/address.js";
 import type { PublicKey } from "../../net/key.js";
@@ -52,7 +53,7 @@ export interface PeerSteps {
 const sameSet = (a: readonly Prefix[], b: readonly Prefix[]): boolean =>
   a.length === b.length && [...a].sort().join() === [...b].sort().join();
 
-/** Peers of the direct interface. An endpoint that roamed is no difference. */
+/** Peers of the direct interface. An endpoint that roamed does not count as a difference. */
 export function reconcilePeers(wanted: Iterable<PeerWant>, actual: readonly WireGuardPeer[]): PeerSteps {
   const have = new Map(actual.map((p) => [p.publicKey, p]));
   const set: PeerWant[] = [];

@@ -8,7 +8,7 @@ import { TaskQueue } from "../runtime/task-queue.js";
 
 /** Probes are link-local, and WireGuard carries no other link-local traffic. */
 const LINK_LOCAL = prefix("fe80::/10");
-/** Only so many are named in the log; `status` has them all. */
+/** How many are named in the log; `status` has them all. */
 const LOGGED = 16;
 
 export class SourceGuard {
@@ -17,7 +17,7 @@ export class SourceGuard {
   private begun = false;
   private readonly indexes = new Map<string, number>();
   private readonly logged = new Set<Address>();
-  /** Sources that were sent by the overlay although their destination goes direct. */
+  /** Sources that were sent via the overlay although their destination goes direct. */
   unattestedSources: readonly UnattestedSource[] = [];
 
   constructor(
@@ -34,7 +34,7 @@ export class SourceGuard {
     this.apply();
   }
 
-  /** A rule names an interface by its index, which is another when the interface was made anew. */
+  /** Sets the guard again when an interface was made again: a rule names it by its index, which has changed. */
   linkSeen(name: string, index: number): void {
     const known = this.indexes.get(name);
     this.indexes.set(name, index);
@@ -55,7 +55,7 @@ export class SourceGuard {
       this.logged.add(source);
       this.problem(
         "source guard",
-        `${source} is no source that the hub attests for this router: its packets go by ${this.interfaces.overlay}; announce its prefix to the hub and allow it there`,
+        `${source} is not a source that the hub attests for this router: its packets go via ${this.interfaces.overlay}; announce its prefix to the hub and allow it there`,
       );
     }
   }

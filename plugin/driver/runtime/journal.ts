@@ -1,7 +1,6 @@
 /**
- * What happened, for people: one log line per transition with the shortcut's identity, and a bounded history for
- * `shortcutctl timeline`. The same problem is said once a minute, and of different ones
- * no more than a hundred.
+ * Logs events for people: one line per transition with the shortcut's identity, and a bounded history for
+ * `shortcutctl timeline`. The same problem is logged once a minute, and at most a hundred different ones.
  */
 
 import type { Address } from "../../net/address.js";
@@ -18,8 +17,8 @@ export interface JournalEntry {
 }
 
 const HISTORY = 1_000;
-const REPEAT = 60_000;
-/** Different problems that are said within REPEAT. */
+const REPEAT_MS = 60_000;
+/** Different problems that are logged within REPEAT_MS. */
 const BURST = 100;
 
 export class Journal {
@@ -59,15 +58,12 @@ export class Journal {
     const key = `${place} ${problem}`;
     const now = this.clock.now();
     const before = this.problems.get(key);
-    if (before !== undefined && now - before < REPEAT) return;
-    if (now - this.window.since >= REPEAT) this.window = { since: now, lines: 0 };
-    // who sends garbage chooses what the lines say: their number must not be his choice too
+    if (before !== undefined && now - before < REPEAT_MS) return;
+    if (now - this.window.since >= REPEAT_MS) this.window = { since: now, lines: 0 };
+    // a sender of garbage chooses what the lines say: their number must stay bounded
     if (++this.window.lines > BURST) {
       if (this.window.lines === BURST + 1)
-        this.log.warn(
-          `more than ${BURST} different problems in a minute: the rest of them is not logged`,
-          {},
-        );
+        this.log.warn(`more than ${BURST} different problems in a minute: the rest is not logged`, {});
       return;
     }
     if (this.problems.size > HISTORY) this.problems.clear();

@@ -1,7 +1,8 @@
 /**
- * What is due later or again and again, until the end: then everything is cancelled and failures are of no interest any more. A repeated task
- * is due a pause after it has finished, so that a slow kernel is never asked twice at a time.
+ * Runs tasks later or periodically, until the end: then everything is cancelled, and failures are no longer reported. A
+ * periodic task is due a pause after it has finished, so that a slow kernel is never asked twice at a time.
  */
+import type { Milliseconds } from "../../net/units.js";
 import type { Clock, PortError } from "../ports.js";
 import { asPortError } from "./task-queue.js";
 
@@ -25,7 +26,7 @@ export class Schedule {
   }
 
   /** Once, after `ms` milliseconds. */
-  later(ms: number, run: () => void): void {
+  later(ms: Milliseconds, run: () => void): void {
     const cancel = this.clock.after(ms, () => {
       this.cancels.delete(cancel);
       if (!this.over) run();
@@ -33,8 +34,8 @@ export class Schedule {
     this.cancels.add(cancel);
   }
 
-  /** Again and again after `pause` milliseconds; a function is asked anew each time. */
-  every(place: string, pause: number | (() => number), task: () => Promise<void>): void {
+  /** Periodically, `pause` milliseconds after the last run; a function is asked each time. */
+  every(place: string, pause: Milliseconds | (() => Milliseconds), task: () => Promise<void>): void {
     this.later(typeof pause === "number" ? pause : pause(), () => {
       void this.attempt(place, task).finally(() => {
         if (!this.over) this.every(place, pause, task);

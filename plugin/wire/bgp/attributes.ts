@@ -1,5 +1,5 @@
 /**
- * What a BGP UPDATE says about a route, as values: path attributes (RFC 4271 §5 and the RFCs named at each field) and
+ * The content of a BGP UPDATE about a route, as values: path attributes (RFC 4271 §5 and the RFCs named at each field) and
  * NLRI. IPv4 and IPv6 routes have the same shape: the next hop is a field here, whichever attribute carried it.
  * Values are immutable; `attributesKey` decides equality.
  */

@@ -25,14 +25,14 @@ export const parseCommunity = (text: string): Community | undefined =>
 export const parseLargeCommunity = (text: string): LargeCommunity | undefined =>
   parts(text, 3, 0xffffffff) === undefined ? undefined : (text as LargeCommunity);
 
-/** For literals in code and tests. @throws Error when the text is no community. */
+/** For literals in code and tests. @throws Error when the text is not a community. */
 export function community(text: string): Community {
   const c = parseCommunity(text);
   if (c === undefined) throw new Error(`not a community: ${JSON.stringify(text)}`);
   return c;
 }
 
-/** For literals in code and tests. @throws Error when the text is no large community. */
+/** For literals in code and tests. @throws Error when the text is not a large community. */
 export function largeCommunity(text: string): LargeCommunity {
   const c = parseLargeCommunity(text);
   if (c === undefined) throw new Error(`not a large community: ${JSON.stringify(text)}`);
@@ -55,6 +55,5 @@ export const largeCommunityParts = (c: LargeCommunity): readonly [number, number
   return [global, local1, local2];
 };
 
-/** Well-known communities (RFC 1997). */
-export const NO_EXPORT = community("65535:65281");
+/** Well-known (RFC 1997). */
 export const NO_ADVERTISE = community("65535:65282");

@@ -5,6 +5,13 @@
  */
 import { addressBytes } from "../../net/address.js";
 import {
+  ATTRIBUTE,
+  FLAG_EXTENDED_LENGTH,
+  FLAG_OPTIONAL,
+  FLAG_PARTIAL,
+  FLAG_TRANSITIVE,
+} from "./attribute-codes.js";
+import {
   AS_TRANS,
   type AsPathSegment,
   type PathAttributes,
@@ -13,17 +20,10 @@ import {
 } from "./attributes.js";
 import { concat, u16, u32 } from "./bytes.js";
 import { communityNumber, largeCommunityParts } from "./community.js";
-import {
-  ATTRIBUTE,
-  FLAG_EXTENDED_LENGTH,
-  FLAG_OPTIONAL,
-  FLAG_PARTIAL,
-  FLAG_TRANSITIVE,
-} from "./decode-attributes.js";
 
 const SEGMENT_CODES = { set: 1, sequence: 2, "confed-sequence": 3, "confed-set": 4 } as const;
 
-export function encodeAttribute(flags: number, type: number, value: Uint8Array): Uint8Array {
+function encodeAttribute(flags: number, type: number, value: Uint8Array): Uint8Array {
   return value.length > 255
     ? concat([Uint8Array.of(flags | FLAG_EXTENDED_LENGTH, type), u16(value.length), value])
     : concat([Uint8Array.of(flags, type, value.length), value]);

@@ -59,9 +59,9 @@ export class Framer {
   /** The next whole message, an error, or undefined when more bytes are needed. */
   next(): Frame | undefined {
     const b = this.buffer;
-    // What is no BGP at all (an HTTP server, a banner) is told before nineteen bytes have come.
+    // Another protocol (an HTTP server, a banner) is recognised before nineteen bytes have come.
     for (let i = 0; i < 16 && i < b.length; i++)
-      if (b[i] !== 0xff) return this.error(notification(1, 1), "the marker is not all ones: this is no BGP");
+      if (b[i] !== 0xff) return this.error(notification(1, 1), "the marker is not all ones: this is not BGP");
     if (b.length < HEADER) return undefined;
     const length = ((b[16] ?? 0) << 8) | (b[17] ?? 0);
     const code = b[18] ?? 0;

@@ -97,7 +97,7 @@ export function shutdownCommunication(n: Notification): string | undefined {
 export function administrativeShutdown(reason: string): Notification {
   let text = new TextEncoder().encode(reason);
   if (text.length > 255) {
-    // Not inside a UTF-8 sequence: back to a byte that is no continuation.
+    // Not inside a UTF-8 sequence: back to a byte that is not a continuation.
     let end = 255;
     while (end > 0 && ((text[end] ?? 0) & 0xc0) === 0x80) end--;
     text = text.slice(0, end);

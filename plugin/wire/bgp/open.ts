@@ -6,8 +6,10 @@
  *
  *     version: 1  my AS: 2  hold time: 2  BGP identifier: 4  parameters length: 1  parameters
  */
+
 import { type Address, addressBytes, addressFromBytes, type Family } from "../../net/address.js";
 import { err, ok, type Result } from "../../net/result.js";
+import type { Seconds } from "../../net/units.js";
 import { AS_TRANS } from "./attributes.js";
 import { Cursor, concat, u16, u32 } from "./bytes.js";
 import { frame, MESSAGE } from "./framer.js";
@@ -31,7 +33,7 @@ export interface Open {
   /** The true AS number, from the capability where there is one. */
   readonly as: number;
   /** Seconds; 0 means no keepalives. */
-  readonly holdTime: number;
+  readonly holdTime: Seconds;
   readonly bgpIdentifier: Address;
   readonly capabilities: Capabilities;
 }

@@ -8,17 +8,11 @@
  */
 import { addressBytes, type Family, familyOf } from "../../net/address.js";
 import { err, ok, type Result } from "../../net/result.js";
+import { ATTRIBUTE, FLAG_EXTENDED_LENGTH, FLAG_OPTIONAL } from "./attribute-codes.js";
+import type { FaultHandling } from "./attribute-table.js";
 import { type Nlri, type PathAttributes, pathAttributes, type UpdateContext } from "./attributes.js";
 import { Cursor, concat, u16 } from "./bytes.js";
-import {
-  ATTRIBUTE,
-  type AttributeFault,
-  type DecodedAttributes,
-  decodeAttributes,
-  type FaultHandling,
-  FLAG_EXTENDED_LENGTH,
-  FLAG_OPTIONAL,
-} from "./decode-attributes.js";
+import { type AttributeFault, type DecodedAttributes, decodeAttributes } from "./decode-attributes.js";
 import { encodeAttributes } from "./encode-attributes.js";
 import { frame, MAX_MESSAGE, MESSAGE } from "./framer.js";
 import { afiOf, decodeNlri, longestNlri, packNlri, SAFI_UNICAST } from "./nlri.js";
@@ -79,64 +73,83 @@ function missing(decoded: DecodedAttributes, hasNlri: boolean): AttributeFault[]
   return faults;
 }
 
-/** Decodes the body of an UPDATE. Never throws. */
-export function decodeUpdate(body: Uint8Array, context: UpdateContext): UpdateOutcome {
+interface Sections {
+  readonly withdrawn: readonly Nlri[];
+  readonly attributes: Uint8Array;
+  readonly nlri: readonly Nlri[];
+}
+
+/** Takes the body apart; what is wrong at this level resets the session (RFC 7606 §3). */
+function sectionsOf(body: Uint8Array, context: UpdateContext): Sections | { readonly reset: UpdateOutcome } {
   const cursor = new Cursor(body);
+  const overrun = (field: string) => ({ reset: reset(notification(3, 1), `${field} overruns the message`) });
   const withdrawnLength = cursor.u16();
   const withdrawnBytes = withdrawnLength === undefined ? undefined : cursor.take(withdrawnLength);
-  if (withdrawnBytes === undefined) return reset(notification(3, 1), "Withdrawn Routes overruns the message");
+  if (withdrawnBytes === undefined) return overrun("Withdrawn Routes");
   const attributesLength = cursor.u16();
-  const attributeBytes = attributesLength === undefined ? undefined : cursor.take(attributesLength);
-  if (attributeBytes === undefined)
-    return reset(notification(3, 1), "Total Path Attribute Length overruns the message");
-  const nlriBytes = cursor.rest();
+  const attributes = attributesLength === undefined ? undefined : cursor.take(attributesLength);
+  if (attributes === undefined) return overrun("Total Path Attribute Length");
+  const addPath = context.addPath.has(4);
+  const withdrawn = decodeNlri(withdrawnBytes, 4, addPath);
+  if (!withdrawn.ok) return { reset: reset(notification(3, 10), `Withdrawn Routes: ${withdrawn.error}`) };
+  const nlri = decodeNlri(cursor.rest(), 4, addPath);
+  if (!nlri.ok) return { reset: reset(notification(3, 10), `NLRI: ${nlri.error}`) };
+  return { withdrawn: withdrawn.value, attributes, nlri: nlri.value };
+}
 
-  const addPath4 = context.addPath.has(4);
-  const withdrawn = decodeNlri(withdrawnBytes, 4, addPath4);
-  if (!withdrawn.ok) return reset(notification(3, 10), `Withdrawn Routes: ${withdrawn.error}`);
-  const nlri = decodeNlri(nlriBytes, 4, addPath4);
-  if (!nlri.ok) return reset(notification(3, 10), `NLRI: ${nlri.error}`);
-
-  const decoded = decodeAttributes(attributeBytes, context);
-  const { mpReach, mpUnreach } = decoded;
-  const faults = [...decoded.faults, ...missing(decoded, nlri.value.length > 0)];
-  const worst = faults.reduce<AttributeFault | undefined>(
+const strictest = (faults: readonly AttributeFault[]): AttributeFault | undefined =>
+  faults.reduce<AttributeFault | undefined>(
     (w, f) => (w === undefined || RANK[f.handling] > RANK[w.handling] ? f : w),
     undefined,
   );
-  const reasons = faults.map((f) => f.reason);
-  const gone = [...withdrawn.value, ...(mpUnreach?.nlri ?? [])];
-  const announced = nlri.value.length + (mpReach?.nlri.length ?? 0);
 
-  if (worst !== undefined && worst.handling !== "attribute-discard") {
-    // RFC 7606 §5.2: without any reachable NLRI one cannot be sure to have found what to withdraw.
-    if (worst.handling === "session-reset" || announced === 0) return reset(worst.notification, ...reasons);
-    const all = [...gone, ...nlri.value, ...(mpReach?.nlri ?? [])];
-    return {
-      kind: "treat-as-withdraw",
-      reasons,
-      update: { withdrawn: all, reach: [], endOfRib: undefined },
-    };
-  }
-
+/** The announced routes: of IPv4 from the NLRI field, of others from MP_REACH_NLRI. */
+function reachOf(nlri: readonly Nlri[], decoded: DecodedAttributes): Reach[] {
+  const { attributes, mpReach, nextHop } = decoded;
   const reach: Reach[] = [];
-  if (nlri.value.length > 0 && decoded.nextHop !== undefined)
-    reach.push({
-      nlri: nlri.value,
-      attributes: pathAttributes({ ...decoded.attributes, nextHop: decoded.nextHop }),
-    });
+  if (nlri.length > 0 && nextHop !== undefined)
+    reach.push({ nlri, attributes: pathAttributes({ ...attributes, nextHop }) });
   if (mpReach !== undefined && mpReach.nlri.length > 0) {
     const { nextHop, linkLocalNextHop } = mpReach;
-    const attributes = pathAttributes({ ...decoded.attributes, nextHop, linkLocalNextHop });
-    reach.push({ nlri: mpReach.nlri, attributes });
+    reach.push({
+      nlri: mpReach.nlri,
+      attributes: pathAttributes({ ...attributes, nextHop, linkLocalNextHop }),
+    });
   }
-  const endOfRib =
-    body.length === 4
-      ? 4
-      : mpUnreach !== undefined && decoded.present.size === 1 && gone.length + announced === 0
-        ? mpUnreach.family
-        : undefined;
-  const update: Update = { withdrawn: gone, reach, endOfRib };
+  return reach;
+}
+
+/** RFC 4724 §2: an empty UPDATE, or nothing but an empty MP_UNREACH_NLRI. */
+function endOfRibOf(body: Uint8Array, decoded: DecodedAttributes, prefixes: number): Family | undefined {
+  if (body.length === 4) return 4;
+  return decoded.present.size === 1 && prefixes === 0 ? decoded.mpUnreach?.family : undefined;
+}
+
+/** Decodes the body of an UPDATE. Never throws. */
+export function decodeUpdate(body: Uint8Array, context: UpdateContext): UpdateOutcome {
+  const sections = sectionsOf(body, context);
+  if ("reset" in sections) return sections.reset;
+  const { nlri } = sections;
+  const decoded = decodeAttributes(sections.attributes, context);
+  const { mpReach, mpUnreach } = decoded;
+  const faults = [...decoded.faults, ...missing(decoded, nlri.length > 0)];
+  const worst = strictest(faults);
+  const reasons = faults.map((f) => f.reason);
+  const gone = [...sections.withdrawn, ...(mpUnreach?.nlri ?? [])];
+  const announced = [...nlri, ...(mpReach?.nlri ?? [])];
+
+  if (worst !== undefined && worst.handling !== "attribute-discard") {
+    // RFC 7606 §5.2: without any reachable NLRI it is not certain that the routes to withdraw were all found.
+    if (worst.handling === "session-reset" || announced.length === 0)
+      return reset(worst.notification, ...reasons);
+    const update: Update = { withdrawn: [...gone, ...announced], reach: [], endOfRib: undefined };
+    return { kind: "treat-as-withdraw", reasons, update };
+  }
+  const update: Update = {
+    withdrawn: gone,
+    reach: reachOf(nlri, decoded),
+    endOfRib: endOfRibOf(body, decoded, gone.length + announced.length),
+  };
   return worst === undefined ? { kind: "ok", update } : { kind: "attribute-discard", update, reasons };
 }
 

@@ -43,7 +43,7 @@ export function describeReplyError(error: ReplyError): string {
     case "reply-too-large":
       return `the reply is larger than ${error.limit} bytes`;
     case "malformed-line":
-      return `${JSON.stringify(error.line)} is no line of BIRD's control protocol`;
+      return `${JSON.stringify(error.line)} is not a line of BIRD's control protocol`;
   }
 }
 

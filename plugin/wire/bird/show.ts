@@ -1,5 +1,5 @@
 /**
- * What BIRD's `show` commands print, as values. The text is meant for people and differs a little between versions, so a
+ * The output of BIRD's `show` commands, as values. The text is meant for people and differs a little between versions, so a
  * parser takes what it knows and skips lines that it does not; what is absent is undefined, never a guess. Read from the
  * output of 2.0.12 (sources: `nest/proto.c`, `nest/rt-show.c`, `proto/{bgp,pipe,static}`).
  */
@@ -221,7 +221,7 @@ export function parseStatics(reply: BirdReply): StaticRoute[] {
   return out;
 }
 
-/** The number that `eval NAME` prints; undefined when it is none, or the name unknown. */
+/** The number that `eval NAME` prints; undefined when it is not a number, or the name is unknown. */
 export function parseNumber(reply: BirdReply): number | undefined {
   return reply.last.code === 23 && /^\d+$/.test(reply.last.text.trim()) ? Number(reply.last.text) : undefined;
 }

@@ -189,7 +189,7 @@ export function encodeEnvelope(e: Envelope): Uint8Array {
 }
 
 /**
- * What the MAC covers (see proto/shortcutd.proto). HMAC and X25519 are the caller's: this module is pure layout.
+ * The bytes that the MAC covers (see proto/shortcutd.proto). HMAC and X25519 are the caller's: this module is pure layout.
  */
 export function macInput(
   e: Omit<Envelope, "mac" | "publicKey">,
@@ -306,107 +306,105 @@ const aPort = (field: string, port: number | null | undefined): number => {
 const anOptionalPort = (field: string, port: number | null | undefined): number =>
   (port ?? 0) === 0 ? 0 : aPort(field, port);
 
-function fromBody(b: pb.Body & pb.Body.$Shape): ControlBody {
-  switch (b.kind) {
-    case "challenge":
-      return {
-        kind: "challenge",
-        cookie: exactly("challenge.cookie", b.challenge.cookie ?? new Uint8Array(), COOKIE_BYTES),
-      };
-    case "register":
-      return {
-        kind: "register",
-        listenPort: aPort("register.listen_port", b.register.listenPort),
-        handshakeAge: b.register.handshakeAge ?? 0,
-      };
-    case "registered":
-      return {
-        kind: "registered",
-        listenPort: aPort("registered.listen_port", b.registered.listenPort),
-        lifetime: b.registered.lifetime ?? 0,
-        observePort: anOptionalPort("registered.observe_port", b.registered.observePort),
-      };
-    case "resolve": {
-      const r = pb.Resolve.create(b.resolve);
-      if (r.owner !== null && r.owner !== undefined && r.owner.length > 0)
-        return { kind: "resolve-owner", owner: anAddress("resolve.owner", r.owner), page: r.page ?? 0 };
-      return {
-        kind: "resolve",
-        destination: aPrefix("resolve.destination", r.destination),
-        page: r.page ?? 0,
-      };
-    }
-    case "resolved": {
-      const prefixes = b.resolved.prefixes ?? [];
-      if (prefixes.length > MAX_PREFIXES)
-        throw new Invalid("resolved.prefixes", `${prefixes.length} exceed ${MAX_PREFIXES}`);
-      return {
-        kind: "resolved",
-        owner: anAddress("resolved.owner", b.resolved.owner ?? new Uint8Array()),
-        prefixes: prefixes.map((p, i) => aPrefix(`resolved.prefixes[${i}]`, p)),
-        generation: anId("resolved.generation", b.resolved.generation ?? new Uint8Array()),
-        lifetime: b.resolved.lifetime ?? 0,
-        pages: Math.max(1, b.resolved.pages ?? 1),
-      };
-    }
-    case "exchange":
-      return { kind: "exchange", ...theExchange("exchange", b.exchange) };
-    case "exchanged":
-      return { kind: "exchanged", ...theExchange("exchanged", b.exchanged) };
-    case "selected":
-      return {
-        kind: "selected",
-        epochs: theEpochs("selected", b.selected.epochs),
-        selected: b.selected.selected ?? false,
-        oneWay: b.selected.oneWay ?? false,
-        reason: aReason(b.selected.reason),
-      };
-    case "ready":
-      return { kind: "ready", epochs: theEpochs("ready", b.ready.epochs) };
-    case "update":
-      return {
-        kind: "update",
-        epochs: theEpochs("update", b.update.epochs),
-        candidates: theCandidates("update", b.update.candidates),
-        mapping: aMapping(b.update.mapping),
-      };
-    case "withdraw":
-      return {
-        kind: "withdraw",
-        epochs: theEpochs("withdraw", b.withdraw.epochs),
-        reason: aReason(b.withdraw.reason),
-        failed: b.withdraw.failed ?? false,
-      };
-    case "flipped":
-      return { kind: "flipped", epochs: theEpochs("flipped", b.flipped.epochs) };
-    case "purge":
-      return { kind: "purge", owner: anAddress("purge.owner", b.purge.owner ?? new Uint8Array()) };
-    case "keepalive":
-      return { kind: "keepalive" };
-    case "kept":
-      return {
-        kind: "kept",
-        reflexive: b.kept.reflexive ? anEndpoint("kept.reflexive", b.kept.reflexive) : undefined,
-        age: b.kept.age ?? 0,
-        generation: anId("kept.generation", b.kept.generation ?? new Uint8Array()),
-      };
-    case "ack":
-      return { kind: "ack" };
-    case "ping":
-      return { kind: "ping" };
-    case "pong":
-      return { kind: "pong" };
-    case "refused":
-      return {
-        kind: "refused",
-        code: refusalCodes[b.refused.code ?? 0] ?? "unspecified",
-        reason: aReason(b.refused.reason),
-      };
-    case undefined:
-      throw new Invalid("kind", "is missing, or of a later version");
-    default:
-      return unreachable(b);
-  }
+/** The message of each kind of body. */
+type Messages = {
+  readonly [K in Exclude<keyof pb.Body.$Properties, "kind" | "$unknowns">]-?: NonNullable<
+    pb.Body.$Properties[K]
+  >;
+};
+
+/** One decoder for each kind of body; each checks every field of its message. */
+const bodyDecoders: {
+  readonly [K in keyof Messages]: (message: Messages[K]) => ControlBody;
+} = {
+  challenge: (m) => ({
+    kind: "challenge",
+    cookie: exactly("challenge.cookie", m.cookie ?? new Uint8Array(), COOKIE_BYTES),
+  }),
+  register: (m) => ({
+    kind: "register",
+    listenPort: aPort("register.listen_port", m.listenPort),
+    handshakeAge: m.handshakeAge ?? 0,
+  }),
+  registered: (m) => ({
+    kind: "registered",
+    listenPort: aPort("registered.listen_port", m.listenPort),
+    lifetime: m.lifetime ?? 0,
+    observePort: anOptionalPort("registered.observe_port", m.observePort),
+  }),
+  resolve: (message) => {
+    const m = pb.Resolve.create(message);
+    const page = m.page ?? 0;
+    if (m.owner !== null && m.owner !== undefined && m.owner.length > 0)
+      return { kind: "resolve-owner", owner: anAddress("resolve.owner", m.owner), page };
+    return { kind: "resolve", destination: aPrefix("resolve.destination", m.destination), page };
+  },
+  resolved: (m) => {
+    const prefixes = m.prefixes ?? [];
+    if (prefixes.length > MAX_PREFIXES)
+      throw new Invalid("resolved.prefixes", `${prefixes.length} exceed ${MAX_PREFIXES}`);
+    return {
+      kind: "resolved",
+      owner: anAddress("resolved.owner", m.owner ?? new Uint8Array()),
+      prefixes: prefixes.map((p, i) => aPrefix(`resolved.prefixes[${i}]`, p)),
+      generation: anId("resolved.generation", m.generation ?? new Uint8Array()),
+      lifetime: m.lifetime ?? 0,
+      pages: Math.max(1, m.pages ?? 1),
+    };
+  },
+  exchange: (m) => ({ kind: "exchange", ...theExchange("exchange", m) }),
+  exchanged: (m) => ({ kind: "exchanged", ...theExchange("exchanged", m) }),
+  selected: (m) => ({
+    kind: "selected",
+    epochs: theEpochs("selected", m.epochs),
+    selected: m.selected ?? false,
+    oneWay: m.oneWay ?? false,
+    reason: aReason(m.reason),
+  }),
+  ready: (m) => ({ kind: "ready", epochs: theEpochs("ready", m.epochs) }),
+  update: (m) => ({
+    kind: "update",
+    epochs: theEpochs("update", m.epochs),
+    candidates: theCandidates("update", m.candidates),
+    mapping: aMapping(m.mapping),
+  }),
+  withdraw: (m) => ({
+    kind: "withdraw",
+    epochs: theEpochs("withdraw", m.epochs),
+    reason: aReason(m.reason),
+    failed: m.failed ?? false,
+  }),
+  flipped: (m) => ({ kind: "flipped", epochs: theEpochs("flipped", m.epochs) }),
+  purge: (m) => ({ kind: "purge", owner: anAddress("purge.owner", m.owner ?? new Uint8Array()) }),
+  keepalive: () => ({ kind: "keepalive" }),
+  kept: (m) => ({
+    kind: "kept",
+    reflexive: m.reflexive ? anEndpoint("kept.reflexive", m.reflexive) : undefined,
+    age: m.age ?? 0,
+    generation: anId("kept.generation", m.generation ?? new Uint8Array()),
+  }),
+  ack: () => ({ kind: "ack" }),
+  ping: () => ({ kind: "ping" }),
+  pong: () => ({ kind: "pong" }),
+  refused: (m) => ({
+    kind: "refused",
+    code: refusalCodes[m.code ?? 0] ?? "unspecified",
+    reason: aReason(m.reason),
+  }),
+};
+
+function fromKind<K extends keyof Messages>(
+  kind: K,
+  body: { readonly [P in keyof Messages]?: Messages[P] | null },
+): ControlBody {
+  const message = body[kind];
+  if (message === null || message === undefined) throw new Invalid(kind, "is missing");
+  return bodyDecoders[kind](message);
+}
+
+function fromBody(body: pb.Body & pb.Body.$Shape): ControlBody {
+  if (body.kind === undefined) throw new Invalid("kind", "is missing, or of a later version");
+  return fromKind(body.kind, body);
 }
 
 function guarded<T>(field: string, decode: () => T): Result<T, ControlDecodeError> {

@@ -2,14 +2,16 @@
  * The control protocol as values (proto/shortcutd.proto is the wire form, codec.ts the way between). Identifiers of
  * 64 bits are 16 hex digits, so that they compare with `===` and read well in a log.
  */
+
 import type { Address, Endpoint, Prefix } from "../../net/address.js";
 import type { PublicKey } from "../../net/key.js";
+import type { Seconds } from "../../net/units.js";
 
 declare const id64: unique symbol;
 /** 64 random bits as 16 lower-case hex digits. */
 export type Id64 = string & { readonly [id64]: true };
 
-/** The version this implementation speaks; there is no other yet. */
+/** The version that this implementation speaks: the only one so far. */
 export const PROTOCOL_VERSION = 1;
 /** Larger datagrams are neither sent nor looked at: below every path's minimum MTU (RFC 8200 §5). */
 export const MAX_DATAGRAM = 1232;
@@ -64,7 +66,7 @@ export interface ExchangeBody {
 }
 
 export type RequestBody =
-  | { readonly kind: "register"; readonly listenPort: number; readonly handshakeAge: number }
+  | { readonly kind: "register"; readonly listenPort: number; readonly handshakeAge: Seconds }
   | { readonly kind: "resolve"; readonly destination: Prefix; readonly page: number }
   | { readonly kind: "resolve-owner"; readonly owner: Address; readonly page: number }
   | ({ readonly kind: "exchange" } & ExchangeBody)
@@ -99,7 +101,7 @@ export type ReplyBody =
   | {
       readonly kind: "registered";
       readonly listenPort: number;
-      readonly lifetime: number;
+      readonly lifetime: Seconds;
       /** 0: this hub answers no `observe`. */
       readonly observePort: number;
     }
@@ -108,7 +110,7 @@ export type ReplyBody =
       readonly owner: Address;
       readonly prefixes: readonly Prefix[];
       readonly generation: Id64;
-      readonly lifetime: number;
+      readonly lifetime: Seconds;
       readonly pages: number;
     }
   | ({ readonly kind: "exchanged" } & ExchangeBody)

@@ -1,5 +1,5 @@
 /**
- * The JSON of `show ... json` in bgpd and zebra, as far as it is needed. FRR's JSON is no stable interface: unknown members are
+ * The JSON of `show ... json` in bgpd and zebra, as far as it is needed. FRR's JSON is not a stable interface: unknown members are
  * ignored, optional ones may be absent, and what is there must have the right type. Recorded from 8.4.4 (sources:
  * `bgpd/bgp_route.c` route_vty_out_detail, `bgpd/bgp_vty.c` bgp_show_peer, `zebra/zebra_vty.c` vty_show_ip_route).
  */
@@ -318,5 +318,5 @@ export function decodeZebraRoutes(text: string, prefix: Prefix): Result<readonly
   );
 }
 
-/** `8.4.4` of `show version`; undefined when it is no FRR. */
+/** `8.4.4` of `show version`; undefined when it is not FRR. */
 export const parseFrrVersion = (text: string): string | undefined => /^FRRouting (\S+)/m.exec(text)?.[1];

@@ -5,10 +5,8 @@
  */
 import { err, ok, type Result } from "../../net/result.js";
 
-/** `lib/command.h`: CMD_SUCCESS, CMD_WARNING, CMD_ERR_NO_MATCH; others are errors as well. */
+/** `lib/command.h`; every other status is a warning or an error. */
 export const CMD_SUCCESS = 0;
-export const CMD_WARNING = 1;
-export const CMD_ERR_NO_MATCH = 2;
 
 export interface VtyReply {
   readonly text: string;

@@ -23,11 +23,9 @@ export const malformed = (
 ): { readonly ok: false; readonly error: NetlinkDecodeError } => err({ at, problem });
 
 /** NLA_F_NESTED: the payload is itself a list of attributes. */
-export const NLA_F_NESTED = 0x8000;
-/** NLA_F_NET_BYTEORDER */
-export const NLA_F_NET_BYTEORDER = 0x4000;
+const NLA_F_NESTED = 0x8000;
 const NLA_TYPE_MASK = 0x3fff;
-export const NLA_HDRLEN = 4;
+const NLA_HDRLEN = 4;
 
 /** NLA_ALIGN, NLMSG_ALIGN. By arithmetic: `&` would turn a length of 2^31 and more, as garbage claims, negative. */
 export const align4 = (n: number): number => Math.ceil(n / 4) * 4;

@@ -6,7 +6,7 @@ import { ok } from "../../net/result.js";
 import { Attributes, BodyWriter, type Decoded, malformed } from "./attribute.js";
 import type { NetlinkRequest } from "./message.js";
 
-export const GENL_ID_CTRL = 16;
+const GENL_ID_CTRL = 16;
 export const GENL_HDRLEN = 4;
 const CTRL_CMD_GETFAMILY = 3;
 const CTRL_ATTR_FAMILY_ID = 1;

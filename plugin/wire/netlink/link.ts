@@ -11,10 +11,10 @@ import { AF_INET, AF_INET6 } from "./route.js";
 
 export const RTM_NEWLINK = 16;
 export const RTM_DELLINK = 17;
-export const RTM_GETLINK = 18;
+const RTM_GETLINK = 18;
 export const RTM_NEWADDR = 20;
 export const RTM_DELADDR = 21;
-export const RTM_GETADDR = 22;
+const RTM_GETADDR = 22;
 
 const IFLA_IFNAME = 3;
 const IFLA_MTU = 4;
@@ -28,7 +28,7 @@ const IFA_ADDRESS = 1;
 const IFA_LOCAL = 2;
 const IFA_FLAGS = 8;
 
-export const IFF_UP = 0x1;
+const IFF_UP = 0x1;
 const IFF_RUNNING = 0x40;
 const IFF_LOWER_UP = 0x10000;
 export const IFA_F_NODAD = 0x02;

@@ -11,7 +11,7 @@
 import { ok } from "../../net/result.js";
 import { Attributes, align4, type Decoded, HOST_LITTLE_ENDIAN, malformed, view } from "./attribute.js";
 
-export const NLMSG_HDRLEN = 16;
+const NLMSG_HDRLEN = 16;
 
 export const NLMSG_NOOP = 1;
 export const NLMSG_ERROR = 2;
@@ -19,12 +19,11 @@ export const NLMSG_DONE = 3;
 export const NLMSG_OVERRUN = 4;
 
 export const NLM_F_REQUEST = 0x01;
-export const NLM_F_MULTI = 0x02;
 export const NLM_F_ACK = 0x04;
 /** The dump was inconsistent: what it lists changed while it ran. */
 export const NLM_F_DUMP_INTR = 0x10;
-export const NLM_F_ROOT = 0x100;
-export const NLM_F_MATCH = 0x200;
+const NLM_F_ROOT = 0x100;
+const NLM_F_MATCH = 0x200;
 export const NLM_F_DUMP = NLM_F_ROOT | NLM_F_MATCH;
 export const NLM_F_REPLACE = 0x100;
 export const NLM_F_EXCL = 0x200;

@@ -10,7 +10,7 @@ import { type NetlinkRequest, NLM_F_DUMP } from "./message.js";
 
 export const RTM_NEWNEXTHOP = 104;
 export const RTM_DELNEXTHOP = 105;
-export const RTM_GETNEXTHOP = 106;
+const RTM_GETNEXTHOP = 106;
 
 const NHA_ID = 1;
 const NHA_GROUP = 2;

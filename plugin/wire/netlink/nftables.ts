@@ -12,7 +12,7 @@ const NFT_MSG_GETSETELEM = 13;
 const NFNETLINK_V0 = 0;
 const NFGENMSG_LENGTH = 4;
 /** Families of tables (linux/netfilter.h). */
-export const NFPROTO_INET = 1;
+const NFPROTO_INET = 1;
 export const NFPROTO_NETDEV = 5;
 
 const NFTA_SET_ELEM_LIST_TABLE = 1;

@@ -28,7 +28,7 @@ import { NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE } from "./message.js";
 
 export const RTM_NEWROUTE = 24;
 export const RTM_DELROUTE = 25;
-export const RTM_GETROUTE = 26;
+const RTM_GETROUTE = 26;
 
 export const AF_INET = 2;
 export const AF_INET6 = 10;
@@ -43,16 +43,14 @@ const RTA_TABLE = 15;
 const RTA_VIA = 18;
 const RTA_NH_ID = 30;
 
-export const RT_TABLE_UNSPEC = 0;
-export const RT_TABLE_MAIN = 254;
-export const RT_TABLE_LOCAL = 255;
-export const RT_SCOPE_UNIVERSE = 0;
-export const RT_SCOPE_LINK = 253;
-export const RTN_UNICAST = 1;
+const RT_TABLE_UNSPEC = 0;
+const RT_SCOPE_UNIVERSE = 0;
+const RT_SCOPE_LINK = 253;
+const RTN_UNICAST = 1;
 /** `rtm_flags`: a cached clone, not a FIB entry. */
 export const RTM_F_CLONED = 0x200;
 /** `rtm_flags` of RTM_GETROUTE: answer with the FIB entry that matches. */
-export const RTM_F_FIB_MATCH = 0x2000;
+const RTM_F_FIB_MATCH = 0x2000;
 export const RTNH_F_DEAD = 1;
 export const RTNH_F_LINKDOWN = 16;
 
@@ -139,48 +137,74 @@ function decodeMultipath(bytes: Uint8Array): Decoded<RawNextHop[]> {
   return ok(out);
 }
 
+/** RTA_DST with its length from the header; a default route has none. */
+function decodeDestination(a: Attributes, family: 4 | 6, length: number): Decoded<Prefix> {
+  const size = family === 4 ? 4 : 16;
+  const dst = a.bytes(RTA_DST);
+  const fits = dst === undefined ? length === 0 : dst.length === size;
+  if (!fits || length > size * 8)
+    return malformed("RTA_DST", `destination of ${dst?.length ?? 0} bytes with prefix length ${length}`);
+  return ok(prefixFromBytes(dst ?? new Uint8Array(size), length));
+}
+
+/** RTA_MULTIPATH, or the one next hop of RTA_OIF and gateway; none for blackhole and the like. */
+function decodeNextHops(a: Attributes, flags: number): Decoded<readonly RawNextHop[]> {
+  const multipath = a.bytes(RTA_MULTIPATH);
+  if (multipath !== undefined) return decodeMultipath(multipath);
+  const oif = a.u32(RTA_OIF);
+  const gateway = gatewayOf(a);
+  if (oif === undefined && gateway === undefined) return ok([]);
+  return ok([{ ifindex: oif ?? 0, gateway, flags: flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN) }]);
+}
+
+function preferredSource(a: Attributes, family: 4 | 6): Address | undefined {
+  const source = a.bytes(RTA_PREFSRC);
+  return source !== undefined && source.length === (family === 4 ? 4 : 16)
+    ? addressFromBytes(source)
+    : undefined;
+}
+
+/** The fixed header of a route message (`struct rtmsg`). */
+function decodeHeader(payload: Uint8Array) {
+  const [family = 0, length = 0, , tos = 0, table = 0, protocol = 0, scope = 0, type = 0] = payload;
+  return {
+    family,
+    length,
+    tos,
+    table,
+    protocol,
+    scope,
+    type,
+    flags: view(payload).getUint32(8, HOST_LITTLE_ENDIAN),
+  };
+}
+
 /** The payload of RTM_NEWROUTE or RTM_DELROUTE. A family other than IPv4 and IPv6 yields `undefined`. */
 export function decodeRoute(payload: Uint8Array): Decoded<RawRoute | undefined> {
   if (payload.length < RTMSG_LENGTH) return malformed("rtmsg", `${payload.length} bytes are too short`);
-  const v = view(payload);
-  const familyNumber = payload[0] ?? 0;
-  if (familyNumber !== AF_INET && familyNumber !== AF_INET6) return ok(undefined);
-  const family = familyNumber === AF_INET ? 4 : 6;
-  const decoded = Attributes.decode(payload, RTMSG_LENGTH, "rtmsg");
-  if (!decoded.ok) return decoded;
-  const a = decoded.value;
-  const size = family === 4 ? 4 : 16;
-  const length = payload[1] ?? 0;
-  const dst = a.bytes(RTA_DST);
-  if (length > size * 8 || (dst === undefined && length > 0) || (dst !== undefined && dst.length !== size))
-    return malformed("RTA_DST", `destination of ${dst?.length ?? 0} bytes with prefix length ${length}`);
-  const flags = v.getUint32(8, HOST_LITTLE_ENDIAN);
-  let nextHops: readonly RawNextHop[] = [];
-  const multipath = a.bytes(RTA_MULTIPATH);
-  const oif = a.u32(RTA_OIF);
-  if (multipath !== undefined) {
-    const hops = decodeMultipath(multipath);
-    if (!hops.ok) return hops;
-    nextHops = hops.value;
-  } else {
-    const gateway = gatewayOf(a);
-    if (oif !== undefined || gateway !== undefined)
-      nextHops = [{ ifindex: oif ?? 0, gateway, flags: flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN) }];
-  }
-  const prefsrc = a.bytes(RTA_PREFSRC);
+  const header = decodeHeader(payload);
+  if (header.family !== AF_INET && header.family !== AF_INET6) return ok(undefined);
+  const family = header.family === AF_INET ? 4 : 6;
+  const attributes = Attributes.decode(payload, RTMSG_LENGTH, "rtmsg");
+  if (!attributes.ok) return attributes;
+  const a = attributes.value;
+  const destination = decodeDestination(a, family, header.length);
+  if (!destination.ok) return destination;
+  const nextHops = decodeNextHops(a, header.flags);
+  if (!nextHops.ok) return nextHops;
   return ok({
     family,
-    table: a.u32(RTA_TABLE) ?? payload[4] ?? 0,
-    prefix: prefixFromBytes(dst ?? new Uint8Array(size), length),
-    tos: payload[3] ?? 0,
-    protocol: payload[5] ?? 0,
-    scope: payload[6] ?? 0,
-    type: ROUTE_TYPES[payload[7] ?? 0] ?? "other",
-    flags,
+    table: a.u32(RTA_TABLE) ?? header.table,
+    prefix: destination.value,
+    tos: header.tos,
+    protocol: header.protocol,
+    scope: header.scope,
+    type: ROUTE_TYPES[header.type] ?? "other",
+    flags: header.flags,
     metric: a.u32(RTA_PRIORITY) ?? 0,
-    prefsrc: prefsrc !== undefined && prefsrc.length === size ? addressFromBytes(prefsrc) : undefined,
+    prefsrc: preferredSource(a, family),
     nexthopId: a.u32(RTA_NH_ID) ?? 0,
-    nextHops,
+    nextHops: nextHops.value,
   });
 }
 

@@ -4,6 +4,7 @@
  * rest; the reader joins them. A SET obeys the same limit in the other direction, so a long list of allowed IPs is
  * split over several messages, of which only the first replaces what was there.
  */
+
 import {
   addressBytes,
   addressFromBytes,
@@ -16,6 +17,7 @@ import {
 } from "../../net/address.js";
 import { keyBytes, type PrivateKey, type PublicKey, publicKeyFromBytes } from "../../net/key.js";
 import { ok } from "../../net/result.js";
+import type { Milliseconds, Seconds } from "../../net/units.js";
 import {
   Attributes,
   type BodyWriter,
@@ -31,10 +33,10 @@ import { AF_INET, AF_INET6 } from "./route.js";
 
 export const WG_GENL_NAME = "wireguard";
 const WG_GENL_VERSION = 1;
-export const WG_KEY_LEN = 32;
+const WG_KEY_LEN = 32;
 
-export const WG_CMD_GET_DEVICE = 0;
-export const WG_CMD_SET_DEVICE = 1;
+const WG_CMD_GET_DEVICE = 0;
+const WG_CMD_SET_DEVICE = 1;
 
 const WGDEVICE_A_IFNAME = 2;
 const WGDEVICE_A_PRIVATE_KEY = 3;
@@ -68,9 +70,9 @@ export interface WireGuardPeerState {
   readonly endpoint: Endpoint | undefined;
   readonly allowedIps: readonly Prefix[];
   /** Seconds; 0 is off. */
-  readonly keepalive: number;
+  readonly keepalive: Seconds;
   /** Milliseconds since the epoch; 0 when there was no handshake. */
-  readonly lastHandshake: number;
+  readonly lastHandshake: Milliseconds;
   readonly rxBytes: number;
   readonly txBytes: number;
 }
@@ -87,7 +89,7 @@ export interface WireGuardPeerChange {
   readonly presharedKey?: PrivateKey | undefined;
   readonly endpoint?: Endpoint | undefined;
   readonly allowedIps?: readonly Prefix[] | undefined;
-  readonly keepalive?: number | undefined;
+  readonly keepalive?: Seconds | undefined;
 }
 
 /** `struct sockaddr_in` (16 bytes) or `struct sockaddr_in6` (28 bytes): family in host order, port and address not. */

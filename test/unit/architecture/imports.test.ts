@@ -1,3 +1,4 @@
+/** The layers of the program: imports point one way, the core is free of I/O, and nothing escapes from the type system or the linters unsaid. */
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join, normalize, relative } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -85,6 +86,16 @@ describe("the shape of the code", () => {
         /@ts-(?:ignore|nocheck|expect-error)/.exec(f.text);
       return hit === null ? [] : [`${f.path}: ${hit[0]}`];
     });
+    expect(wrong).toEqual([]);
+  });
+
+  it("every disabled lint rule has its reason beside it", () => {
+    const wrong = files.flatMap((f) =>
+      f.text
+        .split("\n")
+        .filter((line) => /eslint-disable/.test(line) && !/ -- \S/.test(line))
+        .map((line) => `${f.path}: ${line.trim()}`),
+    );
     expect(wrong).toEqual([]);
   });
 });

@@ -1,3 +1,4 @@
+/** The generated protobuf code in the tree is that of the schema in the tree. */
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,3 +1,4 @@
+/** The attributes of an offer: those of the route underneath, within what the session type allows. */
 import { describe, expect, it } from "vitest";
 import { learnedBy, type OfferSpec, offerAttributes } from "../../../plugin/bgp/offer.js";
 import { address } from "../../../plugin/net/address.js";

@@ -1,3 +1,4 @@
+/** Adj-RIB-In: what UPDATEs change, with ADD-PATH, and what a reset leaves. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { AdjRibIn, AdjRibOut } from "../../../plugin/bgp/rib.js";

@@ -1,3 +1,4 @@
+/** The BGP session, state by state, against RFC 4271 and its successors. */
 import { describe, expect, it } from "vitest";
 import type { SessionConfig } from "../../../plugin/bgp/negotiation.js";
 import { describeProblem } from "../../../plugin/bgp/problem.js";

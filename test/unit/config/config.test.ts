@@ -1,3 +1,4 @@
+/** The configuration file: every key and default as the program gets it, and for every mistake the place, the problem and the remedy. */
 import { describe, expect, it } from "vitest";
 import { formatConfigError, parseConfig } from "../../../plugin/config/config.js";
 import { defaultParameters } from "../../../plugin/shortcut/parameters.js";
@@ -173,41 +174,41 @@ describe("errors name line, column, key and what is allowed", () => {
       "trigger:\n  rates: 1",
       "7:3: trigger.rates: unknown key; allowed here: rate, for, interval, hysteresis, mask4, mask6",
     ],
-    ["address: 10.0.0", '6:10: address: "10.0.0" is no IP address'],
-    ["address: 7", "6:10: address: is no IP address"],
-    ["endpoints: ['192.0.2.1']", '6:13: endpoints.0: "192.0.2.1" is no ADDRESS:PORT'],
+    ["address: 10.0.0", '6:10: address: "10.0.0" is not an IP address'],
+    ["address: 7", "6:10: address: is not an IP address"],
+    ["endpoints: ['192.0.2.1']", '6:13: endpoints.0: "192.0.2.1" is not a valid ADDRESS:PORT'],
     ["endpoints: 192.0.2.1:1", "6:12: endpoints: must be a list of public endpoints"],
     [
       "direct: { interface: abcdefghijklmnop }",
       "6:22: direct.interface: must be an interface name of 1 to 15 characters",
     ],
-    ["direct: { interface: wg0 }", "6:22: direct.interface: must be another interface than the overlay"],
+    [
+      "direct: { interface: wg0 }",
+      "6:22: direct.interface: overlay and direct interface must be two interfaces",
+    ],
     ["direct: { port: 0 }", "6:17: direct.port: must be a whole number from 1 to 65535"],
     ["direct: { port: 1.5 }", "6:17: direct.port: must be a whole number from 1 to 65535"],
     ["direct: { port: x }", "6:17: direct.port: must be a whole number from 1 to 65535"],
     ["direct: { key: relative }", "6:16: direct.key: must be an absolute path"],
-    [
-      "control: { port: 51821 }",
-      "6:18: control.port: must be another port than that of the direct interface",
-    ],
-    ["trigger: { rate: 10 }", "6:18: trigger.rate: 10 is no rate: write 10 Mbit/s (at least 1 kbit/s)"],
-    ["trigger: { rate: 10 MB/s }", '6:18: trigger.rate: "10 MB/s" is no rate'],
-    ["trigger: { for: 5 }", "6:17: trigger.for: 5 is no time from 0 ms to 3600 s: write 5 s or 100 ms"],
+    ["control: { port: 51821 }", "6:18: control.port: must differ from the port of the direct interface"],
+    ["trigger: { rate: 10 }", "6:18: trigger.rate: 10 is not a rate: write 10 Mbit/s"],
+    ["trigger: { rate: 10 MB/s }", '6:18: trigger.rate: "10 MB/s" is not a rate'],
+    ["trigger: { for: 5 }", "6:17: trigger.for: 5 is not a time from 0 ms to 3600 s: write 5 s or 100 ms"],
     ["trigger: { hysteresis: 1 }", "6:24: trigger.hysteresis: must be a number between 0 and 1"],
     ["trigger: { mask4: 33 }", "6:19: trigger.mask4: must be a whole number from 8 to 32"],
     [
       "aliases: { ipv4: 198.18.0.0/30 }",
-      '6:18: aliases.ipv4: "198.18.0.0/30" is no IPv4 prefix of at most /28',
+      '6:18: aliases.ipv4: "198.18.0.0/30" is not an IPv4 prefix of at most /28',
     ],
-    ["aliases: { ipv4: 'fd00::/64' }", '6:18: aliases.ipv4: "fd00::/64" is no IPv4 prefix'],
-    ["aliases: { ipv6: 198.18.0.0/16 }", '6:18: aliases.ipv6: "198.18.0.0/16" is no IPv6 prefix'],
+    ["aliases: { ipv4: 'fd00::/64' }", '6:18: aliases.ipv4: "fd00::/64" is not an IPv4 prefix'],
+    ["aliases: { ipv6: 198.18.0.0/16 }", '6:18: aliases.ipv6: "198.18.0.0/16" is not an IPv6 prefix'],
     ["limits: { shortcuts: 0 }", "6:22: limits.shortcuts: must be a whole number from 1 to 10000"],
     [
       "direct: { max-round-trip: { ratio: 0 } }",
       "6:36: direct.max-round-trip.ratio: must be a number from 0.1 to 100",
     ],
     ["damping: { reuse: 2500 }", "6:19: damping.reuse: reuse must be below suppress"],
-    ["timers: { keepalive: 60 s }", '6:22: timers.keepalive: "60 s" is no time from 5 s to 25 s'],
+    ["timers: { keepalive: 60 s }", '6:22: timers.keepalive: "60 s" is not a time from 5 s to 25 s'],
     ["timers: { probe-multiplier: 1 }", "6:29: timers.probe-multiplier: must be a whole number from 2 to 50"],
     ["log: loud", "6:6: log: must be error or warn or info or debug"],
     ["daemon-socket: x", "6:16: daemon-socket: must be an absolute path"],
@@ -224,7 +225,7 @@ describe("errors name line, column, key and what is allowed", () => {
       "bgp: a spoke needs the daemon's AS: bgp: { as: 65000 }",
     ]);
     expect(errors(text("address: 10.255.0.1"))).toEqual([
-      "shortcutd.yaml:3:7: hubs: 10.255.0.1 is this router itself",
+      "shortcutd.yaml:3:8: hubs.0: 10.255.0.1 is this router itself",
     ]);
   });
 
@@ -235,12 +236,64 @@ describe("errors name line, column, key and what is allowed", () => {
 
   it("of YAML itself have a place too", () => {
     expect(errors("role: spoke\n  overlay: wg0\n")[0]).toMatch(/^shortcutd\.yaml:\d+:\d+: /);
-    expect(errors("role: spoke\nrole: hub\n")[0]).toMatch(/^shortcutd\.yaml:2:1: .*unique/i);
+    expect(errors("role: spoke\nrole: hub\n")[0]).toMatch(/^shortcutd\.yaml:2:1: the key is there twice$/);
     expect(errors("")).toEqual(["shortcutd.yaml:1:1: must be a mapping of keys: role, overlay, …"]);
     expect(errors("- a\n")).toEqual(["shortcutd.yaml:1:1: must be a mapping of keys: role, overlay, …"]);
   });
 
   it("name a missing key as missing", () => {
-    expect(errors("role: hub\n")[0]).toMatch(/^shortcutd\.yaml:1:1: overlay: /);
+    expect(errors("role: spoke\n")).toEqual(["shortcutd.yaml:1:1: overlay: is missing"]);
+    expect(errors("overlay: wg0\n")).toEqual(["shortcutd.yaml:1:1: role: is missing"]);
+    expect(errors(text("vrf: { name: red }"))).toEqual(["shortcutd.yaml:6:6: vrf.table: is missing"]);
+    expect(errors(text().replace("{ as: 65000 }", "{}"))).toEqual(["shortcutd.yaml:5:6: bgp.as: is missing"]);
+  });
+
+  it("refuse what is there twice or names the router itself", () => {
+    expect(errors(text().replace("[10.255.0.1]", "[10.255.0.1, 10.255.0.4, 10.255.0.1]"))).toEqual([
+      "shortcutd.yaml:3:32: hubs.2: 10.255.0.1 is listed twice",
+    ]);
+    expect(errors(text().replace("wg0", "shortcut0"))).toEqual([
+      "shortcutd.yaml:2:10: overlay: overlay and direct interface must be two interfaces",
+    ]);
+  });
+
+  it.each([
+    ["trigger: { for: 5m }", '"5m" is not a time from 0 ms to 3600 s: write 5 min'],
+    ["trigger: { for: 5 seconds }", '"5 seconds" is not a time from 0 ms to 3600 s: write 5 s'],
+    ["trigger: { for: 5S }", '"5S" is not a time from 0 ms to 3600 s: write 5 s'],
+    ["trigger: { for: 2 h }", '"2 h" is not a time from 0 ms to 3600 s'],
+    ["trigger: { for: [] }", "is not a time: write 5 s or 100 ms"],
+    ["trigger: { rate: 10 Mbps }", '"10 Mbps" is not a rate: write 10 Mbit/s'],
+    ["trigger: { rate: 500K }", '"500K" is not a rate: write 500 kbit/s'],
+    [
+      "trigger: { rate: 99999999 Gbit/s }",
+      '"99999999 Gbit/s" is not a rate from 1 kbit/s to 1000 Gbit/s: write 10 Mbit/s',
+    ],
+    ["trigger: fast", "must be a mapping of keys: rate, for, interval, hysteresis, mask4, mask6"],
+  ])("say what was meant by %j", (line, problem) => {
+    expect(errors(text(line)).map((e) => e.replace(/^\S+ \S+ /, ""))).toEqual([problem]);
+  });
+});
+
+describe("YAML", () => {
+  it.each([
+    ["an alias without an anchor", text("address: *self"), "6:10: *self has no anchor &self before it"],
+    ["a tab", "role: hub\noverlay:\n\t- a\n", "3:1: a tab cannot indent: use spaces"],
+    ["an open quote", "role: 'hub\n", "a character is missing, such as a closing quote"],
+    ["a second document", "role: hub\noverlay: wg0\n---\na: b\n", "the file has a second document (---)"],
+    [
+      "aliases that multiply",
+      `a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\n`,
+      "1:1: its aliases (*name) expand to too much",
+    ],
+  ])("with %s is refused in plain words", (_, yaml, want) => {
+    const [first] = errors(yaml);
+    expect(first).toContain(want);
+  });
+
+  it("with anchors and aliases that fit is taken", () => {
+    expect(good(text("address: &self 10.255.0.2", "deny-candidates: []")).address).toBe("10.255.0.2");
+    const twice = text("direct: { key: &k /k }", "control: { socket: *k }");
+    expect(good(twice).control.socket).toBe("/k");
   });
 });

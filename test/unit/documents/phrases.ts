@@ -8,7 +8,7 @@ export interface Phrase {
   readonly instead: string;
 }
 
-export const PHRASES: readonly Phrase[] = [
+const PHRASES: readonly Phrase[] = [
   { pattern: /\bis no (?!longer\b|more\b)/i, instead: "is not a, without" },
   { pattern: /\b(?:are|is) none\b/i, instead: "is not, does not" },
   { pattern: /\bby the hub\b/i, instead: "via the hub, on the hub path" },

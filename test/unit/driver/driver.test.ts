@@ -1,6 +1,7 @@
+/** The driver in a world in memory: bring-up, take-down, leftovers of a crash, and what it repairs and reports while it runs. */
 import { beforeEach, describe, expect, it } from "vitest";
 import { type Config, parseConfig } from "../../../plugin/config/config.js";
-import { Driver, type Router } from "../../../plugin/driver/driver.js";
+import { Driver, type ThisRouter } from "../../../plugin/driver/driver.js";
 import { address, prefix } from "../../../plugin/net/address.js";
 import { privateKeyFromBytes, publicKeyFromBytes } from "../../../plugin/net/key.js";
 import { no } from "../../../plugin/shortcut/reasons.js";
@@ -18,7 +19,7 @@ const config = (text = YAML): Config => {
   return c.value;
 };
 
-const router = (): Router => {
+const router = (): ThisRouter => {
   const random = generator(5);
   const publicKey = publicKeyFromBytes(new Uint8Array(32).fill(2));
   return {
@@ -88,7 +89,9 @@ describe("start", () => {
     await expect(w.clock.during(d.start())).rejects.toThrow("made to fail");
     expect(w.table).toEqual(before);
     expect(w.devices.get(DIRECT)?.peers.size).toBe(1);
-    expect(w.calls.filter((c) => /replace|remove|removePeer|ensure|destroy|setUp/.test(c))).toEqual([]);
+    expect(w.calls.filter((c) => /replace|remove|removePeer|ensure|destroy|setUp|tearDown/.test(c))).toEqual(
+      [],
+    );
   });
 
   it.each([
@@ -115,9 +118,7 @@ describe("start", () => {
       no({ kind: "pings-unavailable", error: "pings.open: made to fail (let it succeed)" }),
     );
     expect(d.engine.spoke?.natText()).toBe("no pings: NATs are not looked through");
-    expect(w.log.some((l) => l.level === "warn" && l.message.includes("NATs are not looked through"))).toBe(
-      true,
-    );
+    expect(w.log.some((l) => l.level === "warn" && l.message.includes("NAT behaviour unknown"))).toBe(true);
     await w.clock.during(d.stop());
     asBefore();
   });
@@ -206,7 +207,7 @@ describe("stop", () => {
       "254 0.0.0.0/0 dev eth0 proto 16 metric 0",
       "254 10.1.0.0/24 dev wg0 proto 99 metric 1",
     ]);
-    expect(w.log.some((l) => l.message.includes("the daemon still routes 10.1.0.0/24 by shortcut0"))).toBe(
+    expect(w.log.some((l) => l.message.includes("the daemon still routes 10.1.0.0/24 via shortcut0"))).toBe(
       true,
     );
   });
@@ -256,6 +257,32 @@ describe("while it runs", () => {
     await w.clock.advance(10_000);
     expect(w.calls).toContain("traffic.read");
     expect(w.calls).toContain("wireguard.device");
+    await w.clock.during(d.stop());
+    asBefore();
+  });
+
+  it("takes new thresholds, timers and intervals of a reload into use", async () => {
+    await w.clock.during(d.start());
+    const calls = () => w.calls.filter((c) => c === "traffic.read").length;
+    const more =
+      "trigger: { rate: 1 Mbit/s, for: 1 s, interval: 5 s }\ntimers: { idle: 2 min, drain: 5 s }\n";
+    d.reload(config(YAML + more));
+    expect(d.engine.config).toMatchObject({
+      role: { trigger: { rate: 1e6, duration: 1_000, hysteresis: 0.3 } },
+      parameters: { idleTimeout: 120_000, drain: 5_000, offerTimeout: 5_000 },
+    });
+    await w.clock.advance(5_000);
+    const before = calls();
+    await w.clock.advance(20_000);
+    expect(calls() - before).toBe(4);
+    w.samples = [{ destination: prefix("10.1.0.0/24"), bytes: 1, packets: 1 }];
+    await w.clock.advance(5_000);
+    w.samples = [{ destination: prefix("10.1.0.0/24"), bytes: 1_250_000, packets: 1_000 }];
+    await w.clock.advance(5_000);
+    // 2 Mbit/s: above the new threshold, below that of the start
+    const [counted] = d.engine.spoke?.destinationStatus(w.clock.now()) ?? [];
+    expect(counted?.rate.bitsPerSecond).toBeGreaterThan(1e6);
+    expect(counted?.rate.aboveSince).toBeDefined();
     await w.clock.during(d.stop());
     asBefore();
   });

@@ -1,3 +1,4 @@
+/** The configuration in the terms of the engine. */
 import { expect, it } from "vitest";
 import { parseConfig } from "../../../plugin/config/config.js";
 import { engineConfig } from "../../../plugin/driver/engine-config.js";

@@ -6,7 +6,7 @@ export const OVERLAY = "wg0";
 export const DIRECT = "shortcut0";
 export const MAIN = 254;
 export const BLACKBOARD = 4242;
-export const BIRD = 12;
+const BIRD = 12;
 export const BGP = 186;
 
 const INDEX: Readonly<Record<string, number>> = { [OVERLAY]: 3, [DIRECT]: 4, eth0: 2, lo: 1 };

@@ -58,7 +58,7 @@ describe("vrf in the configuration", () => {
       "vrf.table: must be a table of the VRF's own: not 253, 254 or 255",
     ]);
     expect(problems(spoke("bird", "vrf: { name: red, table: 4242 }"))).toEqual([
-      "vrf.table: must be another table than BIRD's blackboard (aliases.table)",
+      "vrf.table: must not be BIRD's blackboard table (aliases.table)",
     ]);
     expect(problems(spoke("frr", "vrf: { name: red, table: 4242 }"))).toEqual([]);
     expect(problems(spoke("bird", "vrf: { name: red }"))).toHaveLength(1);

@@ -1,3 +1,4 @@
+/** Addresses, prefixes and endpoints: canonical text, containment and set difference. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {

@@ -1,3 +1,4 @@
+/** WireGuard keys in base64, hex and bytes. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {

@@ -1,3 +1,4 @@
+/** Longest-prefix match, against a linear search. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {

@@ -1,3 +1,4 @@
+/** Pings survive the wire, and nothing else is taken for one. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { addressFromBytes } from "../../../plugin/net/address.js";

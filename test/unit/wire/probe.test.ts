@@ -1,3 +1,4 @@
+/** Probes are the bytes of the diagram, and survive the wire. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { id64FromBytes } from "../../../plugin/wire/control/codec.js";
@@ -79,7 +80,7 @@ describe("probes", () => {
     ["busy", 2],
     ["flipped", 4],
     ["down", 8],
-    ["keeps", 16],
+    ["ownsRoutes", 16],
   ] as const)("carry %s in bit %i of the flags", (flag, bit) => {
     const none = { ...PROBE, hearYou: false, busy: false, flipped: false, down: false, ownsRoutes: false };
     expect(encodeProbe(none)[5]).toBe(0);

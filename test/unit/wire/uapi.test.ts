@@ -1,3 +1,4 @@
+/** The UAPI of wireguard-go: requests as text, replies as values, malformed values as errors with their line. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { address, prefix } from "../../../plugin/net/address.js";

@@ -1,3 +1,4 @@
+/** The BGP adapter on real sockets: dialling, callbacks that throw, a stalled event loop, silence, and a prompt stop. */
 import { createServer, type Server, type Socket } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import { BgpConnection, type BgpConnectionOptions } from "../../../../plugin/adapters/daemons/bgp.js";

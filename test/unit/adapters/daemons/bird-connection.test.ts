@@ -202,7 +202,7 @@ describe("the BIRD client", () => {
     cleanups.push(() => client.close());
     const e = await failure(client.explain(prefix("10.3.0.0/24"), address("198.18.0.1")));
     expect(e.message).toContain(s.path);
-    expect(e.message).toContain("no line of BIRD's control protocol");
+    expect(e.message).toContain("not a line of BIRD's control protocol");
     expect(e.remedy).toContain("is this BIRD's control socket");
   });
 

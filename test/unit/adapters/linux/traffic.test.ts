@@ -1,3 +1,4 @@
+/** The nftables script of the traffic counters: masks, one transaction, and control traffic that is not counted. */
 import { expect, test } from "vitest";
 import { nftScript } from "../../../../plugin/adapters/linux/traffic.js";
 

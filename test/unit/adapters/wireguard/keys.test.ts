@@ -1,3 +1,4 @@
+/** Private keys: created with mode 0600, refused when others can read them; public keys and shared secrets. */
 import {
   chmodSync,
   existsSync,

@@ -1,3 +1,4 @@
+/** Neighbours of the daemon: an offer that one of them would notice is blocked, until what it would notice has changed. */
 import { beforeEach, describe, expect, it } from "vitest";
 import { changeSeen, NeighbourGuard, visibleTo } from "../../../../plugin/driver/daemon/neighbour-guard.js";
 import type { Clock, NeighbourView } from "../../../../plugin/driver/ports.js";

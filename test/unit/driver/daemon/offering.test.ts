@@ -1,3 +1,4 @@
+/** Offers to the daemon: their order with routes, sessions and what is selected. */
 import { beforeEach, describe, expect, it } from "vitest";
 import { parseConfig } from "../../../../plugin/config/config.js";
 import { Offering } from "../../../../plugin/driver/daemon/offering.js";

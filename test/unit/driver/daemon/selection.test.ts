@@ -1,3 +1,4 @@
+/** Selection is read from the kernel: which routes and events mean that the daemon has selected an offer. */
 import { describe, expect, it } from "vitest";
 import { birdRule, frrRule, SETTLE, SelectionWatcher } from "../../../../plugin/driver/daemon/selection.js";
 import type { FibView } from "../../../../plugin/driver/kernel/fib-view.js";

@@ -1,3 +1,4 @@
+/** The route underneath a destination, from the feed, the FIB and IGP routes, and the reasons for there being none. */
 import { describe, expect, it } from "vitest";
 import { AdjRibIn } from "../../../../plugin/bgp/rib.js";
 import { Routing } from "../../../../plugin/driver/daemon/underneath.js";

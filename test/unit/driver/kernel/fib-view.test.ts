@@ -1,3 +1,4 @@
+/** The view of the FIB: which way a prefix goes, with and without routes of our own. */
 import { describe, expect, it } from "vitest";
 import { address, prefix } from "../../../../plugin/net/address.js";
 import { BLACKBOARD, DIRECT, fibOf, MAIN, OVERLAY, ours, route } from "../support.js";

@@ -1,3 +1,4 @@
+/** A firewall that drops what the direct interface forwards is concluded from counters, and forgotten after a pause. */
 import { describe, expect, it } from "vitest";
 import { ForwardingCheck } from "../../../../plugin/driver/kernel/firewall-check.js";
 import type { ForwardingCount } from "../../../../plugin/driver/ports.js";

@@ -1,3 +1,4 @@
+/** Declared state against the kernel: the steps for routes and peers. */
 import { describe, expect, it } from "vitest";
 import {
   isAliasRoute,

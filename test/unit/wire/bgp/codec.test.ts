@@ -1,12 +1,13 @@
+/** BGP messages survive the wire, and malformed bytes are typed errors. */
 import { describe, expect, it } from "vitest";
 import { address, type Family, prefix } from "../../../../plugin/net/address.js";
+import { mergeAs4Path } from "../../../../plugin/wire/bgp/as-path.js";
 import {
   community,
   largeCommunity,
   parseCommunity,
   parseLargeCommunity,
 } from "../../../../plugin/wire/bgp/community.js";
-import { mergeAs4Path } from "../../../../plugin/wire/bgp/decode-attributes.js";
 import { encodeKeepalive, Framer } from "../../../../plugin/wire/bgp/framer.js";
 import {
   administrativeShutdown,

@@ -1,3 +1,4 @@
+/** Each fault of a path attribute is handled as RFC 7606 prescribes. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {

@@ -1,3 +1,4 @@
+/** Replies of BIRD's control socket, however the bytes are cut. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { type BirdReply, isFailure, isRefused, ReplyDecoder } from "../../../../plugin/wire/bird/reply.js";

@@ -1,3 +1,4 @@
+/** Recorded output of BIRD's `show` commands, as values. */
 import { readdirSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";

@@ -1,3 +1,4 @@
+/** Control messages survive the wire, and every field is checked when they come from it. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {

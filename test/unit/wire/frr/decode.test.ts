@@ -1,3 +1,4 @@
+/** Recorded JSON and running configurations of FRR, as values. */
 import { readdirSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";

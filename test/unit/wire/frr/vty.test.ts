@@ -1,3 +1,4 @@
+/** Replies of FRR's vty sockets, however the bytes are cut. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { encodeCommand, VtyDecoder, type VtyReply } from "../../../../plugin/wire/frr/vty.js";

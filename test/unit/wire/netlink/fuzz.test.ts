@@ -1,3 +1,4 @@
+/** Arbitrary bytes never make a netlink decoder throw. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { prefix } from "../../../../plugin/net/address.js";

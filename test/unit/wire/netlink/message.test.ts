@@ -1,3 +1,4 @@
+/** Netlink messages and attributes: framing, padding, errors and extended acknowledgements. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Attributes, BodyWriter, decodeAttributeList } from "../../../../plugin/wire/netlink/attribute.js";

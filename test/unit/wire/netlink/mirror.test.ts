@@ -1,3 +1,4 @@
+/** The mirror of the kernel's routes and links: one event for each change, also of next-hop objects and after an overrun. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {

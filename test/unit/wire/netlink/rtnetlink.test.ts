@@ -1,3 +1,4 @@
+/** Routes, links and addresses as recorded from a kernel, decoded and encoded. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { address, addressFromBytes, prefix, prefixFromBytes } from "../../../../plugin/net/address.js";

@@ -1,3 +1,4 @@
+/** Generic netlink of WireGuard: devices and peers, also over several messages. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { address, prefix, prefixFromBytes } from "../../../../plugin/net/address.js";

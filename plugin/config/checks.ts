@@ -1,0 +1,86 @@
+/** Rules between keys: each value is valid by itself, and together they are not. */
+import type { Parsed } from "./schema.js";
+
+export interface Finding {
+  /** Of the key that is to change. */
+  readonly path: readonly PropertyKey[];
+  readonly problem: string;
+}
+
+/** RT_TABLE_MAIN, linux/rtnetlink.h; FRR knows the main table by this number. */
+export const MAIN_TABLE = 254;
+/** RT_TABLE_DEFAULT, RT_TABLE_MAIN, RT_TABLE_LOCAL */
+const RESERVED_TABLES: ReadonlySet<number> = new Set([253, MAIN_TABLE, 255]);
+
+type Has = (path: readonly PropertyKey[]) => boolean;
+
+/** `has` tells whether the file itself sets a key: of two that contradict each other, the default is not the one to blame. */
+export const findContradictions = (c: Parsed, has: Has): Finding[] => [
+  ...(c.role === "spoke" ? spokeNeeds(c) : hubHasNot(has)),
+  ...hubList(c),
+  ...thresholds(c, has),
+  ...tables(c),
+  ...interfacesAndPorts(c, has),
+];
+
+function spokeNeeds(c: Parsed): Finding[] {
+  const out: Finding[] = [];
+  if (c.hubs.length === 0)
+    out.push({
+      path: ["hubs"],
+      problem: "a spoke needs the overlay address of at least one hub: hubs: [10.255.0.1]",
+    });
+  if (c.daemon === undefined)
+    out.push({ path: ["daemon"], problem: "a spoke needs its routing daemon: bird or frr" });
+  if (c.bgp === undefined)
+    out.push({ path: ["bgp"], problem: "a spoke needs the daemon's AS: bgp: { as: 65000 }" });
+  return out;
+}
+
+const hubHasNot = (has: Has): Finding[] =>
+  ["hubs", "daemon", "bgp"]
+    .filter((key) => has([key]))
+    .map((key) => ({ path: [key], problem: "is for spokes; a hub reads its FIB, not its daemon" }));
+
+function hubList(c: Parsed): Finding[] {
+  const out: Finding[] = [];
+  for (const [i, hub] of c.hubs.entries()) {
+    if (hub === c.address) out.push({ path: ["hubs", i], problem: `${hub} is this router itself` });
+    if (c.hubs.indexOf(hub) < i) out.push({ path: ["hubs", i], problem: `${hub} is listed twice` });
+  }
+  return out;
+}
+
+function thresholds(c: Parsed, has: Has): Finding[] {
+  if (c.damping.reuse < c.damping.suppress) return [];
+  const key = has(["damping", "reuse"]) ? "reuse" : "suppress";
+  return [{ path: ["damping", key], problem: "reuse must be below suppress" }];
+}
+
+function tables(c: Parsed): Finding[] {
+  const out: Finding[] = [];
+  if (c.vrf !== undefined && RESERVED_TABLES.has(c.vrf.table))
+    out.push({ path: ["vrf", "table"], problem: "must be a table of the VRF's own: not 253, 254 or 255" });
+  if (c.daemon === "bird" && c.vrf?.table === c.aliases.table)
+    out.push({
+      path: ["vrf", "table"],
+      problem: "must not be BIRD's blackboard table (aliases.table)",
+    });
+  return out;
+}
+
+function interfacesAndPorts(c: Parsed, has: Has): Finding[] {
+  const out: Finding[] = [];
+  if (c.direct.interface === c.overlay)
+    out.push({
+      path: has(["direct", "interface"]) ? ["direct", "interface"] : ["overlay"],
+      problem: "overlay and direct interface must be two interfaces",
+    });
+  if (c.control.port === c.direct.port)
+    out.push(
+      has(["control", "port"])
+        ? { path: ["control", "port"], problem: "must differ from the port of the direct interface" }
+        : { path: ["direct", "port"], problem: "must differ from the port of the control protocol" },
+    );
+  return out;
+}

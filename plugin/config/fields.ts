@@ -1,0 +1,127 @@
+/**
+ * Kinds of values in the configuration file: addresses, prefixes, rates, times, names. Each takes what a person writes and gives a typed value, or an
+ * error that says what is allowed there.
+ */
+import { z } from "zod";
+import { familyOf, parseAddress, parseEndpoint, parsePrefix, prefixLength } from "../net/address.js";
+import type { BitsPerSecond, Milliseconds } from "../net/units.js";
+
+/** A text that `parse` understands; `expected` names what is expected, as in 'is not an IP address'. */
+const parsed = <T>(parse: (text: string) => T | undefined, expected: string) =>
+  z.string({ error: `is not ${expected}` }).transform((text, ctx) => {
+    const value = parse(text);
+    if (value !== undefined) return value;
+    ctx.addIssue({ code: "custom", message: `${JSON.stringify(text)} is not ${expected}` });
+    return z.NEVER;
+  });
+
+export const addressField = parsed(parseAddress, "an IP address");
+export const endpointField = parsed(parseEndpoint, "a valid ADDRESS:PORT (IPv6: [ADDRESS]:PORT)");
+export const prefixField = parsed(parsePrefix, "a prefix, or has host bits set");
+
+export const poolField = (family: 4 | 6, longest: number) =>
+  parsed((text) => {
+    const p = parsePrefix(text);
+    return p !== undefined && familyOf(p) === family && prefixLength(p) <= longest ? p : undefined;
+  }, `an IPv${family} prefix of at most /${longest}`);
+
+const rateUnits: Readonly<Record<string, number>> = { "": 1, k: 1e3, M: 1e6, G: 1e9 };
+const LOWEST_RATE: BitsPerSecond = 1e3;
+const HIGHEST_RATE: BitsPerSecond = 1e12;
+
+/** What somebody who writes `10 Mbps` or `10M` may have meant. */
+function rateSuggestion(text: string): string {
+  const m = /^(\d+(?:\.\d+)?)\s*([kmg]?)(?:bps|bits?|bits\/s|bit\/sec)?$/i.exec(text);
+  const [, number, unit = ""] = m ?? [];
+  if (number === undefined || m?.[0] === number) return "10 Mbit/s";
+  return `${number} ${unit.toLowerCase() === "k" ? "k" : unit.toUpperCase()}bit/s`;
+}
+
+/** Bits per second. */
+export const rateField = z
+  .union([z.string(), z.number()], { error: "is not a rate: write 10 Mbit/s" })
+  .transform((value, ctx): BitsPerSecond => {
+    const m = /^(\d+(?:\.\d+)?)\s*([kMG]?)bit\/s$/.exec(String(value));
+    const rate = m === null ? Number.NaN : Number(m[1]) * (rateUnits[m[2] ?? ""] ?? Number.NaN);
+    if (rate >= LOWEST_RATE && rate <= HIGHEST_RATE) return rate;
+    const problem = Number.isNaN(rate) ? "is not a rate" : "is not a rate from 1 kbit/s to 1000 Gbit/s";
+    ctx.addIssue({
+      code: "custom",
+      message: `${JSON.stringify(value)} ${problem}: write ${Number.isNaN(rate) ? rateSuggestion(String(value)) : "10 Mbit/s"}`,
+    });
+    return z.NEVER;
+  });
+
+const timeUnits: Readonly<Record<string, Milliseconds>> = { ms: 1, s: 1000, min: 60_000, h: 3_600_000 };
+/** Units that people write, and the one of ours. */
+const otherTimeUnits: Readonly<Record<string, string>> = {
+  m: "min",
+  mins: "min",
+  minute: "min",
+  minutes: "min",
+  sec: "s",
+  secs: "s",
+  second: "s",
+  seconds: "s",
+  hr: "h",
+  hour: "h",
+  hours: "h",
+  msec: "ms",
+  millis: "ms",
+};
+
+function timeSuggestion(text: string): string {
+  const [, number, unit = ""] = /^(\d+(?:\.\d+)?)\s*([a-z]+)$/i.exec(text) ?? [];
+  const meant =
+    otherTimeUnits[unit.toLowerCase()] ?? (unit.toLowerCase() in timeUnits ? unit.toLowerCase() : "");
+  return number === undefined || meant === "" ? "5 s or 100 ms" : `${number} ${meant}`;
+}
+
+const timeText = (time: Milliseconds): string => (time >= 1000 ? `${time / 1000} s` : `${time} ms`);
+
+/** Milliseconds. */
+export const timeField = (least: Milliseconds, most: Milliseconds) =>
+  z
+    .union([z.string(), z.number()], { error: "is not a time: write 5 s or 100 ms" })
+    .transform((value, ctx): Milliseconds => {
+      const m = /^(\d+(?:\.\d+)?)\s*(ms|s|min|h)$/.exec(String(value));
+      const time = m === null ? Number.NaN : Number(m[1]) * (timeUnits[m[2] ?? ""] ?? Number.NaN);
+      if (time >= least && time <= most) return time;
+      const remedy = Number.isNaN(time) ? `: write ${timeSuggestion(String(value))}` : "";
+      ctx.addIssue({
+        code: "custom",
+        message: `${JSON.stringify(value)} is not a time from ${timeText(least)} to ${timeText(most)}${remedy}`,
+      });
+      return z.NEVER;
+    });
+
+export const wholeField = (least: number, most: number) => {
+  const error = `must be a whole number from ${least} to ${most}`;
+  return z.number({ error }).int({ error }).min(least, { error }).max(most, { error });
+};
+
+/** A number within the limits. */
+export const numberField = (least: number, most: number) => {
+  const error = `must be a number from ${least} to ${most}`;
+  return z.number({ error }).min(least, { error }).max(most, { error });
+};
+
+/** A fraction: neither 0 nor 1. */
+export const fractionField = () => {
+  const error = "must be a number between 0 and 1";
+  return z.number({ error }).gt(0, { error }).lt(1, { error });
+};
+
+export const interfaceField = z.string({ error: "must be an interface name" }).regex(/^[^\s/]{1,15}$/, {
+  error: "must be an interface name of 1 to 15 characters without blanks and slashes",
+});
+
+export const pathField = z
+  .string({ error: "must be an absolute path" })
+  .regex(/^\//, { error: "must be an absolute path" });
+
+export const portField = wholeField(1, 65535);
+export const switchField = z.boolean({ error: "must be true or false" });
+
+export const choiceField = <const T extends readonly [string, ...string[]]>(values: T) =>
+  z.enum(values, { error: `must be ${values.join(" or ")}` });

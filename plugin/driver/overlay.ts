@@ -1,0 +1,93 @@
+/**
+ * The overlay interface as the kernel has it, held against the configuration: is it there, is it in the VRF that was named, which of its addresses is
+ * this router's. Pure, apart from {@link readOverlay}, which asks the port.
+ */
+import type { Config } from "../config/config.js";
+import {
+  type Address,
+  contains,
+  type Family,
+  familyOf,
+  type Prefix,
+  prefix,
+  prefixAddress,
+} from "../net/address.js";
+import { type KernelLink, PortError, type RoutePort } from "./ports.js";
+
+export interface Overlay {
+  /** All addresses of the interface, without link-local ones. */
+  readonly addresses: readonly Address[];
+  /** The address that hubs and spokes know this router by. */
+  readonly self: Address;
+  readonly mtu: number;
+}
+
+/** The configuration cannot be right on this router: a restart alone does not help. */
+export class ConfigMismatch extends PortError {}
+
+type OverlayConfig = Pick<Config, "overlay" | "address" | "hubs" | "vrf">;
+
+const LINK_LOCAL = prefix("fe80::/10");
+const REMEDY = "bring the overlay up first (wg-quick up, systemd-networkd, …), or correct `overlay`";
+
+export async function readOverlay(config: OverlayConfig, routes: RoutePort): Promise<Overlay> {
+  const link = overlayLink(config, await routes.links());
+  return overlayOf(config, link, await routes.addresses(config.overlay));
+}
+
+/** @throws PortError when there is no such interface, or it is not in the VRF of the configuration. */
+export function overlayLink(config: OverlayConfig, links: readonly KernelLink[]): KernelLink {
+  const link = links.find((l) => l.name === config.overlay);
+  if (link === undefined) throw new PortError(`interface ${config.overlay}`, "does not exist", REMEDY);
+  checkVrf(config.vrf, link, links);
+  return link;
+}
+
+/** @throws PortError unless the overlay is in the VRF that the configuration names, and that has the table it says. */
+function checkVrf(vrf: Config["vrf"], overlay: KernelLink, links: readonly KernelLink[]): void {
+  const master = links.find((l) => l.ifindex === overlay.master);
+  const place = `interface ${overlay.name}`;
+  if (vrf === undefined) {
+    if (master?.vrfTable === undefined) return;
+    throw new PortError(
+      place,
+      `is in VRF ${master.name}`,
+      `add \`vrf: { name: ${master.name}, table: ${master.vrfTable} }\` to the configuration`,
+    );
+  }
+  if (master?.name !== vrf.name || master.vrfTable === undefined)
+    throw new PortError(
+      place,
+      `is not in VRF ${vrf.name}${master === undefined ? "" : ` but in ${master.name}`}`,
+      `\`ip link set ${overlay.name} vrf ${vrf.name}\`, or correct \`vrf\``,
+    );
+  if (master.vrfTable !== vrf.table)
+    throw new PortError(
+      `VRF ${vrf.name}`,
+      `has table ${master.vrfTable}, not ${vrf.table}`,
+      `vrf.table: ${master.vrfTable} in the configuration`,
+    );
+}
+
+/**
+ * Chooses this router's address: the configured one, else the interface's first of the hubs' family.
+ * @throws PortError when the interface does not carry it; ConfigMismatch when a hub of the list is this router.
+ */
+export function overlayOf(config: OverlayConfig, link: KernelLink, onInterface: readonly Prefix[]): Overlay {
+  const addresses = onInterface.map(prefixAddress).filter((a) => !isLinkLocal(a));
+  const family: Family = familyOf(config.hubs[0] ?? addresses[0] ?? config.address ?? ("0.0.0.0" as Address));
+  const self = config.address ?? addresses.find((a) => familyOf(a) === family);
+  const place = `interface ${config.overlay}`;
+  if (self === undefined || !addresses.includes(self))
+    throw new PortError(place, `has no address ${config.address ?? `of IPv${family}`}`, REMEDY);
+  const ownHub = config.hubs.find((h) => addresses.includes(h));
+  if (ownHub !== undefined)
+    throw new ConfigMismatch(
+      place,
+      `has the address ${ownHub}, which \`hubs\` lists: this router cannot be its own hub`,
+      "list the hubs' overlay addresses in `hubs`; on a hub write `role: hub`",
+    );
+  return { addresses, self, mtu: link.mtu };
+}
+
+const isLinkLocal = (a: Address): boolean => contains(LINK_LOCAL, a);

@@ -1,0 +1,8 @@
+/** Units, where a bare number would leave them open: a type names the unit, conversions are named too. */
+
+export type Milliseconds = number;
+export type Seconds = number;
+export type BitsPerSecond = number;
+
+export const toSeconds = (time: Milliseconds): Seconds => time / 1000;
+export const toMilliseconds = (time: Seconds): Milliseconds => time * 1000;
