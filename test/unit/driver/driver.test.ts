@@ -114,7 +114,7 @@ describe("start", () => {
     expect(d.engine.pings.verdict).toEqual(
       no({ kind: "pings-unavailable", error: "pings.open: made to fail (let it succeed)" }),
     );
-    expect(d.engine.spoke?.natText()).toBe("no pings: NATs are not looked through");
+    expect(d.engine.spoke?.natText()).toBe("pings unavailable: NAT behaviour unknown");
     expect(w.log.some((l) => l.level === "warn" && l.message.includes("NATs are not looked through"))).toBe(
       true,
     );
