@@ -1,9 +1,10 @@
 /**
- * When each of many is due, and which is first: a binary heap whose entries are not taken out when they change but passed over when they come up. With
- * hundreds of shortcuts a look at all of them for every probe would be most of the work.
+ * Finds the first of many deadlines: a binary heap. A changed entry stays in the heap and is
+ * skipped when it comes up. With hundreds of shortcuts, looking at all of them for every probe
+ * would be most of the work.
  */
 
-/** The first of some times; undefined: never. */
+/** Returns the first of some times; undefined means never. */
 export function earliest(...times: readonly (number | undefined)[]): number | undefined {
   let at: number | undefined;
   for (const t of times) if (t !== undefined && (at === undefined || t < at)) at = t;
@@ -19,7 +20,7 @@ export class Deadlines<K> {
   private readonly current = new Map<K, number>();
   private heap: Entry<K>[] = [];
 
-  /** Milliseconds; undefined: never. */
+  /** Sets a deadline in milliseconds; undefined means never. */
   set(key: K, at: number | undefined): void {
     if (this.current.get(key) === at) return;
     if (at === undefined) {
@@ -28,14 +29,14 @@ export class Deadlines<K> {
     }
     this.current.set(key, at);
     this.push({ key, at });
-    // entries that are passed over must not outgrow those that count
+    // skipped entries must not outnumber the valid ones
     if (this.heap.length > 2 * this.current.size + 64) {
       this.heap = [];
       for (const [k, t] of this.current) this.push({ key: k, at: t });
     }
   }
 
-  /** The first time at which something is due. */
+  /** Returns the first time at which something is due. */
   first(): number | undefined {
     for (let top = this.heap[0]; top !== undefined; top = this.heap[0]) {
       if (this.current.get(top.key) === top.at) return top.at;
@@ -44,7 +45,7 @@ export class Deadlines<K> {
     return undefined;
   }
 
-  /** Takes out everything that is due at `now`, in order. */
+  /** Removes everything that is due at `now` and returns it, in order. */
   due(now: number): K[] {
     const out: K[] = [];
     for (let at = this.first(); at !== undefined && at <= now; at = this.first()) {

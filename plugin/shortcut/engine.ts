@@ -1,6 +1,7 @@
 /**
- * The engine of one router: the control link and the role, spoke or hub. Sans-I/O: `handleInput(now, input)`,
- * `pollOutput()`, `handleTimeout(now)`, `pollTimeout()`; time is monotonic milliseconds. Thousands run in one simulated network.
+ * The engine of one router: the control link and the role, spoke or hub. Sans-I/O:
+ * `handleInput(now, input)`, `pollOutput()`, `handleTimeout(now)`, `pollTimeout()`; time is
+ * monotonic milliseconds. Thousands of engines run in one simulated network.
  */
 import type { Address, Endpoint, Prefix } from "../net/address.js";
 import type { PublicKey } from "../net/key.js";
@@ -32,7 +33,7 @@ export interface EngineConfig {
   readonly parameters: Parameters;
 }
 
-/** What comes from outside besides inputs: primitives, randomness, and the daemon's routes. */
+/** The dependencies of an engine besides inputs: primitives, randomness, the daemon's routes. */
 export interface Surroundings {
   readonly crypto: Crypto;
   readonly randomBytes: (n: number) => Uint8Array;

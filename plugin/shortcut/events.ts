@@ -1,6 +1,7 @@
 /**
- * What enters and leaves an engine. Inputs are facts that the driver observed (mostly kernel state); outputs are effects that
- * it carries out in order. The machine never assumes that an effect happened: it waits for the fact.
+ * Inputs and outputs of an engine. Inputs are facts that the driver observed (mostly kernel state).
+ * Outputs are effects that the driver carries out in order. The engine never assumes that an effect
+ * happened: it waits for the fact.
  */
 
 import type { Address, Endpoint, Prefix } from "../net/address.js";
@@ -11,7 +12,10 @@ import type { NatForecast, NatPrognosis, Reason, Verdict } from "./reasons.js";
 
 export type Presence = "present" | "checking" | "absent" | "returned";
 
-/** The daemon's session with at least one of the hubs; `none`: it has no session with any. */
+/**
+ * The daemon's session with at least one of the hubs; `none`: the daemon has no session with any
+ * hub.
+ */
 export type HubSession = "up" | "down" | "none";
 
 /** An address of an interface, with the length of its on-link prefix. */
@@ -21,7 +25,7 @@ export interface InterfaceAddress {
   readonly length: number;
 }
 
-/** The direct path against the way by the hub, as measured. */
+/** The round trip of the direct path compared with the hub path, as measured. */
 export type RoundTrip = "unknown" | "not-slower" | "slower";
 
 export interface OfferClasses {
@@ -35,23 +39,29 @@ export interface OfferClasses {
 /** The kind of the other end's candidate in a pair. */
 export type PairKind = CandidateKind | "peer-reflexive" | "unknown";
 
-/** By which way the FIB sends a prefix at this moment, overrides of our own included. */
+/** The path on which the FIB sends a prefix at this moment, our own overrides included. */
 export type Path = "overlay" | "direct" | "other" | "none";
 
-/** The daemon's decision about one offered prefix, as the selection watcher reads it from the kernel. */
+/**
+ * The daemon's decision about one offered prefix, as the selection watcher reads it from the
+ * kernel.
+ */
 export interface RouteState {
   readonly prefix: Prefix;
   readonly selected: boolean;
-  /** In the daemon's terms, when it is not selected. */
+  /** The reason in the daemon's terms, when the offer is not selected. */
   readonly reason: Reason | undefined;
   readonly path: Path;
-  /** The same without overrides of our own: where the daemon's own route points. */
+  /** The same path without our own overrides: where the daemon's own route points. */
   readonly daemonPath: Path;
-  /** The offer does harm while it stands, such as taking the hub route out of the FIB: it goes at once. */
+  /**
+   * Whether the offer must be withdrawn at once, for example because it removes the hub route from
+   * the FIB.
+   */
   readonly harmful: boolean;
 }
 
-/** What the daemon itself has for a destination, without any offer. */
+/** The daemon's own route for a destination, without any offer. */
 export interface Underneath {
   /** The route's own prefix: the destination itself, or one that covers it. */
   readonly prefix: Prefix;
@@ -63,17 +73,23 @@ export type UnderneathVerdict =
   | {
       readonly ok: false;
       readonly reason: Reason;
-      /** There is no such route, or its next hop is not reached: as it is when the hub has gone. */
+      /** Whether the route is missing or its next hop is unreachable, as when the hub is gone. */
       readonly gone: boolean;
     };
 
 /** The daemon's routes, asked synchronously. */
 export interface RoutingView {
-  /** The route that lies (or would lie) underneath an offer for `prefix`, if it leaves by the overlay; otherwise why not. */
+  /**
+   * Returns the route that lies (or would lie) underneath an offer for `prefix`, if it leaves via
+   * the overlay; otherwise why not.
+   */
   underneath(prefix: Prefix): UnderneathVerdict;
-  /** Whether this router has a way of its own to all of `prefix`: a route that is no default route and leaves neither by the overlay nor by the direct interface. */
+  /**
+   * Returns whether this router has its own route to all of `prefix`. A default route, and a route
+   * via the overlay or the direct interface, do not count.
+   */
   routesItself(prefix: Prefix): boolean;
-  /** By which way the FIB sends to an address now. */
+  /** Returns the path on which the FIB sends to an address now. */
   wayTo(a: Address): Path;
 }
 
@@ -81,7 +97,7 @@ export interface RoutingView {
 export interface PeerStatus {
   readonly publicKey: PublicKey;
   readonly endpoint: Endpoint | undefined;
-  /** Milliseconds since the epoch; 0 when there was none. */
+  /** Time of the last handshake, in milliseconds since the epoch; 0 when there was none. */
   readonly lastHandshake: number;
   readonly rxBytes: number;
   readonly txBytes: number;
@@ -89,13 +105,18 @@ export interface PeerStatus {
 
 export type Input =
   | { readonly kind: "datagram"; readonly from: Endpoint; readonly payload: Uint8Array }
-  /** A probe of the attempt that is probed, which arrived from `owner` at `at`; or that its path failed. */
+  /**
+   * A probe of the current attempt that arrived from `owner` at `at`; or the failure of its path.
+   */
   | { readonly kind: "probe"; readonly owner: Address; readonly event: StreamEvent }
-  /** A datagram in the underlay, to the direct interface's port or the one for observing, that looks like a ping. */
+  /**
+   * A datagram in the underlay that looks like a ping, to the port of the direct interface or to
+   * the observing port.
+   */
   | { readonly kind: "ping"; readonly from: Endpoint; readonly to: Endpoint; readonly payload: Uint8Array }
-  /** A router let one of our pings die. */
+  /** An ICMP message: a router dropped one of our pings because its time to live expired. */
   | { readonly kind: "exceeded"; readonly hop: Address; readonly to: Endpoint; readonly ttl: number }
-  /** Whether pings can be sent at all; otherwise why not. */
+  /** Whether pings can be sent; otherwise why not. */
   | { readonly kind: "pings"; readonly verdict: Verdict }
   /** All addresses of this router. */
   | { readonly kind: "addresses"; readonly addresses: readonly InterfaceAddress[] }
@@ -104,17 +125,20 @@ export type Input =
       readonly samples: readonly { readonly destination: Prefix; readonly bytes: number }[];
     }
   | { readonly kind: "route-state"; readonly state: RouteState }
-  /** Feed or FIB changed for these prefixes; "all" after a feed reset. */
+  /** A change of feed or FIB for these prefixes; "all" after a feed reset. */
   | { readonly kind: "underneath-changed"; readonly prefixes: readonly Prefix[] | "all" }
   | { readonly kind: "offers-session"; readonly verdict: Verdict }
-  /** An offer of the prefix does harm, or would; it is not to stand until `harm-over`. */
+  /**
+   * A block: a neighbour would see the offer of the prefix, or lose its route. The offer must not
+   * stand until `offer-unblocked`.
+   */
   | { readonly kind: "offer-blocked"; readonly prefix: Prefix; readonly reason: Reason }
-  /** What made them do harm has changed. */
+  /** The end of a block: its cause has changed. */
   | { readonly kind: "offer-unblocked"; readonly prefixes: readonly Prefix[] }
   | { readonly kind: "explained"; readonly prefix: Prefix; readonly reason: Reason }
-  /** Direct interface, as read from the kernel. */
+  /** The peers of the direct interface, as read from the kernel. */
   | { readonly kind: "peers"; readonly readAt: number; readonly peers: readonly PeerStatus[] }
-  /** A `peer` output took effect, or failed. */
+  /** The result of a `peer` output: it took effect, or failed. */
   | { readonly kind: "peer-applied"; readonly publicKey: PublicKey; readonly error: string | undefined }
   /** AllowedIPs and endpoints of the overlay interface. */
   | {
@@ -128,9 +152,12 @@ export type Input =
     }
   /** The daemon's own session with the hubs. */
   | { readonly kind: "hub-session"; readonly session: HubSession }
-  /** Hub: the main FIB, whole. */
+  /** The whole main FIB of a hub. */
   | { readonly kind: "fib"; readonly routes: readonly (readonly [Prefix, { readonly overlay: boolean }])[] }
-  /** Whether packets may use the direct interface at all (link up, rp_filter loose on both); otherwise why not. */
+  /**
+   * Whether packets may use the direct interface (link up, rp_filter loose on both interfaces);
+   * otherwise why not.
+   */
   | { readonly kind: "direct-usable"; readonly verdict: Verdict }
   /** The operator's `shortcutctl purge`. */
   | { readonly kind: "purge"; readonly owner: Address | "all" }
@@ -143,7 +170,7 @@ export interface PeerWant {
   readonly keepalive: number;
 }
 
-/** The life of one shortcut, as an operator reads it in logs, `status` and the lab's timeline. */
+/** A change of stage of one shortcut, as logs, `status` and the lab's timeline show it. */
 export interface Transition {
   readonly owner: Address;
   readonly stage: Stage;
@@ -164,7 +191,7 @@ export type Stage =
   | "backoff"
   | "gone";
 
-/** Facts inside a stage that a timeline wants to show. */
+/** Facts inside a stage that a timeline shows. */
 export type Milestone =
   | "over-threshold"
   | "resolved"
@@ -187,7 +214,7 @@ export type Milestone =
 
 export type Output =
   | { readonly kind: "send"; readonly to: Endpoint; readonly payload: Uint8Array }
-  /** Probes of a path, sent and received until the session is undefined. */
+  /** The probes of a path, sent and received until the session is undefined. */
   | {
       readonly kind: "probing";
       readonly owner: Address;
@@ -202,7 +229,7 @@ export type Output =
       readonly ttl: number | undefined;
       readonly payload: Uint8Array;
     }
-  /** Where an alias host route points; `absent` removes it. */
+  /** The target of an alias host route; `absent` removes it. */
   | { readonly kind: "alias"; readonly alias: Address; readonly to: "overlay" | "direct" | "absent" }
   | {
       readonly kind: "offer";
@@ -211,7 +238,7 @@ export type Output =
       readonly underneath: Prefix;
       readonly classes: OfferClasses;
     }
-  /** An offer that stands has other marks now. */
+  /** The new classes of an offer that stands. */
   | {
       readonly kind: "update-classes";
       readonly prefix: Prefix;
@@ -222,9 +249,11 @@ export type Output =
   | { readonly kind: "explain"; readonly prefix: Prefix; readonly alias: Address }
   | { readonly kind: "peer"; readonly owner: Address; readonly want: PeerWant }
   | { readonly kind: "unpeer"; readonly owner: Address; readonly publicKey: PublicKey }
-  /** What the hub attests for this router: the sources that other ends accept from it. */
+  /**
+   * The prefixes that the hub attests for this router: the sources that other ends accept from it.
+   */
   | { readonly kind: "own-prefixes"; readonly prefixes: readonly Prefix[] }
-  /** Wanted now: the inputs `overlay-peers` and `hub-session`. */
+  /** A request for the inputs `overlay-peers` and `hub-session`. */
   | { readonly kind: "inspect-hubs"; readonly hubs: readonly Address[] }
   | { readonly kind: "override"; readonly prefix: Prefix; readonly want: boolean }
   | { readonly kind: "transition"; readonly transition: Transition }
@@ -237,7 +266,7 @@ export type Output =
       readonly ago?: number;
     }
   | { readonly kind: "problem"; readonly place: string; readonly problem: string }
-  /** `stop` is complete: nothing of this engine is left in kernel or daemon. */
+  /** The end of `stop`: nothing of this engine is left in kernel or daemon. */
   | { readonly kind: "stopped" };
 
 /** A row of `shortcutctl status`. */
@@ -257,20 +286,22 @@ export interface ShortcutStatus {
   readonly publicKey: PublicKey | undefined;
   readonly bootId: Id64 | undefined;
   readonly endpoint: Endpoint | undefined;
-  /** What kind of candidate the endpoint is. */
+  /** The kind of candidate of the endpoint. */
   readonly candidate: PairKind | undefined;
-  /** What the NATs of both ends let expect; undefined before the exchange. */
+  /** The NAT forecast of both ends; undefined before the exchange. */
   readonly nat: NatForecast | undefined;
-  /** What the offers say of the shortcut; undefined when none stands. */
+  /** The classes that the offers carry; undefined when no offer stands. */
   readonly classes: OfferClasses | undefined;
   readonly retryAt: number | undefined;
-  /** What failures of the direct path cost: penalty, and milliseconds until it may be used again. */
+  /**
+   * Flap damping of the direct path: penalty, and milliseconds until the path may be used again.
+   */
   readonly damping: { readonly penalty: number; readonly suppressedFor: number };
-  /** Milliseconds, of the direct path. */
+  /** Round trip of the direct path, in milliseconds. */
   readonly roundTrip: number | undefined;
-  /** The same by the hub, between the same two ends. */
+  /** Round trip of the hub path between the same two ends, in milliseconds. */
   readonly hubRoundTrip: number | undefined;
   readonly bitsPerSecond: number | undefined;
-  /** Direct, and probed slowly since nothing goes by it. */
+  /** Whether the path is direct and probed slowly, since it carries no traffic. */
   readonly quiet: boolean;
 }

@@ -1,13 +1,13 @@
 /**
- * Why something is as it is: every reason as a value, and its one wording. A reason's kind is its code
- * in `--json` and in tests; people read {@link describeReason}. What a daemon or the other end said in
- * words of its own is data of a reason. To add one, add a line to the table.
+ * The reasons that shortcutd gives: every reason as a value, and its one wording. A reason's kind
+ * is its code in `--json` and in tests; people read {@link describeReason}. Text that a daemon or
+ * the other end supplied is data of a reason. To add a reason, add a line to the table.
  */
 import type { Address, Prefix } from "../net/address.js";
 import type { Mapping } from "../wire/control/message.js";
 import type { Loss } from "./probe/stream.js";
 
-/** What the NATs of both ends let expect; see nat/mapping.ts. */
+/** The forecast from the NATs of both ends; see nat/mapping.ts. */
 export type NatPrognosis = "likely" | "doubtful" | "hopeless";
 
 export interface NatForecast {
@@ -16,7 +16,7 @@ export interface NatForecast {
   readonly prognosis: NatPrognosis;
 }
 
-/** Bits per second, in words. */
+/** Words a rate in bits per second. */
 export const describeRate = (bitsPerSecond: number): string => `${(bitsPerSecond / 1e6).toFixed(1)} Mbit/s`;
 
 const mappingName = (m: Mapping): string =>
@@ -38,8 +38,8 @@ const FRR_TIED =
 const WORDS = {
   // ---------------------------------------------------------------- the trigger
   "below-threshold": (r: { readonly rate: number; readonly threshold: number }) =>
-    `below threshold: ${(r.rate / 1e6).toFixed(1)} of ${(r.threshold / 1e6).toFixed(1)} Mbit/s`,
-  /** Milliseconds. */
+    `${(r.rate / 1e6).toFixed(1)} of ${(r.threshold / 1e6).toFixed(1)} Mbit/s`,
+  /** `since` and `duration` are milliseconds. */
   "not-long-enough": (r: {
     readonly since: number;
     readonly duration: number;
@@ -47,7 +47,7 @@ const WORDS = {
     readonly threshold: number;
   }) =>
     `above threshold for ${(r.since / 1000).toFixed(1)} of ${r.duration / 1000} s: ${(r.rate / 1e6).toFixed(1)} of ${(r.threshold / 1e6).toFixed(1)} Mbit/s`,
-  "no-traffic": () => "below threshold: no traffic by the overlay is counted",
+  "no-traffic": () => "no traffic via the overlay is counted",
   "over-threshold": (r: { readonly rate: number; readonly destination: Prefix }) =>
     `${describeRate(r.rate)} to ${r.destination}`,
   resolving: () => "asking the hub who owns it",
@@ -68,30 +68,30 @@ const WORDS = {
   "resolution-unanswered": (r: { readonly hub: Address }) => `hub ${r.hub} did not answer the resolution`,
   "resolution-refused": (r: { readonly text: string }) => `hub: ${r.text}`,
   "resolution-unexpected": (r: { readonly message: string }) => `hub answered ${r.message}`,
-  "resolution-changed": () => "the hub's routes changed while they were asked for",
+  "resolution-changed": () => "the hub's routes changed during the resolution",
   resolved: () => "resolved",
   "nothing-attested": (r: { readonly owner: Address }) => `the hub attests no prefix for ${r.owner}`,
   "attestation-changed": () => "the hub's routes to the owner changed",
   "outlives-hub": (r: { readonly outlive: number }) =>
-    `the hub is gone: stays for up to ${seconds(r.outlive)}, while the owner confirms its prefixes`,
+    `the hub is gone: the shortcut stays for up to ${seconds(r.outlive)}, while the owner confirms its prefixes`,
   "hub-away": (r: { readonly outlive: number }) => `the hub has been away for ${seconds(r.outlive)}`,
 
   // ---------------------------------------------------------------- the other end
   "asked-by-owner": () => "the other end asked for a shortcut",
-  "owner-silent": (r: { readonly owner: Address }) => `${r.owner} fell silent`,
+  "owner-silent": (r: { readonly owner: Address }) => `${r.owner} does not answer any more`,
   "owner-unanswering": (r: { readonly owner: Address }) =>
     `${r.owner} does not answer: is shortcutd running there?`,
   "owner-refused": (r: { readonly text: string }) => `the owner refused: ${r.text}`,
-  "owner-unexpected": (r: { readonly message: string }) => `unexpected ${r.message} of the owner`,
+  "owner-unexpected": (r: { readonly message: string }) => `unexpected ${r.message} from the owner`,
   "owner-other-attempt": () => "the owner answered another attempt",
-  "owner-started-anew": () => "the other end started anew",
+  "owner-started-anew": () => "the other end started again",
   "owner-restarted": () => "the other end restarted",
-  "owner-withdrew": (r: { readonly text: string }) => `the other end went back: ${r.text}`,
-  "owner-flipped": () => "the other end went back",
+  "owner-withdrew": (r: { readonly text: string }) => `the other end fell back to the hub path: ${r.text}`,
+  "owner-flipped": () => "the other end fell back to the hub path",
   "owner-not-selected": (r: { readonly text: string }) =>
     `the owner's daemon: ${r.text === "" ? "did not select our prefixes" : r.text}`,
   "owner-unaccepting": () => "the owner no longer accepts our prefixes",
-  "owner-going-back": () => "the other end goes back",
+  "owner-going-back": () => "the other end falls back to the hub path",
 
   // ---------------------------------------------------------------- offers and selection
   "waiting-for-daemons": () => "waiting for the daemons",
@@ -102,19 +102,19 @@ const WORDS = {
   "not-selected": () => "not selected by the daemon",
   "no-offer-left": () => "no route underneath any more",
   "prefix-moved": (r: { readonly prefix: Prefix; readonly from: Address }) =>
-    `${r.prefix} moved here from ${r.from}, whose offer is still being taken back`,
+    `${r.prefix} moved here from ${r.from}, whose offer is still being withdrawn`,
   "no-alias": (r: { readonly prefix: Prefix }) =>
     `no alias next hop for ${r.prefix}: the pool is used up, or not configured for its family`,
   "nothing-underneath": (r: { readonly prefix: Prefix }) =>
-    `no route underneath: the feed has none for ${r.prefix}`,
+    `no route underneath: the feed has no route for ${r.prefix}`,
   "underneath-unreached": (r: {
     readonly prefix: Prefix;
     readonly nextHop: Address;
     readonly overlay: string;
-  }) => `the route underneath ${r.prefix} has next hop ${r.nextHop}, which does not leave by ${r.overlay}`,
+  }) => `the route underneath ${r.prefix} has next hop ${r.nextHop}, which does not leave via ${r.overlay}`,
   "underneath-elsewhere": (r: { readonly prefix: Prefix; readonly overlay: string }) =>
-    `the daemon routes ${r.prefix} by another interface than ${r.overlay}`,
-  /** `text`: of bgp/offer.ts. */
+    `the daemon routes ${r.prefix} via another interface than ${r.overlay}`,
+  /** The text is worded in bgp/offer.ts. */
   "session-cannot-carry": (r: { readonly text: string }) => r.text,
   "hub-offers-nothing": () => "a hub offers nothing",
   withdrawn: () => "withdrawn",
@@ -132,11 +132,11 @@ const WORDS = {
   "no-tunnel": () => "no tunnel",
   "no-handshake": (r: { readonly endpoint: Address | undefined }) =>
     `no WireGuard handshake with ${r.endpoint ?? "an unknown endpoint"}`,
-  "no-probe": () => "no probe arrived by the direct path",
+  "no-probe": () => "no probe arrived on the direct path",
   "probes-unheard": () => "the owner does not hear our probes on the direct path",
   /** Bytes of UDP payload. */
   "full-size-dropped": (r: { readonly bytes: number }) =>
-    `probes of the full size (${r.bytes} bytes of UDP) do not pass the direct path`,
+    `probes of full size (${r.bytes} bytes of UDP) do not pass the direct path`,
   "not-accepted-yet": () => "the owner does not accept our prefixes yet",
   proven: () => "proven",
   "path-proven": (r: { readonly roundTrip: number }) => `round trip ${millis(r.roundTrip)}`,
@@ -146,11 +146,14 @@ const WORDS = {
     `no answer from ${r.tried}${alsoNat(r.nat)}`,
   "answers-only": (r: { readonly tried: string; readonly nat: NatForecast | undefined }) =>
     `answers from ${r.tried}${alsoNat(r.nat)}`,
-  "path-lost": (_: { readonly loss: Loss | undefined; readonly silence: number }) => "the direct path failed",
+  /** `silence` is milliseconds. */
+  "path-lost": (r: { readonly loss: Loss | undefined; readonly silence: number }) =>
+    `the direct path failed${r.loss === undefined ? "" : `: ${lossText(r.loss, r.silence)}`}`,
   slower: (r: { readonly direct: number; readonly hub: number; readonly limit: number }) =>
-    `the direct path is slower: round trip ${millis(r.direct)}, by the hub ${millis(r.hub)}, at most ${millis(r.limit)} is allowed`,
+    `the direct path is slower: round trip ${millis(r.direct)}, via the hub ${millis(r.hub)}, at most ${millis(r.limit)} is allowed`,
   idle: (r: { readonly timeout: number }) => `idle for ${seconds(r.timeout)}`,
-  "traffic-cooled": (r: { readonly before: string }) => `below threshold; before that: ${r.before}`,
+  "traffic-cooled": (r: { readonly before: string }) =>
+    `traffic fell below the threshold; before that: ${r.before}`,
 
   // ---------------------------------------------------------------- this router
   purged: () => "purged by the operator",
@@ -159,7 +162,7 @@ const WORDS = {
   "direct-gone": (r: { readonly name: string }) => `the direct interface ${r.name} is gone`,
   "rp-filter-strict": (r: { readonly devices: readonly string[] }) =>
     `rp_filter is strict on ${r.devices.join(" and ")}: it would drop packets while only one end has flipped; set net.ipv4.conf.{all,${r.devices.join(",")}}.rp_filter to 2 or 0`,
-  /** The reason travels to the other end: it names the router by its overlay address. */
+  /** The reason travels to the other end, so it names the router by its overlay address. */
   "firewall-drops": (r: {
     readonly router: string;
     readonly direction: "from" | "to";
@@ -259,7 +262,7 @@ const WORDS = {
   "frr-no-best": () => `${FRR}bgpd has not selected a best path yet`,
   "frr-tied": () => FRR + FRR_TIED,
   "frr-path-preferred": (r: {
-    /** Undefined: the router's own route. */
+    /** The peer of the preferred path; undefined for the router's own route. */
     readonly peer: string | undefined;
     readonly selection: string | undefined;
     readonly weight: readonly [best: number, offer: number];
@@ -281,7 +284,7 @@ const WORDS = {
       : `${FRR}${r.protocol} route preferred, distance ${compared(...r.distance)}`,
   "frr-not-taken-over": () => `${FRR}best in bgpd, zebra has not taken it over yet`,
   "frr-alias-unresolved": (r: { readonly alias: Address }) =>
-    `${FRR}best in bgpd, but zebra resolves next hop ${r.alias} (the alias) by nothing`,
+    `${FRR}best in bgpd, but zebra does not resolve next hop ${r.alias} (the alias)`,
   "frr-not-installed": () => `${FRR}selected by zebra, but not installed in the kernel`,
   "frr-selected": (r: { readonly weight: number; readonly distance: number }) =>
     `${FRR}selected, ${r.weight > 0 ? `weight ${r.weight}` : `distance ${r.distance}`}`,
@@ -289,14 +292,14 @@ const WORDS = {
 
 type Words = typeof WORDS;
 
-/** Why something is as it is. */
+/** The reason for a state or a decision. */
 export type Reason = {
   [K in keyof Words]: { readonly kind: K } & (Parameters<Words[K]> extends [infer Data] ? Data : unknown);
 }[keyof Words];
 
 export type ReasonKind = Reason["kind"];
 
-/** The reason in words; empty when there is none. */
+/** Words a reason; empty when it is undefined. */
 export function describeReason(r: Reason | undefined): string {
   if (r === undefined) return "";
   const word: (data: never) => string = WORDS[r.kind];
@@ -306,6 +309,17 @@ export function describeReason(r: Reason | undefined): string {
 /** Every kind of reason, for tests. */
 export const REASON_KINDS = Object.keys(WORDS) as readonly ReasonKind[];
 
+function lossText(loss: Loss, silence: number): string {
+  switch (loss) {
+    case "silent":
+      return `no probe arrived for ${Math.round(silence)} ms`;
+    case "unheard":
+      return `the owner has not heard our probes for ${Math.round(silence)} ms`;
+    case "narrow":
+      return "full-size probes do not pass any more";
+  }
+}
+
 function alsoNat(nat: NatForecast | undefined): string {
   return nat === undefined ? "" : `; ${describeNat(nat)}`;
 }
@@ -314,7 +328,7 @@ function byFilter(filter: string): string {
   return filter === "" ? "" : `: its ${filter}`;
 }
 
-/** Yes; or no, with the reason. */
+/** A decision: yes; or no, with the reason. */
 export type Verdict = { readonly ok: true } | { readonly ok: false; readonly reason: Reason };
 
 export const YES: Verdict = { ok: true };

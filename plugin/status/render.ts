@@ -1,4 +1,4 @@
-/** Status as text for a terminal. */
+/** Formats status as text for a terminal. */
 
 import Table from "cli-table3";
 import type { Endpoint } from "../net/address.js";
@@ -47,7 +47,7 @@ export function renderStatus(s: StatusReport): string {
     );
   if (s.unattestedSources.length > 0)
     out.push(
-      `sent by ${s.overlay}, since the hub does not attest the source for this router: ${s.unattestedSources.map((x) => `${x.source} (${x.packets} packets)`).join(", ")}`,
+      `sent via ${s.overlay}, since the hub does not attest the source for this router: ${s.unattestedSources.map((x) => `${x.source} (${x.packets} packets)`).join(", ")}`,
     );
   if (s.nat !== "") out.push(`NAT: ${s.nat}`);
   if (s.pings.obstacle !== "") out.push(`pings: ${s.pings.obstacle}`);
@@ -72,7 +72,7 @@ export function renderStatus(s: StatusReport): string {
   if (s.destinations.length > 0)
     out.push(
       table(
-        ["destination", "by the hub", "owner", "stage", "why not further"],
+        ["destination", "via the hub", "owner", "stage", "blocked by"],
         s.destinations.map((d) => [d.destination, rate(d.bitsPerSecond), d.owner ?? "", d.stage, d.reason]),
       ),
     );
@@ -89,7 +89,7 @@ export function renderStatus(s: StatusReport): string {
       ),
     );
   if (s.role === "spoke" && s.shortcuts.length === 0 && s.destinations.length === 0)
-    out.push("no traffic by the overlay has been counted yet");
+    out.push("no traffic via the overlay has been counted yet");
   return out.join("\n");
 }
 
@@ -111,7 +111,7 @@ export function renderExplanation(e: Explanation): string {
   const { roundTrip, hubRoundTrip } = e.shortcut ?? {};
   if (roundTrip !== undefined || hubRoundTrip !== undefined) {
     const text = (t: number | undefined) => (t === undefined ? "not measured" : ms(t));
-    out.push(`  round trip: direct ${text(roundTrip)}, by the hub ${text(hubRoundTrip)}`);
+    out.push(`  round trip: direct ${text(roundTrip)}, via the hub ${text(hubRoundTrip)}`);
   }
   const { suppressedFor = 0, penalty = 0 } = e.shortcut ?? {};
   if (suppressedFor > 0)

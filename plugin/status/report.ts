@@ -1,6 +1,7 @@
 /**
- * What `shortcutctl` shows, as values: made from a driver's state without asking anybody, so that it is always answered. `explain` walks
- * the path of a shortcut and says at which step a destination is and why not further.
+ * The output of `shortcutctl`, as values. It is made from a driver's state without any question to
+ * daemon or kernel, so it is always available. `explain` follows the steps of a shortcut, and tells
+ * the stage of a destination and what blocks it.
  */
 
 import type { Driver } from "../driver/driver.js";
@@ -28,18 +29,23 @@ export interface StatusReport {
   readonly publicKey: string;
   readonly daemon: { readonly kind: string; readonly session: string } | undefined;
   readonly hubs: readonly HubReport[];
-  /** Sources whose packets go by the overlay because the hub does not attest them for this router. */
+  /**
+   * Sources whose packets go via the overlay because the hub does not attest them for this router.
+   */
   readonly unattestedSources: readonly UnattestedSource[];
-  /** How the NATs before a spoke behave, in words; empty on a hub. */
+  /** A description of the NATs before a spoke; empty on a hub. */
   readonly nat: string;
-  /** Why pings cannot be used, empty when they can; and how many there were. */
+  /** The reason why pings cannot be used, empty when they can; and the counters of pings. */
   readonly pings: { readonly obstacle: string } & PingCounts;
   readonly shortcuts: readonly ShortcutReport[];
   readonly destinations: readonly DestinationReport[];
   readonly registrations: readonly (RegistrationStatus & { readonly age: number })[];
 }
 
-/** A reason: in words, empty when there is none, and as the code that does not change with the wording. */
+/**
+ * A reason: in words, empty when it is undefined, and as a code that does not change with the
+ * wording.
+ */
 export interface Why {
   readonly reason: string;
   readonly code: ReasonKind | undefined;
@@ -49,10 +55,10 @@ const why = (r: Reason | undefined): Why => ({ reason: describeReason(r), code: 
 
 export type HubReport = Omit<HubStatus, "problem"> & { readonly problem: string };
 
-/** Times are milliseconds ago, so that no clock has to be compared. */
+/** A row of `status`. Times are milliseconds ago, so that no clocks have to be compared. */
 export type ShortcutReport = Omit<ShortcutStatus, "since" | "retryAt" | "damping" | "reason" | "prefixes"> & {
   readonly prefixes: readonly (Omit<ShortcutStatus["prefixes"][number], "reason"> & Why)[];
-  /** Of flap damping, as of now; and milliseconds until the path may be used again. */
+  /** The present state of flap damping, and milliseconds until the path may be used again. */
   readonly penalty: number;
   readonly suppressedFor: number;
   readonly age: number;
@@ -131,7 +137,11 @@ export function statusReport(driver: Driver, now: number): StatusReport {
 const covers = (s: ShortcutReport, p: Prefix): boolean =>
   s.prefixes.some((x) => overlaps(x.prefix, p)) || hostPrefix(s.owner) === p;
 
-/** @returns undefined when the query is neither an address nor a prefix. */
+/**
+ * Explains the stage of an address or prefix, and what blocks it.
+ *
+ * @returns undefined when the query is neither an address nor a prefix.
+ */
 export function explain(driver: Driver, now: number, query: string): Explanation | undefined {
   const a = parseAddress(query);
   const destination = a === undefined ? parsePrefix(query) : hostPrefix(a);
@@ -143,13 +153,13 @@ export function explain(driver: Driver, now: number, query: string): Explanation
     under === undefined
       ? "this router is a hub"
       : under.ok
-        ? `${under.prefix} by next hop ${under.nextHop}`
+        ? `${under.prefix} via next hop ${under.nextHop}`
         : describeReason(under.reason);
   const found = spoke?.shortcutFor(now, destination);
   const shortcut = found === undefined ? undefined : aged(now, found);
   const counted = spoke?.destinationStatus(now).find((d) => overlaps(d.rate.destination, destination));
   const rate =
-    counted === undefined ? "no traffic counted" : `${describeRate(counted.rate.bitsPerSecond)} by the hub`;
+    counted === undefined ? "no traffic counted" : `${describeRate(counted.rate.bitsPerSecond)} via the hub`;
   const base = { query, rate, shortcut, underneath };
   if (shortcut !== undefined) {
     const offer = shortcut.prefixes.find((p) => overlaps(p.prefix, destination));

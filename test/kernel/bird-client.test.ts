@@ -209,7 +209,7 @@ const flaws: readonly Flaw<Edit>[] = [
   {
     what: "offers that enter the main table",
     change: { file: SHORTCUT, edits: [["    table fib4;                        #", "    table master4; #"]] },
-    problem: /offers enter table master4, not fib4: neighbours would hear them/,
+    problem: /offers enter table master4, not fib4: neighbours would receive them/,
     remedy: /table fib4;/,
   },
   {

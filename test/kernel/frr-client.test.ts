@@ -50,13 +50,13 @@ const flaws: readonly Flaw<Lines>[] = [
   {
     what: "no listen range for offers",
     change: within([BGP], "bgp listen range 127.0.0.2/32 peer-group SHORTCUT"),
-    problem: /bgpd lets nobody in from 127\.0\.0\.2: the offers session cannot come up/,
+    problem: /bgpd accepts no session from 127\.0\.0\.2: the offers session cannot come up/,
     remedy: /shortcut\.conf, router bgp 65000: `bgp listen range 127\.0\.0\.2\/32 peer-group SHORTCUT`/,
   },
   {
     what: "no listen range for the feed",
     change: within([BGP], "bgp listen range 127.0.0.3/32 peer-group SHORTCUT-FEED"),
-    problem: /bgpd lets nobody in from 127\.0\.0\.3: the feed cannot come up/,
+    problem: /bgpd accepts no session from 127\.0\.0\.3: the feed cannot come up/,
     remedy: /`bgp listen range 127\.0\.0\.3\/32 peer-group SHORTCUT-FEED`/,
   },
   {
@@ -146,7 +146,7 @@ const flaws: readonly Flaw<Lines>[] = [
   {
     what: "a feed that is not a route reflector client",
     change: within(AF4, "neighbor SHORTCUT-FEED route-reflector-client"),
-    problem: /peer group SHORTCUT-FEED is no route reflector client for IPv4/,
+    problem: /peer group SHORTCUT-FEED is not a route reflector client for IPv4/,
     remedy: /neighbor SHORTCUT-FEED route-reflector-client/,
   },
   {
@@ -212,7 +212,7 @@ const flaws: readonly Flaw<Lines>[] = [
       ],
     },
     severity: "warning",
-    problem: /no neighbour's outgoing route-map keeps offers back/,
+    problem: /no neighbour's outgoing route-map filters offers/,
     remedy: /SHORTCUT-NOT-TO-HUB out/,
   },
 ];

@@ -1,6 +1,6 @@
 /**
- * The design's invariants over a simulated world's kernel state; each throws with its name, the
- * router and the figures.
+ * Checks the design's invariants over a simulated world's kernel state; each throws with its name,
+ * the router and the figures.
  */
 import { contains, hostPrefix, type Prefix } from "../../plugin/net/address.js";
 import { defaultParameters as p } from "../../plugin/shortcut/parameters.js";
@@ -8,11 +8,11 @@ import { linkLocalOf } from "../../plugin/shortcut/probe/link-local.js";
 import type { Router } from "./router.js";
 import type { World } from "./world.js";
 
-/** A peer may outlive the selection by the way back, the other end's silence and the drain. */
+/** Bound for a peer without a selection: the fall back, the other end's silence and the drain. */
 const DRAIN_BOUND = p.overrideAfter * 2 + p.remoteHold + 2 * p.drain + 200;
 /**
- * After a restart of the other end, until probes notice: detection (the slow one: nothing may go by
- * the path), a delayed FIB, and the flight of a packet.
+ * Bound after a restart of the other end, until probes notice: detection (the slow one: the path
+ * may carry no traffic), a delayed FIB, and the flight of a packet.
  */
 const RESTART_GRACE = p.probeIdle * p.probeMultiplier + 500;
 
@@ -58,7 +58,7 @@ function noBlackHole(world: World, r: Router): void {
   for (const prefix of r.daemon.selected.keys()) {
     if (r.path(prefix) !== "direct") continue;
     const owner = world.ownerOf.get(prefix);
-    if (owner === undefined) fail("no black hole", r, `${prefix} goes direct and nobody owns it`);
+    if (owner === undefined) fail("no black hole", r, `${prefix} goes direct and has no owner`);
     const there = r.peers.get(owner.key);
     const back = owner.peers.get(r.key);
     if (there === undefined && world.now - r.startedAt > RESTART_GRACE)

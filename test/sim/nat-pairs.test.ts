@@ -1,6 +1,6 @@
 /**
- * Every pair of NAT behaviours in the simulated network: who gets a direct path, and that no NAT is
- * spoiled on the way.
+ * Every pair of NAT behaviours in the simulated network: which pairs get a direct path, and that no
+ * NAT mapping is broken on the way.
  */
 import { describe, expect, it } from "vitest";
 import type { Nat, NatKind } from "./nat.js";
@@ -46,7 +46,7 @@ describe("between NATs", () => {
       expect(row(a, c)?.code).toBe("no-answer");
       const hopeless = [kindA, kindC].every((k) => k.mapping === "address-and-port-dependent");
       expect(row(a, c)?.nat?.prognosis).toBe(hopeless ? "hopeless" : "doubtful");
-      // 30 s have passed, and the pause has not
+      // 30 s have passed, and the pause has not ended
       const tries = w.transitions.filter((t) => t.stage === "connecting" && t.router === a.address);
       expect(tries).toHaveLength(1);
     }

@@ -1,6 +1,6 @@
 /**
- * NATs that reboot: all mappings lost, another public address. Whichever end notices, one attempt
- * between the new endpoints follows, within seconds.
+ * NATs that reboot: all mappings are lost, and the public address changes. Whichever end notices
+ * it, one attempt between the new endpoints follows within seconds.
  */
 import { describe, expect, it } from "vitest";
 import type { Endpoint } from "../../plugin/net/address.js";
@@ -16,7 +16,7 @@ const RANDOM: NatKind = { ...MASQUERADE, mapping: "address-and-port-dependent" }
 const SEEDS = Array.from({ length: 20 }, (_, i) => i + 1);
 /**
  * Drain, a pause of up to two seconds and a quarter more, and in the simulation 3 s until a
- * destination is hot again.
+ * destination is above the threshold again.
  */
 const SOON = 6_000;
 
@@ -35,7 +35,7 @@ const drive = (a: Router, c: Router): void => {
 const attempts = (w: World, r: Router, since: number): number =>
   w.transitions.filter((t) => t.stage === "connecting" && t.router === r.address && t.at >= since).length;
 
-/** Milliseconds until both are direct. */
+/** Returns the milliseconds until both are direct. */
 function untilDirect(w: World, a: Router, c: Router, most: number): number {
   const since = w.now;
   while (!direct(a, c) && w.now < since + most) w.run(w.now + 10);
@@ -58,7 +58,7 @@ describe("a NAT that reboots while direct", () => {
     ["the initiator's", ["a"]],
     ["the responder's", ["c"]],
     ["both", ["a", "c"]],
-  ] as const)("%s: by the hub at once, and direct again after one attempt, within seconds", (_, which) => {
+  ] as const)("%s: via the hub at once, and direct again after one attempt, within seconds", (_, which) => {
     for (const seed of SEEDS) {
       const { w, a, c } = isDirect(seed, MASQUERADE, MASQUERADE);
       const at = w.now;
@@ -89,7 +89,7 @@ describe("a NAT that reboots while direct", () => {
       w.run(w.now + 60_000);
       w.passes = undefined;
       w.broken.clear();
-      // both ends have asked a silent end again and again, at most 16 s and a quarter apart
+      // both ends have asked a silent end repeatedly, at most 16 s and a quarter apart
       expect(untilDirect(w, a, c, 600_000), `seed ${seed}`).toBeLessThan(30_000);
     }
   });
@@ -97,7 +97,7 @@ describe("a NAT that reboots while direct", () => {
 
 describe("a NAT that rebooted unnoticed", () => {
   it.each(["a", "c"] as const)(
-    "before %s: the first attempt asks the hub, and no NAT is spoiled by a ping from an unknown place",
+    "before %s: the first attempt asks the hub, and no NAT mapping is broken by a ping from an unknown endpoint",
     (which) => {
       for (const seed of SEEDS) {
         const { w, a, c } = world(seed, which === "a" ? MASQUERADE : OPEN, which === "a" ? OPEN : MASQUERADE);
@@ -117,10 +117,10 @@ describe("a NAT that rebooted unnoticed", () => {
 });
 
 describe("an endpoint that changes", () => {
-  it("brings forward a try whose predecessor failed for it, although the news came while that was taken down", () => {
+  it("brings the next attempt forward after a failure, although the change arrived during the teardown", () => {
     const { w, a, c } = world(1, MASQUERADE, MASQUERADE);
     drive(a, c);
-    // the hub sees nobody at first: the attempt begins between endpoints that are no more
+    // the hub sees no spoke at first: the attempt begins between outdated endpoints
     w.rebootNat(a);
     w.broken.add(w.linkKey(a, w.hub));
     w.run(w.now + 2_500);
@@ -133,7 +133,7 @@ describe("an endpoint that changes", () => {
   });
 
   it.each(["a", "c"] as const)(
-    "again and again, of %s, brings tries forward less and less, where they fail",
+    "repeatedly, of %s, brings attempts forward less and less, where they fail",
     (which) => {
       const { w, a, c } = world(2, RANDOM, RANDOM);
       drive(a, c);

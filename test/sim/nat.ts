@@ -1,21 +1,24 @@
 /**
- * A NAT in the simulation, one inside host: how it maps and filters (RFC 4787), and what Linux does
- * besides: a packet that it does not expect makes a connection of its own, after which the inside's
- * packets to that source get another port.
+ * A NAT in the simulation with one inside host: how it maps and filters (RFC 4787), and a
+ * peculiarity of Linux. There an unexpected packet makes its own connection, and the inside's
+ * packets to that source get another port afterwards.
  */
 import type { Endpoint } from "../../plugin/net/address.js";
 
 export interface NatKind {
   readonly mapping: "endpoint-independent" | "address-and-port-dependent";
   readonly filter: "none" | "address" | "port";
-  /** No INPUT drop: what is unsolicited spoils the port towards its source. */
+  /**
+   * Whether an INPUT drop is missing: then an unsolicited packet changes the port towards its
+   * source.
+   */
   readonly open: boolean;
 }
 
 const REMEMBERS = 30_000;
 
 export class Nat {
-  /** Packets from outside that nothing inside had asked for, by their source. */
+  /** Sources of packets from outside that no inside packet had asked for. */
   readonly unsolicited: Endpoint[] = [];
   private readonly contacted = new Map<string, number>();
   private readonly spoiled = new Map<string, number>();
@@ -27,7 +30,7 @@ export class Nat {
     readonly publicEndpoint: Endpoint,
   ) {}
 
-  /** A packet leaves: from where the outside sees it. */
+  /** Sends a packet out. Returns the source endpoint that the outside sees. */
   out(now: number, to: Endpoint): Endpoint {
     const key = `${to.address} ${to.port}`;
     this.contacted.set(key, now);
@@ -42,7 +45,7 @@ export class Nat {
     return { ...this.publicEndpoint, port };
   }
 
-  /** A packet arrives at a public port: whether it gets in. */
+  /** Takes a packet at a public port. Returns whether it is let in. */
   in(now: number, from: Endpoint, port: number): boolean {
     const key = `${from.address} ${from.port}`;
     const recent = (k: string) => (this.contacted.get(k) ?? Number.NEGATIVE_INFINITY) > now - REMEMBERS;

@@ -77,7 +77,7 @@ class VirtualClock implements Clock {
   }
 }
 
-/** All promise reactions that can run have run. */
+/** Waits until all promise reactions that can run have run. */
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 interface Device {
@@ -125,7 +125,7 @@ export class MemoryWorld {
   samples: readonly TrafficSample[] = [];
   readonly pings: OutgoingPing[] = [];
   counters = false;
-  /** Sources that the guard lets go direct. */
+  /** Sources that the guard allows on the direct path. */
   guarded: readonly Prefix[] | undefined;
   daemonClosed = false;
   findings: readonly DaemonFinding[] = [];
@@ -138,7 +138,7 @@ export class MemoryWorld {
     readonly on: (e: RouteEvent) => void;
   }>();
 
-  /** What somebody else (a daemon, an operator) writes into the kernel. */
+  /** Writes a route into the kernel, as another process (a daemon, an operator) does. */
   put(route: KernelRoute): void {
     const same = (r: KernelRoute) =>
       r.table === route.table && r.prefix === route.prefix && r.metric === route.metric;
@@ -155,7 +155,7 @@ export class MemoryWorld {
     }
   }
 
-  /** Routes as `TABLE PREFIX dev DEV proto P metric M`, sorted. */
+  /** The routes as `TABLE PREFIX dev DEV proto P metric M`, sorted. */
   get table(): string[] {
     return this.routes
       .map(
@@ -389,7 +389,7 @@ export class MemoryWorld {
     };
   }
 
-  /** Both sessions are up and the feed is complete. */
+  /** Brings both sessions up and completes the feed. */
   establish(family: 4 | 6 = 4): void {
     for (const s of this.sessions) s.events.onState({ established: true, reason: "" });
     this.session("feed").events.onEndOfRib(family);

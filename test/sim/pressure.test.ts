@@ -1,6 +1,6 @@
 /**
- * Many at once: what a spoke and a hub send, and how often anything changes, stays within bounds
- * that are written here.
+ * Load tests: what a spoke and a hub send, and how often anything changes, stays within the bounds
+ * written here.
  */
 import { describe, expect, it } from "vitest";
 import { type Prefix, prefix } from "../../plugin/net/address.js";
@@ -9,7 +9,7 @@ import type { Router } from "./router.js";
 import { drive } from "./script.js";
 import { World } from "./world.js";
 
-/** Control datagrams by second and kind; pings and their answers only when asked for. */
+/** Counts control datagrams by second and kind; pings and their answers only on request. */
 function counted(w: World, of: (from: Router, to: Router, kind: string) => boolean) {
   const perSecond = new Map<number, number>();
   const kinds = new Map<string, number>();
@@ -42,7 +42,7 @@ describe("500 shortcuts on one spoke", () => {
     for (const s of w.spokes.slice(1)) drive(a, s);
     for (let t = 0; t < 60 && directs(a) < 500; t++) w.run(w.now + 1_000);
     expect(directs(a)).toBe(500);
-    // resolve, exchange, selected, ready with their replies, challenges and what was lost
+    // resolve, exchange, selected, ready with their replies, challenges, and retransmissions
     expect([...count.kinds.values()].reduce((n, k) => n + k, 0)).toBeLessThan(500 * 20);
     for (const s of w.spokes.slice(0, 20)) checkRouter(w, s);
     const transitions = w.transitions.length;
@@ -51,8 +51,7 @@ describe("500 shortcuts on one spoke", () => {
     expect(directs(a)).toBe(500);
     expect(w.transitions.length).toBe(transitions);
     expect(quiet.worst()).toBeLessThanOrEqual(10);
-    // each end measures the way by the hub once in 10 s: 100 pings a second and their answers,
-    // spread
+    // each end measures the hub path once in 10 s: 100 pings a second and their answers, spread
     const pings = counted(w, (from, to, kind) => ping(kind) && (from === a || to === a));
     w.run(w.now + 8_000);
     expect([...pings.kinds.values()].reduce((n, k) => n + k, 0) / 20).toBeLessThan(250);
@@ -61,7 +60,7 @@ describe("500 shortcuts on one spoke", () => {
 });
 
 describe("1,000 destinations over the threshold in the same second", () => {
-  it("of as many owners: the hub is asked for a few at a time, the maximum is kept, and nobody takes turns", () => {
+  it("of as many owners: the hub is asked for a few at a time, the maximum is kept, and owners do not alternate", () => {
     const w = new World({ seed: 4, spokes: 1001, loss: 0, maxShortcuts: 100 });
     const a = first(w);
     w.run(w.now + 30_000);
@@ -78,7 +77,7 @@ describe("1,000 destinations over the threshold in the same second", () => {
     expect(later.worst()).toBeLessThanOrEqual(2 * 32 + 10);
   });
 
-  it("of one owner: one shortcut, and no more questions than may be under way", () => {
+  it("of one owner: one shortcut, and no more requests than may be pending", () => {
     const w = new World({ seed: 5, spokes: 3, loss: 0 });
     const a = first(w);
     const c = w.spokes[1];
@@ -115,8 +114,8 @@ describe("a flow that oscillates around the threshold", () => {
   });
 });
 
-describe("a hub that starts anew", () => {
-  it("is not overrun by 500 spokes, and knows them all again", () => {
+describe("a hub that restarts", () => {
+  it("is not overloaded by 500 spokes, and has registered them all again", () => {
     const w = new World({ seed: 8, spokes: 500, loss: 0 });
     w.run(w.now + 30_000);
     w.hub.crash();
@@ -124,8 +123,8 @@ describe("a hub that starts anew", () => {
     const count = counted(w, (_, to) => to.hub);
     w.run(w.now + 40_000);
     expect(w.hub.engine.hub?.status().length).toBe(500);
-    // keepalive, cookie, register, keepalive, and whose prefixes are mine: spread over the jitter
-    // of keepalives
+    // keepalive, cookie, register, keepalive, and the resolution of the own prefixes: spread over
+    // the jitter of keepalives
     expect(count.worst()).toBeLessThanOrEqual(1_000);
   });
 });

@@ -1,6 +1,5 @@
 /**
- * What happens when, in a simulated world: in order of time, and of what was asked first at the
- * same time.
+ * The events of a simulated world in order of time; events of the same time in order of insertion.
  */
 
 export interface Event {
@@ -11,7 +10,7 @@ export interface Event {
 
 const before = (a: Event, b: Event): boolean => a.at < b.at || (a.at === b.at && a.order < b.order);
 
-/** A binary heap. */
+/** A queue of events as a binary heap. */
 export class EventQueue {
   private readonly heap: Event[] = [];
   private order = 0;
@@ -31,7 +30,7 @@ export class EventQueue {
     }
   }
 
-  /** Takes out the first event, unless it is later than `until`. */
+  /** Removes and returns the first event, unless it is later than `until`. */
   next(until: number): Event | undefined {
     const first = this.heap[0];
     return first === undefined || first.at > until ? undefined : this.pop();

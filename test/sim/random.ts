@@ -1,6 +1,6 @@
-/** Chance that follows from a seed. */
+/** Random numbers that follow from a seed. */
 
-/** mulberry32: small, fast, and the same everywhere. */
+/** Makes a generator, mulberry32: small, fast, and the same everywhere. */
 export function generator(seed: number): () => number {
   let a = seed >>> 0;
   return () => {

@@ -21,7 +21,7 @@ const fnv = (seed: number, data: Uint8Array): number => {
 };
 
 /**
- * Stands in for HMAC: right length, depends on every byte; the simulation attacks nobody's
+ * Replaces HMAC: right length, depends on every byte. Nothing in the simulation attacks the
  * cryptography.
  */
 function fakeHmac(key: Uint8Array, data: Uint8Array): Uint8Array {
@@ -33,7 +33,7 @@ function fakeHmac(key: Uint8Array, data: Uint8Array): Uint8Array {
   return out;
 }
 
-/** What the simulated daemons say. */
+/** Makes the reason that the simulated daemons give. */
 const said = (text: string): Reason => ({ kind: "session-cannot-carry", text });
 export const REJECTED = said("rejected by import filter");
 export const DROPPED = said("an export filter drops it");
@@ -41,21 +41,21 @@ const noRoute = (p: Prefix): Reason => said(`no route for ${p}`);
 
 interface Daemon {
   sessionUp: boolean;
-  /** Prefixes that policy lets through. */
+  /** Returns whether the policy accepts a prefix. */
   policy: (p: Prefix) => boolean;
   readonly offers: Map<Prefix, Address>;
   readonly selected: Map<Prefix, Address>;
   delay: number;
-  /** A dead daemon follows nothing. */
+  /** Whether the daemon is alive; a dead daemon follows no change. */
   alive: boolean;
 }
 
 export class Router {
   engine: Engine;
   relay: ProbeRelay;
-  /** While set, the main loop does nothing; what waits for it, in order. */
+  /** While set, the main loop is blocked; the pending calls, in order. */
   blocked: (() => void)[] | undefined;
-  /** Probes sent so far. */
+  /** Number of probes sent so far. */
   probesSent = 0;
   readonly daemon: Daemon;
   readonly aliases = new Map<Address, "overlay" | "direct">();
@@ -64,27 +64,27 @@ export class Router {
   readonly bytes = new Map<Prefix, number>();
   readonly rates = new Map<Prefix, number>();
   readonly transfer = new Map<PublicKey, number>();
-  /** Last time at which the daemon selected something of the peer's owner. */
+  /** The last time at which the daemon had an offer of this owner selected. */
   readonly selectedAt = new Map<Address, number>();
   startedAt = 0;
   stopped = false;
   boot = 0;
   /** Whether it has a route of its own to its site. */
   routesSite = true;
-  /** What the hub attests for it, as it learnt. */
+  /** The prefixes that the hub attests for it, as it has learned them. */
   own: readonly Prefix[] = [];
-  /** False: a router of the VPN that does not run shortcutd. */
+  /** Whether it runs shortcutd; false for another router of the VPN. */
   runs = true;
-  /** What stands before it; the router then has a private address. */
+  /** The NAT before it; the router then has a private address. */
   nat: Nat | undefined;
   /**
-   * When its NAT rebooted: WireGuard peers of before send to where it was, and their NATs take
-   * nothing from where it is.
+   * The time of its NAT's reboot. Earlier WireGuard peers send to the old endpoint, and their NATs
+   * accept nothing from the new one.
    */
   movedAt = 0;
-  /** False: raw sockets are not allowed there. */
+  /** Whether raw sockets are allowed there. */
   pings: boolean;
-  /** The daemon's export filter drops offers from the FIB, and the hub route with them. */
+  /** Whether the daemon's export filter drops offers from the FIB, and the hub route with them. */
   dropsOffers = false;
   readonly problems: string[] = [];
 
@@ -109,7 +109,7 @@ export class Router {
     this.relay = new ProbeRelay(world.random, world.now);
   }
 
-  /** From where the underlay sees it. */
+  /** The endpoint at which the underlay sees it. */
   get publicEndpoint(): Endpoint {
     return this.nat?.publicEndpoint ?? this.endpoint;
   }
@@ -161,7 +161,7 @@ export class Router {
     return new Engine(config, { crypto, randomBytes: (n) => w.bytes(n), routing }, w.now);
   }
 
-  /** What the FIB does with a prefix: the override, else what the daemon installed. */
+  /** Returns the path that the FIB uses for a prefix: the override, else the daemon's route. */
   path(p: Prefix): Path {
     return this.overrides.has(p) ? "overlay" : this.daemonPath(p);
   }
@@ -171,7 +171,7 @@ export class Router {
     if (alias !== undefined) return this.dropsOffers ? "none" : (this.fibAlias.get(alias) ?? "none");
     return this.world.routed.has(p) ? "overlay" : "none";
   }
-  /** The alias as the daemon last resolved it: a dead daemon keeps the old. */
+  /** The alias as the daemon last resolved it: a dead daemon keeps the old path. */
   readonly fibAlias = new Map<Address, "overlay" | "direct">();
 
   ownerOfPeer(key: PublicKey): Router | undefined {
@@ -193,7 +193,7 @@ export class Router {
     });
   }
 
-  /** The daemon reconsiders an offer after its delay. */
+  /** Lets the daemon decide again about an offer after its delay. */
   reconsider(p: Prefix): void {
     const w = this.world;
     const boot = this.boot;
@@ -301,7 +301,7 @@ export class Router {
     }
   }
 
-  /** kill -9 and a restart that removes what was left, as main.ts does it. */
+  /** Simulates kill -9 and a restart that removes what was left, as main.ts does it. */
   crash(): void {
     this.relay = new ProbeRelay(this.world.random, this.world.now);
     this.daemon.offers.clear();

@@ -1,14 +1,18 @@
 /**
- * What tests write of two spokes of a simulated world: what one sends to the other, what has become
- * of it, and how long that took.
+ * Steps of tests with two spokes of a simulated world: one sends to the other, and the test waits
+ * for a result.
  */
+
 import type { ShortcutStatus } from "../../plugin/shortcut/events.js";
 import { describeReason } from "../../plugin/shortcut/reasons.js";
 import { checkRouter } from "./invariants.js";
 import type { Router } from "./router.js";
 import { World, type WorldOptions } from "./world.js";
 
-/** A world whose invariants hold after every step of every script, and its first spokes. */
+/**
+ * Makes a world whose invariants are checked after every step of every script, and returns its
+ * first spokes.
+ */
 export function checkedWorld(options: WorldOptions): { w: World; a: Router; c: Router; d: Router } {
   const w = new World(options);
   w.check = (r) => checkRouter(w, r);
@@ -17,13 +21,16 @@ export function checkedWorld(options: WorldOptions): { w: World; a: Router; c: R
   return { w, a, c, d };
 }
 
-/** Traffic, bits per second. */
+/** Sends traffic; bits per second. */
 export function drive(from: Router, to: Router, rate = 5e6): void {
   from.rates.set(to.site, rate);
   if (!from.bytes.has(to.site)) from.bytes.set(to.site, 0);
 }
 
-/** Of the shortcut of `a` with the owner `c`; the reason in words, and as its code. */
+/**
+ * Returns the status of the shortcut of `a` with the owner `c`; the reason in words, and as its
+ * code.
+ */
 export function statusOf(a: Router, c: Router): (ShortcutStatus & { why: string; code: string }) | undefined {
   const s = a.engine.spoke?.shortcutStatus(a.world.now).find((x) => x.owner === c.address);
   return s && { ...s, why: describeReason(s.reason), code: s.reason?.kind ?? "" };
@@ -34,7 +41,7 @@ export const areDirect = (a: Router, c: Router): boolean =>
 export const areOnHub = (a: Router, c: Router): boolean =>
   a.path(c.site) === "overlay" && c.path(a.site) === "overlay";
 
-/** Runs until `holds`, or fails after `limit`; returns how long it took. Milliseconds. */
+/** Runs until `holds`, or fails after `limit`. Returns the time it took. Milliseconds. */
 export function until(w: World, limit: number, holds: () => boolean, step = 1): number {
   const from = w.now;
   while (!holds()) {

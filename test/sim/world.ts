@@ -29,7 +29,7 @@ export interface WorldOptions {
   /** Share of control datagrams and of probes that are lost, and of datagrams that arrive twice. */
   readonly loss: number;
   readonly maxShortcuts?: number;
-  /** Whether raw sockets are allowed; they are unless it is said. */
+  /** Whether raw sockets are allowed; true by default. */
   readonly pings?: boolean;
   readonly parameters?: Partial<Timers>;
 }
@@ -56,15 +56,18 @@ export class World {
   readonly milestones: { at: number; router: Address; owner: Address; milestone: string }[] = [];
   /** Directions in which the underlay carries nothing: {@link directed}. */
   readonly brokenOneWay = new Set<string>();
-  /** Set: control datagrams for which it says false are lost. The kind is that of the body. */
+  /**
+   * A filter of control datagrams: those for which it returns false are lost. The kind is that of
+   * the body.
+   */
   passes: ((from: Router, to: Router, kind: string) => boolean) | undefined;
-  /** The router whose overlay address is the next hop underneath. */
+  /** Returns the router whose overlay address is the next hop underneath. */
   nextHop: (at: Router, owner: Router) => Router = (_at, owner) => owner;
-  /** Pings sent so far. */
+  /** Number of pings sent so far. */
   pings = 0;
-  /** Milliseconds that a packet takes longer by the direct path. */
+  /** Milliseconds by which a packet takes longer on the direct path. */
   detour = 0;
-  /** UDP payload that passes the underlay. */
+  /** Largest UDP payload that passes the underlay. */
   largestProbe = Number.POSITIVE_INFINITY;
   /** Whether rendezvous handshakes arrive, so that the hub knows reflexive endpoints. */
   rendezvous = true;
@@ -72,7 +75,7 @@ export class World {
   private hubAway = 0;
   private readonly queue = new EventQueue();
   private sameInstant = 0;
-  /** Called after every step. */
+  /** A check that is called after every step. */
   check: (router: Router) => void = () => {};
 
   constructor(readonly options: WorldOptions) {
@@ -97,7 +100,7 @@ export class World {
     }
   }
 
-  /** Puts a NAT before a router, which notices that its addresses are others. */
+  /** Puts a NAT before a router, which notices that its addresses have changed. */
   setNat(r: Router, kind: NatKind): Nat {
     const nat = new Nat(kind, r.endpoint);
     r.nat = nat;
@@ -107,7 +110,7 @@ export class World {
   }
 
   /**
-   * A NAT loses all mappings and comes back with another public address; the router before it is
+   * Reboots a NAT: it loses all mappings and has another public address. The router behind it is
    * told nothing.
    */
   rebootNat(r: Router): void {
@@ -133,7 +136,7 @@ export class World {
     return out;
   }
 
-  /** What a driver tells a fresh engine. */
+  /** Gives a new engine the inputs that a driver gives at the start. */
   start(r: Router): void {
     this.input(r, {
       kind: "pings",
@@ -158,10 +161,16 @@ export class World {
     this.tellOverlay(r);
   }
 
-  /** What daemons say of their session with the hub: none, where they have no session with it. */
+  /**
+   * Returns the daemons' state of the session with the hub; `none` where they have no session with
+   * it.
+   */
   hubSession: () => HubSession = () => (this.hubDiedAt === undefined ? "up" : "down");
 
-  /** A spoke reads its overlay peer, the hub: what it has received grows while the hub is there. */
+  /**
+   * Lets a spoke read its overlay peer, the hub: the count of received bytes grows while the hub is
+   * present.
+   */
   tellOverlay(r: Router): void {
     const overlayHub = {
       publicKey: this.hub.key,
@@ -172,15 +181,15 @@ export class World {
     this.input(r, { kind: "overlay-peers", peers: [overlayHub] });
   }
 
-  /** The hub, and with it the overlay, is gone: every daemon loses its routes. */
+  /** Removes the hub, and the overlay with it: every daemon loses its routes. */
   killHub(): void {
     this.hubDiedAt = this.now;
     for (const p of [...this.routed]) this.setRouted(p, false, false);
   }
 
   /**
-   * The hub is back, its daemon as well, and after `later` its routes. Its shortcutd has forgotten
-   * everything.
+   * Brings the hub back, its daemon as well, and after `later` its routes. Its shortcutd has lost
+   * its state.
    */
   reviveHub(later: number): void {
     this.hubAway += this.now - (this.hubDiedAt ?? this.now);
@@ -197,7 +206,7 @@ export class World {
     this.input(this.hub, { kind: "fib", routes });
   }
 
-  /** The hub's routing changes, and a moment later every spoke's. */
+  /** Changes the hub's routing, and a moment later every spoke's. */
   setRouted(p: Prefix, routed: boolean, hubKnows = true): void {
     if (routed) this.routed.add(p);
     else this.routed.delete(p);
@@ -288,7 +297,8 @@ export class World {
   }
 
   /**
-   * The underlay carries a ping to the router that has the address, unless it shall die on the way.
+   * Carries a ping through the underlay to the router that has the address, unless its time to live
+   * expires on the way.
    */
   ping(from: Router, o: Extract<Output, { kind: "ping" }>): void {
     // behind a NAT the public endpoint is not the router's own
@@ -303,7 +313,10 @@ export class World {
     });
   }
 
-  /** WireGuard: both ends must have the other as a peer, and the underlay must carry it. */
+  /**
+   * Carries a probe: both ends must have the other as a WireGuard peer, and the underlay must carry
+   * it.
+   */
   probe(from: Router, to: PublicKey, payload: Uint8Array): void {
     const target = this.byKey.get(to);
     if (target === undefined || this.broken.has(this.linkKey(from, target))) return;
@@ -322,7 +335,7 @@ export class World {
     });
   }
 
-  /** The thread of probes, which a blocked main loop does not block. */
+  /** Runs the probe thread, which a blocked main loop does not block. */
   settleProbes(r: Router): void {
     const { relay } = r;
     for (;;) {
@@ -358,7 +371,7 @@ export class World {
     });
   }
 
-  /** The main loop of a router does nothing for `ms`. */
+  /** Blocks the main loop of a router for `ms`. */
   block(r: Router, ms: number): void {
     const waiting: (() => void)[] = [];
     r.blocked = waiting;
@@ -368,7 +381,7 @@ export class World {
     });
   }
 
-  /** Once a second every router reads its counters and its peers. */
+  /** Lets every router read its counters and its peers, once a second. */
   private tick(r: Router): void {
     const step = () => {
       if (r.blocked !== undefined) {

@@ -1,11 +1,14 @@
-/** shortcutd's own large communities (RFC 8092), the table of doc/communities.md: functions 1 and 2 of the daemon's AS. */
+/**
+ * shortcutd's own large communities (RFC 8092), the table of doc/communities.md: functions 1 and 2
+ * of the daemon's AS.
+ */
 
 import { type Address, addressBytes } from "../../net/address.js";
 import type { OfferClasses, RoundTrip } from "../../shortcut/events.js";
 import type { NatPrognosis } from "../../shortcut/reasons.js";
 import { type LargeCommunity, largeCommunityFromParts } from "../../wire/bgp/community.js";
 
-/** Function 1: what the offer is, by value. */
+/** Function 1: the classes of the offer, by value. */
 export const OFFER_FUNCTION = 1;
 export const OFFER_VALUE = 1;
 export const PROSPECT_VALUES: Readonly<Record<NatPrognosis, number>> = {
@@ -13,7 +16,7 @@ export const PROSPECT_VALUES: Readonly<Record<NatPrognosis, number>> = {
   doubtful: 21,
   hopeless: 22,
 };
-/** Of rate class 0; class N is N more. */
+/** Value of rate class 0; class N has this value plus N. */
 export const RATE_VALUE = 30;
 export const ROUND_TRIP_VALUES: Readonly<Record<RoundTrip, number>> = {
   unknown: 40,
@@ -23,7 +26,7 @@ export const ROUND_TRIP_VALUES: Readonly<Record<RoundTrip, number>> = {
 /** Function 2: the owner. */
 export const OWNER_FUNCTION = 2;
 
-/** An IPv4 address as a number; of an IPv6 address the last 32 bits. */
+/** Returns an IPv4 address as a number; of an IPv6 address, the last 32 bits. */
 export const ownerValue = (owner: Address): number =>
   addressBytes(owner)
     .slice(-4)

@@ -1,6 +1,8 @@
 /**
- * What lies underneath an offer where the feed is silent: a route of OSPF, IS-IS or a static one, which FRR tells no BGP session of. The FIB shows it
- * until the offer is selected; then zebra keeps it, and is asked now and then. Under BIRD the feed tells of such routes too.
+ * Keeps the routes underneath offers that the feed does not carry: routes of OSPF, IS-IS or static
+ * routes, which FRR does not announce on the feed. The FIB shows such a route until the offer is
+ * selected. After that only zebra has it, and zebra is asked periodically. Under BIRD the feed
+ * carries such routes too.
  */
 import {
   type Address,
@@ -13,7 +15,10 @@ import {
 } from "../../net/address.js";
 import type { FibView } from "../kernel/fib-view.js";
 
-/** Numbers of RTA_PROTOCOL: babel, isis, ospf, rip, eigrp; zebra itself and its static routes (linux/rtnetlink.h, zebra/rt_netlink.h). */
+/**
+ * Numbers of RTA_PROTOCOL: babel, isis, ospf, rip, eigrp; zebra itself and its static routes
+ * (linux/rtnetlink.h, zebra/rt_netlink.h).
+ */
 const IGP_PROTOCOLS: ReadonlySet<number> = new Set([11, 42, 187, 188, 189, 192, 196]);
 
 export interface IgpRoute {
@@ -22,7 +27,7 @@ export interface IgpRoute {
 }
 
 export class IgpRoutes {
-  /** What lay underneath each prefix when the FIB last showed it. */
+  /** The route underneath each prefix when the FIB last showed it. */
   private readonly held = new Map<Prefix, IgpRoute>();
 
   constructor(
@@ -35,7 +40,7 @@ export class IgpRoutes {
     return a !== undefined && pool !== undefined && contains(pool, a);
   }
 
-  /** The most specific route of that kind that covers `prefix`. */
+  /** Returns the most specific route of that kind that covers `prefix`. */
   underneath(prefix: Prefix): IgpRoute | undefined {
     for (let of: Prefix | undefined = prefix; of !== undefined; ) {
       const match: Prefix | undefined = this.fib.lookup(of)?.prefix;
@@ -56,19 +61,22 @@ export class IgpRoutes {
     return undefined;
   }
 
-  /** What the FIB does not show any more, to be asked of the daemon; of the prefixes that stand offered, the others are forgotten. */
+  /**
+   * Returns the routes underneath offered prefixes that the FIB no longer shows: the daemon must be
+   * asked for them. Routes of other prefixes are forgotten.
+   */
   hidden(offered: readonly Prefix[]): (readonly [Prefix, IgpRoute])[] {
     const standing = new Set(offered);
     for (const p of this.held.keys()) if (!standing.has(p)) this.held.delete(p);
     return [...this.held].filter(([p]) => this.isAlias(this.fib.daemonBest(p)?.nextHops[0]?.gateway));
   }
 
-  /** Offers that rest on a route of this prefix. */
+  /** Returns the offers whose route underneath has this prefix. */
   restingOn(changed: Prefix): Prefix[] {
     return [...this.held].flatMap(([p, route]) => (p === changed || route.prefix === changed ? [p] : []));
   }
 
-  /** The daemon's answer. Returns whether anything changed. */
+  /** Takes the daemon's answer. Returns whether anything changed. */
   learn(prefix: Prefix, asked: IgpRoute, nextHops: readonly Address[]): boolean {
     if (this.held.get(prefix) !== asked || nextHops.includes(asked.nextHop)) return false;
     const [nextHop] = nextHops;

@@ -1,10 +1,13 @@
 /**
- * Do no harm: what the daemon's neighbours are sent of an offered prefix, before the offer stands and after the daemon selected it. Who was sent
- * the prefix and is sent it no longer loses a route, by a filter of the operator's that takes the offer for something else; who
- * is sent it now, or sent it with other attributes, visibleReason the offer. Either way the offer goes, and is not made again until the daemon's
- * configuration or the route underneath has changed, or an hour has passed.
+ * Compares what the daemon's neighbours are sent for an offered prefix, before the offer and after
+ * the daemon has selected it. A neighbour loses a route when it was sent the prefix and is not sent
+ * it any more: an operator's filter does not recognize the offer. A neighbour sees the offer when
+ * it is newly sent the prefix, or with other attributes. In both cases the offer is withdrawn. It
+ * is not made again until the daemon's configuration or the route underneath has changed, or an
+ * hour has passed.
  *
- * Questions are collected: one at a time, and after each as long a pause as it took.
+ * Questions to the daemon are collected and asked one at a time. After each question comes a pause
+ * as long as the question took.
  */
 
 import type { Address, Prefix } from "../../net/address.js";
@@ -12,27 +15,33 @@ import type { Reason } from "../../shortcut/reasons.js";
 import type { Clock, DaemonPort, Neighbour, NeighbourView, Sent } from "../ports.js";
 import { asPortError } from "../runtime/task-queue.js";
 
-/** An operator's filter may work late (OSPF), and a session may be about to send. */
+/**
+ * Milliseconds until a second comparison: an operator's filter may take effect late (OSPF), and a
+ * session may be about to send.
+ */
 const LATER = 1_000;
-/** Questions that come within so many milliseconds are one. */
+/** Milliseconds within which questions are merged into one. */
 const GATHER = 5;
-/** A loss is believed when it is still there. */
+/** Milliseconds after which a loss is confirmed by a second look. */
 const CONFIRM = 150;
-/** How often it is asked whether the daemon's configuration has changed, while an offer is held back. */
+/** Interval of looking for a change of the daemon's configuration, while an offer is blocked. */
 const CONFIGURATION_POLL = 5_000;
 const FORGET = 3_600_000;
-/** After a change of configuration. */
+/** Time after a change of configuration in which sessions may restart. */
 const SESSIONS_RESTART = 60_000;
 
 export interface NeighbourGuardRules {
   readonly acceptVisible: boolean;
-  /** Their loss of the prefix is none: they told it. */
+  /** The hubs. Their loss of the prefix is ignored: hubs originate these prefixes. */
   readonly hubs: readonly Address[];
 }
 
 const named = (n: Neighbour | undefined, key: string): string => n?.name ?? key;
 
-/** Why an offer would be seen wherever the prefix is sent; undefined when it would not, or the operator accepts it. */
+/**
+ * Returns why an offer would be seen wherever the prefix is sent; undefined when it would not, or
+ * when the operator accepts it.
+ */
 export function visibleTo(
   prefix: Prefix,
   before: NeighbourView,
@@ -50,7 +59,10 @@ export function visibleTo(
   return undefined;
 }
 
-/** What has become of those who were sent the prefix, and who is sent it now; undefined when nobody notices anything. */
+/**
+ * Returns what changed for the neighbours that were or are sent the prefix; undefined when no
+ * neighbour sees or loses anything.
+ */
 export function changeSeen(
   prefix: Prefix,
   before: NeighbourView,
@@ -61,7 +73,7 @@ export function changeSeen(
   const is: ReadonlyMap<string, Sent> = now.sent.get(prefix) ?? new Map();
   for (const [key, { attributes, isOrigin }] of was) {
     if (isOrigin || attributes === undefined || is.get(key)?.attributes !== undefined) continue;
-    // a session that is down hears nothing, offer or not
+    // a session that is down receives nothing, with or without the offer
     const n = now.neighbours.get(key);
     if (n === undefined || (n.address !== undefined && rules.hubs.includes(n.address))) continue;
     return { kind: "neighbour-loses", neighbour: n.name, prefix, filter: n.filter };
@@ -72,7 +84,7 @@ export function changeSeen(
     const n = now.neighbours.get(key);
     const had = was.get(key)?.attributes;
     if (had === undefined) {
-      // one that came up meanwhile is sent what there is
+      // a session that came up meanwhile is sent everything
       if (before.neighbours.has(key))
         return { kind: "neighbour-gains", neighbour: named(n, key), prefix, filter: n?.filter ?? "" };
     } else if (had !== sent)
@@ -83,9 +95,9 @@ export function changeSeen(
 
 interface Watched {
   readonly before: NeighbourView;
-  /** Under which it was looked at last. */
+  /** The configuration at the last comparison. */
   configuration: string;
-  /** Sessions may come up anew with what was changed. */
+  /** Until this time, sessions may restart with the changed configuration. */
   suspectUntil: number;
   selected: boolean;
 }
@@ -116,11 +128,14 @@ export class NeighbourGuard {
     private readonly clock: Clock,
     private readonly rules: NeighbourGuardRules,
     private readonly on: NeighbourGuardEvents,
-    /** What lies underneath, as far as its change gives a refused offer another chance. */
+    /** The route underneath, as text: a blocked offer is tried again when the text changes. */
     private readonly underneath: (prefix: Prefix) => string,
   ) {}
 
-  /** Whether the offer may be announced. Without an answer of the daemon it may: then nothing is compared. */
+  /**
+   * Returns whether the offer may be announced. It may when the daemon does not answer: then
+   * nothing is compared.
+   */
   async permits(prefix: Prefix): Promise<boolean> {
     this.watched.delete(prefix);
     let before: NeighbourView;
@@ -152,7 +167,7 @@ export class NeighbourGuard {
     return true;
   }
 
-  /** The daemon selects the offer, or does not. */
+  /** Notes whether the daemon has selected the offer. */
   observe(prefix: Prefix, selected: boolean): void {
     const w = this.watched.get(prefix);
     if (w === undefined || w.selected === selected) return;
@@ -167,7 +182,7 @@ export class NeighbourGuard {
     this.watched.delete(prefix);
   }
 
-  /** Underneath an offer that was held back something has changed. */
+  /** Unblocks an offer when the route underneath has changed. */
   underneathChanged(): void {
     const changed = [...this.held].filter(([p, h]) => this.underneath(p) !== h.underneath).map(([p]) => p);
     this.release(changed);
@@ -207,7 +222,7 @@ export class NeighbourGuard {
     if (configuration === before) {
       this.held.set(prefix, { reason, configuration, underneath, since: this.clock.now() });
       this.poll();
-    } else this.on.onUnblocked([prefix]); // the operator may have meant it: the next offer compares anew
+    } else this.on.onUnblocked([prefix]); // perhaps intended: the next offer is compared again
   }
 
   private stillHeld(prefix: Prefix, h: Held, configuration: string): boolean {
@@ -223,7 +238,7 @@ export class NeighbourGuard {
     if (prefixes.length > 0 && !this.ended) this.on.onUnblocked(prefixes);
   }
 
-  /** While anything depends on it: has the daemon's configuration changed? */
+  /** Looks for a change of the daemon's configuration, while anything depends on it. */
   private poll(): void {
     if (this.polling || this.ended) return;
     const selected = [...this.watched].filter(([, w]) => w.selected);
@@ -243,7 +258,7 @@ export class NeighbourGuard {
       }
       this.release([...this.held].flatMap(([p, h]) => (this.stillHeld(p, h, configuration) ? [] : [p])));
     } catch {
-      // the sessions with the daemon tell whether it is there
+      // the sessions with the daemon show whether it is there
     } finally {
       this.polling = false;
       this.poll();

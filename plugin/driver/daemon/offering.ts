@@ -1,7 +1,8 @@
 /**
- * What stands offered to the local daemon, and what the daemon makes of it: the two sessions, the routes that it has underneath, what it has
- * selected, and what its neighbours notice of it. The order is what matters here: a route that the daemon is about to replace is
- * held in the kernel before the daemon hears of the change, and an offer is watched before it is announced.
+ * Keeps what is offered to the local daemon, and observes the result: the two sessions, the
+ * daemon's routes underneath, its selections, and what its neighbours see. The order of steps
+ * matters. A guard route is installed before the daemon hears of a change, and an offer is watched
+ * before it is announced.
  */
 
 import type { Config, DaemonConfig } from "../../config/config.js";
@@ -31,26 +32,26 @@ export interface OfferingHost {
   readonly log: LogPort;
   readonly journal: Journal;
   readonly schedule: Schedule;
-  /** Changes of routes, in order. */
+  /** The queue of route changes, in order. */
   readonly tasks: TaskQueue;
   readonly fib: FibView;
   readonly routes: OwnRoutes;
   input(input: Input): void;
-  /** The daemon is back: the kernel's tables are read afresh. */
+  /** Reads the kernel's tables again, because the daemon is back. */
   resync(): void;
-  /** The sessions with the daemon have changed: everything that depends on them is looked at again. */
+  /** Rechecks everything that depends on the sessions with the daemon, after they have changed. */
   sessionsChanged(): void;
-  /** {@link Offering.pollTimeout} may have changed. */
+  /** Arms the timer again, because {@link Offering.pollTimeout} may have changed. */
   arm(): void;
 }
 
-/** What the engine wants of the daemon. */
+/** The engine's outputs that concern the daemon. */
 export type OfferOutput = Extract<
   Output,
   { kind: "alias" | "offer" | "update-classes" | "withdraw" | "explain" }
 >;
 
-/** A route of an IGP that goes while an offer hides it is noticed within this. */
+/** Milliseconds within which the loss of an IGP route is noticed while an offer hides it. */
 const IGP_POLL = 1_000;
 
 export class Offering {
@@ -59,7 +60,7 @@ export class Offering {
   private readonly igp: IgpRoutes | undefined;
   private readonly neighbourGuard: NeighbourGuard | undefined;
   private readonly selection: SelectionWatcher;
-  /** What the engine was last told of the sessions. */
+  /** The state of the sessions that the engine was last told. */
   private told: string | undefined;
 
   constructor(
@@ -112,19 +113,19 @@ export class Offering {
     this.selection = new SelectionWatcher(d.kind === "bird" ? birdRule(d.table) : frrRule, fib);
   }
 
-  // ------------------------------------------------------------------------------------------ the sessions
+  // ---------------------------------------------------------------------------------- the sessions
 
   start(): void {
     this.sessions.start();
   }
 
-  /** Begins to ask, again and again, for what the daemon does not tell by itself. */
+  /** Starts to ask repeatedly for what the daemon does not announce by itself. */
   poll(): void {
     const { igp } = this;
     if (igp !== undefined) this.host.schedule.every("read IGP routes", IGP_POLL, () => this.readIgp(igp));
   }
 
-  /** Nothing is compared any more. */
+  /** Stops all comparisons. */
   end(): void {
     this.neighbourGuard?.end();
   }
@@ -166,7 +167,7 @@ export class Offering {
     host.sessionsChanged();
   }
 
-  // ------------------------------------------------------------------------------------------ what the engine wants
+  // ------------------------------------------------------------------------- what the engine wants
 
   perform(o: OfferOutput): void {
     const { routes, tasks } = this.host;
@@ -202,7 +203,7 @@ export class Offering {
   private setAlias(alias: Address, to: "overlay" | "direct" | "absent"): void {
     const { routes } = this.host;
     if (to === "absent") this.selection.release(alias, (prefix) => routes.holdsOverride(prefix));
-    // the daemon resolves anew what stands by it
+    // the daemon resolves again what this alias resolves
     else if (routes.hasAlias(alias))
       for (const prefix of this.sessions.offered(alias)) routes.holdNet(prefix, to === "direct");
     routes.setAlias(alias, to);
@@ -226,9 +227,9 @@ export class Offering {
       );
   }
 
-  // ------------------------------------------------------------------------------------------ what became of it
+  // --------------------------------------------------------------------------------------- results
 
-  /** Looks at the FIB for what was offered: whatever has changed, the engine is told. */
+  /** Looks at the FIB for the offered prefixes, and tells the engine every change. */
   examine(prefixes: readonly Prefix[] | "all"): void {
     for (const state of this.selection.examine(this.host.clock.now(), prefixes)) {
       this.neighbourGuard?.observe(state.prefix, state.selected);
@@ -237,13 +238,13 @@ export class Offering {
     this.host.arm();
   }
 
-  /** Routes of an IGP on which what is offered rests have changed in the FIB. */
+  /** Handles changes in the FIB of IGP routes that lie underneath offers. */
   igpTouched(touched: readonly Prefix[]): void {
     const prefixes = touched.flatMap((p) => this.igp?.restingOn(p) ?? []);
     if (prefixes.length > 0) this.host.input({ kind: "underneath-changed", prefixes });
   }
 
-  /** Asks the daemon for what its FIB does not show while an offer is selected. */
+  /** Asks the daemon for the routes that its FIB does not show while an offer is selected. */
   private async readIgp(igp: IgpRoutes): Promise<void> {
     const { igpNextHops } = this.host.daemon ?? {};
     if (igpNextHops === undefined) return;
@@ -253,7 +254,7 @@ export class Offering {
     if (prefixes.length > 0) this.host.input({ kind: "underneath-changed", prefixes });
   }
 
-  /** When what is in doubt is due to be looked at again. */
+  /** Returns when pending decisions are to be rechecked. */
   pollTimeout(): number | undefined {
     return this.selection.pollTimeout();
   }

@@ -1,13 +1,16 @@
 /**
- * Has the daemon selected the offer? Read from the kernel, never guessed. The two definitions are the design's:
+ * Reads from the kernel whether the daemon has selected an offer; nothing is guessed. The two
+ * definitions are the design's:
  *
- *   BIRD  the offer stands in the blackboard table (BIRD writes there what it selected), and the session is Established (the blackboard keeps
- *         residue after a kill -9), and the main FIB has exactly this prefix by the overlay or the direct interface (an export
- *         filter of the operator's may have dropped the offer, and the hub route with it).
- *   FRR   in the main FIB the alias is the only next hop of exactly this prefix; among several it is a tie, and half the flows would go direct.
+ * - BIRD: three conditions hold. The offer is in the blackboard table: BIRD writes there what it
+ *   selected. The session is Established: after a kill -9 the blackboard keeps stale routes. The
+ *   main FIB has exactly this prefix via the overlay or the direct interface: an export filter of
+ *   the operator may have dropped the offer, and the hub route with it.
+ * - FRR: in the main FIB the alias is the only next hop of exactly this prefix. Several next hops
+ *   are a tie, and half the flows would go direct.
  *
- * A daemon that replaces a route by delete and add leaves a gap of some milliseconds; what an absence says therefore counts
- * only after `SETTLE`. Everything that a present route says counts at once.
+ * A daemon that replaces a route by delete and add leaves a gap of some milliseconds. An absent
+ * route therefore counts only after `SETTLE`. A present route counts at once.
  */
 
 import type { Address, Prefix } from "../../net/address.js";
@@ -20,14 +23,14 @@ export interface StandingOffer {
   readonly alias: Address;
 }
 
-/** What a definition says at this moment. */
+/** The result of a definition at this moment. */
 export interface Decision {
   readonly selected: boolean;
-  /** In the daemon's own terms, when it is not selected. */
+  /** The reason in the daemon's terms, when the offer is not selected. */
   readonly reason: Reason | undefined;
-  /** The offer does harm as long as it stands: the hub route is gone because of it. */
+  /** Whether the offer must be withdrawn at once: it has removed the hub route. */
   readonly harmful: boolean;
-  /** Follows from a route that is not there: to be looked at again before it is believed. */
+  /** Whether the result follows from an absent route: it is rechecked before it counts. */
   readonly fromAbsence: boolean;
 }
 
@@ -42,7 +45,10 @@ const absent = (reason: Reason, harmful = false): Decision => ({
   fromAbsence: true,
 });
 
-/** The selection rule of BIRD; `blackboard` is the kernel table of its shortcut_k4 and shortcut_k6. */
+/**
+ * Makes the selection rule of BIRD; `blackboard` is the kernel table of its shortcut_k4 and
+ * shortcut_k6.
+ */
 export const birdRule =
   (blackboard: number): SelectionRule =>
   (fib, offer) => {
@@ -76,17 +82,17 @@ export const frrRule: SelectionRule = (fib, offer) => {
 const devices = (route: { readonly nextHops: readonly { readonly dev: string }[] } | undefined): string =>
   [...new Set(route?.nextHops.map((n) => n.dev) ?? [])].join(", ") || "nothing";
 
-/** Milliseconds for which an absence may last before it counts. */
+/** Milliseconds that an absence must last before it counts. */
 export const SETTLE = 100;
 
 interface Watched extends StandingOffer {
   told: string;
   withdrawn: boolean;
-  /** An absence that is waited out, and until when. */
+  /** The end of the wait for an absence. */
   doubtUntil: number | undefined;
 }
 
-/** Turns facts of the FIB and the session into changes of RouteState for every standing offer. */
+/** Turns facts of the FIB and the session into changes of RouteState for every announced offer. */
 export class SelectionWatcher {
   private readonly offers = new Map<Prefix, Watched>();
   private readonly doubtful = new Set<Watched>();
@@ -108,7 +114,7 @@ export class SelectionWatcher {
     this.offers.delete(prefix);
   }
 
-  /** The offer was withdrawn: its path is still reported until its alias is {@link release}d. */
+  /** Withdraws the offer: its path is still reported until its alias is {@link release}d. */
   withdraw(prefix: Prefix): void {
     const w = this.offers.get(prefix);
     if (w !== undefined) w.withdrawn = true;
@@ -118,7 +124,9 @@ export class SelectionWatcher {
     return this.offers.has(prefix);
   }
 
-  /** An alias is gone, and with it what was offered by it; prefixes for which `keep` holds are still looked at. */
+  /**
+   * Releases an alias and the offers with it; prefixes for which `keep` holds are still watched.
+   */
   release(alias: Address, keep: (prefix: Prefix) => boolean): void {
     for (const w of [...this.offers.values()])
       if (w.alias === alias && w.withdrawn && !keep(w.prefix)) this.forget(w.prefix);
@@ -148,7 +156,7 @@ export class SelectionWatcher {
     return out;
   }
 
-  /** Undefined while in doubt. */
+  /** Returns the state; undefined while it is pending. */
   private stateOf(now: number, w: Watched): RouteState | undefined {
     const path = this.fib.pathOf(this.fib.best(w.prefix));
     const daemonPath = this.fib.pathOf(this.fib.daemonBest(w.prefix));
@@ -164,12 +172,15 @@ export class SelectionWatcher {
     return { ...base, selected: d.selected, harmful: d.harmful, reason: d.reason };
   }
 
-  /** What is to be looked at again. */
+  /** Returns the prefixes to recheck. */
   inDoubt(): Prefix[] {
     return [...this.doubtful].map((w) => w.prefix);
   }
 
-  /** When something in doubt is due to be looked at again: also when that is past, since only a look ends it. */
+  /**
+   * Returns when pending prefixes are due for a recheck. It may be in the past, since only a
+   * recheck ends the wait.
+   */
   pollTimeout(): number | undefined {
     let at: number | undefined;
     for (const { doubtUntil } of this.doubtful)

@@ -1,7 +1,8 @@
 /**
- * The two BGP sessions with the local daemon: by the feed it tells what it routes itself, by the offers session it is offered shortcuts.
- * What stands offered is kept here, since its attributes follow the route underneath and are announced again with every
- * change of it. The daemon counts as present only when both are up and the feed has sent everything once.
+ * Runs the two BGP sessions with the local daemon. On the feed session the daemon announces its own
+ * routes; on the offers session shortcutd announces offers. The standing offers are kept here:
+ * their attributes follow the route underneath, so they are announced again with every change of
+ * it. The daemon counts as present only when both sessions are up and the feed is complete.
  */
 
 import type { AdjRibIn } from "../../bgp/rib.js";
@@ -15,7 +16,7 @@ import type { BgpPort, SpeakerPort } from "../ports.js";
 import type { TaskQueue } from "../runtime/task-queue.js";
 
 export interface DaemonSessionsEvents {
-  /** A session came up or went down, or the feed is complete. */
+  /** Reports that a session came up or went down, or that the feed is complete. */
   onChange(): void;
   onUnderneath(prefixes: readonly Prefix[] | "all"): void;
   onProblem(place: string, text: string): void;
@@ -30,12 +31,12 @@ const down = (session: "offers" | "feed", text: string): Reason => ({
 interface Standing {
   readonly alias: Address;
   classes: OfferClasses;
-  /** Not announced yet. */
+  /** Whether the offer is not announced yet. */
   held: boolean;
 }
 
 export class DaemonSessions {
-  /** What the daemon sent. */
+  /** The routes that the daemon sent. */
   readonly feed: AdjRibIn;
   private readonly offersSpeaker: SpeakerPort;
   private readonly feedSpeaker: SpeakerPort;
@@ -48,12 +49,12 @@ export class DaemonSessions {
 
   constructor(
     private readonly daemon: DaemonConfig,
-    /** This router's overlay address: its family is the one that the feed must have sent whole. */
+    /** This router's overlay address: the feed must be complete for its family. */
     private readonly self: Address,
     bgp: BgpPort,
     private readonly tasks: TaskQueue,
     private readonly on: DaemonSessionsEvents,
-    /** The attributes of an offer, after what lies underneath now. */
+    /** Returns the attributes of an offer, copied from the route underneath. */
     private readonly attributes: (
       prefix: Prefix,
       alias: Address,
@@ -134,21 +135,21 @@ export class DaemonSessions {
     return this.state.offers ? YES : no(this.state.reason);
   }
 
-  /** Whether both are up and the feed is complete; otherwise why not. */
+  /** Whether both sessions are up and the feed is complete; otherwise why not. */
   get established(): Verdict {
     return this.state.offers && this.state.feed ? YES : no(this.state.reason);
   }
 
-  // ------------------------------------------------------------------------------------------ offers
+  // ---------------------------------------------------------------------------------------- offers
 
-  /** The prefixes that stand offered, all or by one alias. */
+  /** Returns the offered prefixes: all, or those of one alias. */
   offered(alias?: Address): Prefix[] {
     return [...this.standing].flatMap(([prefix, o]) =>
       alias === undefined || o.alias === alias ? [prefix] : [],
     );
   }
 
-  /** Announces it when `allowed` says so and everything that was asked of the kernel before is done. */
+  /** Announces an offer when `allowed` resolves to true and all earlier kernel changes are done. */
   offer(prefix: Prefix, alias: Address, classes: OfferClasses, allowed: Promise<boolean> | undefined): void {
     const offer: Standing = { alias, classes, held: allowed !== undefined };
     this.standing.set(prefix, offer);
@@ -163,7 +164,7 @@ export class DaemonSessions {
     });
   }
 
-  /** Announces it anew with other classes, unless it is not announced yet. */
+  /** Announces an offer again with other classes, unless it is not announced yet. */
   updateClasses(prefix: Prefix, classes: OfferClasses): void {
     const offer = this.standing.get(prefix);
     if (offer === undefined) return;

@@ -1,6 +1,6 @@
 /**
- * What the daemon itself routes: the feed's Adj-RIB-In beside the FIB. Answers what lies underneath an offer, and writes
- * the offer's attributes after it.
+ * Shows what the daemon itself routes: the feed's Adj-RIB-In beside the FIB. Answers which route
+ * lies underneath an offer, and derives the offer's attributes from it.
  */
 
 import { type OfferSpec, offerAttributes } from "../../bgp/offer.js";
@@ -26,19 +26,22 @@ import type { IgpRoutes } from "./igp-routes.js";
 export interface RoutingOptions {
   readonly fib: FibView;
   readonly feed: AdjRibIn;
-  /** Routes that the feed does not tell of; undefined where it tells of all. */
+  /** Routes that the feed does not carry; undefined where it carries all. */
   readonly igp: IgpRoutes | undefined;
   readonly pools: { readonly 4: Prefix; readonly 6: Prefix | undefined };
   readonly session: { readonly localAs: number; readonly remoteAs: number };
-  /** BIRD shows offers to nobody, so their session's type does not matter. */
+  /** Whether the session type does not matter: BIRD announces offers to no neighbour. */
   readonly anyType: boolean;
-  /** This router's own on the overlay, also when that is down. */
+  /** This router's own addresses on the overlay, also while it is down. */
   readonly addresses: readonly Address[];
-  /** The daemon's AS: of shortcutd's own large communities. */
+  /** The daemon's AS, for shortcutd's own large communities. */
   readonly as: number;
 }
 
-/** RFC 4271 §9.1.2.2 as far as a feed shows it: which of several paths the daemon most likely uses. */
+/**
+ * Returns which of several paths the daemon most likely uses: RFC 4271 §9.1.2.2, as far as a
+ * feed shows it.
+ */
 function preferred(paths: readonly BgpPath[]): BgpPath | undefined {
   const length = (p: BgpPath) =>
     p.attributes.asPath.reduce((n, s) => n + (s.type === "set" ? 1 : s.ases.length), 0);
@@ -51,7 +54,7 @@ function preferred(paths: readonly BgpPath[]): BgpPath | undefined {
   )[0];
 }
 
-/** What lies underneath; without attributes where it is none of BGP's. */
+/** A route underneath; without attributes when it is not a BGP route. */
 interface Route {
   readonly prefix: Prefix;
   readonly nextHop: Address;
@@ -59,7 +62,7 @@ interface Route {
 }
 
 export class Routing implements RoutingView {
-  /** Set when the feed has sent everything once. */
+  /** Whether the feed has sent everything once. */
   feedComplete = false;
 
   constructor(private readonly options: RoutingOptions) {}
@@ -121,11 +124,14 @@ export class Routing implements RoutingView {
     const route = fib.lookup(prefix);
     if (route === undefined || route.protocol === RTPROT_SHORTCUTD || prefixLength(route.prefix) === 0)
       return false;
-    // an aggregate is an unreachable or a blackhole route: the site's all the same
+    // an aggregate is an unreachable or a blackhole route: it is the site's nevertheless
     return route.type !== "unicast" || fib.pathOf(route) === "other";
   }
 
-  /** The attributes of an offer for `prefix` with this alias, copied from what lies underneath now. */
+  /**
+   * Returns the attributes of an offer for `prefix` with this alias, copied from the route
+   * underneath.
+   */
   attributes(
     prefix: Prefix,
     alias: Address,
@@ -138,7 +144,7 @@ export class Routing implements RoutingView {
       session: this.options.session,
       alias,
       largeCommunities: classes === undefined ? [] : communitiesOf(this.options.as, classes),
-      // to BGP a prefix that only an IGP has is new as well
+      // for BGP, a prefix that only an IGP has is also new
       noAdvertise: under.attributes === undefined || under.prefix !== prefix,
       anyType: this.options.anyType,
     };

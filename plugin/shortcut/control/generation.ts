@@ -1,6 +1,7 @@
 /**
- * Generations: a 64-bit digest of a set of prefixes, equal on every router that holds the same set. Not a secret and
- * not a signature (the MAC of the datagram protects it), so FNV-1a is enough.
+ * Generations: a 64-bit digest of a set of prefixes, equal on every router that holds the same set.
+ * It is not a secret and not a signature (the MAC of the datagram protects it), so FNV-1a is
+ * enough.
  */
 import { comparePrefixes, type Prefix } from "../../net/address.js";
 import type { Id64 } from "../../wire/control/message.js";
@@ -9,7 +10,7 @@ const OFFSET = 0xcbf29ce484222325n;
 const PRIME = 0x100000001b3n;
 const MASK = 0xffffffffffffffffn;
 
-/** FNV-1a (64 bits) over the sorted prefixes' canonical text, comma separated. */
+/** Computes FNV-1a (64 bits) over the canonical text of the sorted prefixes, comma separated. */
 export function generationOf(prefixes: Iterable<Prefix>): Id64 {
   let h = OFFSET;
   for (const c of [...prefixes].sort(comparePrefixes).join(",")) {

@@ -1,8 +1,10 @@
 /**
- * The reliable half of the control protocol: requests with retransmission, cookies for those who have not shown yet that they receive at
- * their address, and the pairwise MAC. A request travels without cookie at first; the answerer returns a Challenge without keeping
- * anything (cookie = HMAC of source and key under a secret that changes every two minutes, as in RFC 9147 §5.1 and WireGuard's own
- * mac2), and only a request that brings it back costs a Diffie-Hellman and reaches a handler. Sans-I/O: bytes and time in, bytes out.
+ * The reliable half of the control protocol: requests with retransmission, cookies, and the
+ * pairwise MAC. A cookie shows that a sender receives at its address. A request travels without a
+ * cookie at first, and the answerer returns a Challenge without keeping any state. The cookie is an
+ * HMAC of source and key under a secret that changes every two minutes, as in RFC 9147 §5.1
+ * and WireGuard's own mac2. Only a request with a valid cookie costs a Diffie-Hellman and reaches a
+ * handler. Sans-I/O: bytes and time in, bytes out.
  */
 import { type Address, addressBytes, type Endpoint } from "../../net/address.js";
 import { keyBytes, type PublicKey } from "../../net/key.js";
@@ -33,7 +35,7 @@ export interface Identity {
   readonly bootId: Id64;
 }
 
-/** Who sent a datagram whose cookie and MAC were right. */
+/** The sender of a datagram whose cookie and MAC were right. */
 export interface Correspondent {
   readonly address: Address;
   readonly publicKey: PublicKey;
@@ -44,7 +46,7 @@ export type Outcome =
   | { readonly kind: "reply"; readonly from: Correspondent; readonly body: ReplyBody }
   | { readonly kind: "timeout" };
 
-/** Something an operator may want to know about a datagram that was dropped. */
+/** A dropped datagram that an operator may want to know about. */
 export interface ControlProblem {
   readonly from: Endpoint;
   readonly problem: string;
@@ -83,15 +85,19 @@ export class ControlLink {
     private readonly randomBytes: (n: number) => Uint8Array,
     private readonly parameters: Pick<Parameters, "retransmit" | "attempts">,
     /**
-     * Answers a believed request; it must be idempotent, since a lost reply brings the request again. Undefined is no answer yet: the
-     * request overtook something and will come again.
+     * Answers an authentic request. The handler must be idempotent, since a lost reply brings the
+     * request again. Undefined means no answer yet: the request has overtaken another one and will
+     * be repeated.
      */
     private readonly answer: (now: number, from: Correspondent, body: RequestBody) => ReplyBody | undefined,
   ) {
     this.cookieSecret = { current: randomBytes(32), previous: randomBytes(32), since: 0 };
   }
 
-  /** Sends a request until it is answered or given up. `done` is called exactly once, unless {@link cancel}led. */
+  /**
+   * Sends a request until it is answered or given up. `done` is called exactly once, unless the
+   * request is {@link cancel}led.
+   */
   request(now: number, to: Address, body: RequestBody, done: (now: number, outcome: Outcome) => void): Id64 {
     const id = id64FromBytes(this.randomBytes(8));
     const p: Pending = { id, to, body: encodeBody(body), done, attempts: 0, challenges: 0, nextAt: now };
@@ -120,7 +126,8 @@ export class ControlLink {
       if (p.nextAt > now || !this.pending.has(p.id)) continue;
       if (p.attempts >= this.parameters.attempts) {
         this.pending.delete(p.id);
-        // the peer may have a new key, or the cookie may be the reason: start from nothing next time
+        // the peer may have a new key, or the cookie may be the reason: start without a cookie next
+        // time
         this.known.delete(p.to);
         p.done(now, { kind: "timeout" });
       } else this.transmit(now, p);
@@ -181,7 +188,7 @@ export class ControlLink {
       return;
     }
     if (!isRequest(body.value)) {
-      this.problem(from, `${body.value.kind} is no request`);
+      this.problem(from, `${body.value.kind} is not a request`);
       return;
     }
     const correspondent = { address: from.address, publicKey: e.publicKey, bootId: e.bootId };
@@ -221,7 +228,7 @@ export class ControlLink {
       return;
     }
     if (isRequest(body.value)) {
-      this.problem(from, `${body.value.kind} is no reply`);
+      this.problem(from, `${body.value.kind} is not a reply`);
       return;
     }
     this.pending.delete(p.id);
@@ -247,7 +254,7 @@ export class ControlLink {
     const s = this.cookieSecret;
     const age = now - s.since;
     if (age < SECRET_LIFETIME) return;
-    // after a silence the current secret is too old to serve as the previous one
+    // after a long silence the current secret is too old to serve as the previous one
     const previous = age < 2 * SECRET_LIFETIME ? s.current : this.randomBytes(32);
     this.cookieSecret = { current: this.randomBytes(32), previous, since: now };
   }

@@ -1,16 +1,21 @@
-/** The secrets that this router shares with others: X25519 of the direct keys, kept, and the MACs under them. */
+/**
+ * The secrets that this router shares with others: cached X25519 results of the direct keys, and
+ * the MACs under them.
+ */
 import type { PublicKey } from "../../net/key.js";
 import { MAC_BYTES } from "../../wire/control/message.js";
 
-/** The two primitives, brought in from outside. */
+/** The two cryptographic primitives, injected from outside. */
 export interface Crypto {
-  /** X25519 of the own direct private key; undefined for a low-order point. */
+  /** Computes X25519 with the own direct private key; undefined for a low-order point. */
   shared(theirs: PublicKey): Uint8Array | undefined;
-  /** HMAC-SHA256. */
+  /** Computes HMAC-SHA256. */
   hmac(key: Uint8Array, data: Uint8Array): Uint8Array;
 }
 
-/** Secrets kept: an X25519 costs some 50 µs, and an engine talks to few peers at a time. */
+/**
+ * Number of cached secrets: an X25519 costs 50 µs, and an engine talks to few peers at a time.
+ */
 const CACHE = 1024;
 
 export const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => {
@@ -38,7 +43,7 @@ export class PairSecrets {
     return secret;
   }
 
-  /** 16 bytes; undefined for a public key that is none. */
+  /** Returns 16 bytes; undefined for an invalid public key. */
   mac(theirs: PublicKey, data: Uint8Array): Uint8Array | undefined {
     const secret = this.secretWith(theirs);
     return secret && this.crypto.hmac(secret, data).subarray(0, MAC_BYTES);

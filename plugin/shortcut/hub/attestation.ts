@@ -1,8 +1,9 @@
 /**
- * What a hub attests: for every spoke, the prefixes that the hub itself routes to that spoke and to nobody else. A
- * WireGuard hub decides in two steps: its FIB sends a packet to the overlay interface, then the interface's AllowedIPs pick the
- * peer by longest match. Attestation is the intersection of the two, as a set difference where more specific entries of others lie
- * inside: no spoke can attract more than the hub already sends it.
+ * A hub's attestation: for every spoke, the prefixes that the hub itself routes to that spoke and
+ * to no other. A WireGuard hub decides in two steps. Its FIB sends a packet to the overlay
+ * interface; then the interface's AllowedIPs pick the peer by longest match. The attestation is the
+ * intersection of the two, minus more specific entries of others. No spoke can attract more than
+ * the hub already sends it.
  */
 import {
   type Address,
@@ -18,14 +19,17 @@ import { PrefixMap } from "../../net/lpm.js";
 import type { Id64 } from "../../wire/control/message.js";
 import { generationOf } from "../control/generation.js";
 
-/** One AllowedIPs entry of the overlay interface; `peer` is any stable identity of the WireGuard peer. */
+/**
+ * One AllowedIPs entry of the overlay interface; `peer` is any stable identity of the WireGuard
+ * peer.
+ */
 export interface AllowedIp {
   readonly prefix: Prefix;
   readonly peer: string;
 }
 
 export interface HubTables {
-  /** The hub's main FIB: for each prefix whether it leaves by the overlay interface. */
+  /** The hub's main FIB: for each prefix, whether it leaves via the overlay interface. */
   readonly fib: Iterable<readonly [Prefix, { readonly overlay: boolean }]>;
   readonly allowedIps: Iterable<AllowedIp>;
 }
@@ -35,13 +39,15 @@ export type OwnerAnswer =
   | { readonly kind: "none"; readonly reason: string }
   | { readonly kind: "ambiguous"; readonly reason: string };
 
-/** A prefix at which the outcome of the two look-ups may change, and that outcome: a peer, or none. */
+/**
+ * A prefix at which the result of the two look-ups may change, and that result: a peer, or none.
+ */
 interface Change {
   readonly prefix: Prefix;
   readonly bytes: Uint8Array;
   readonly length: number;
   readonly peer: string | undefined;
-  /** What speaks otherwise inside: disjoint, in order. */
+  /** More specific prefixes with another result: disjoint, in order. */
   readonly exceptions: Change[];
 }
 
@@ -57,8 +63,10 @@ export class Attestation {
   }
 
   /**
-   * Every prefix of either table is a place where the outcome of the two look-ups may change. One whose outcome is that of the nearest prefix around it
-   * changes nothing; every other owns its addresses except those of the changes inside it. What comes out is disjoint.
+   * Builds the disjoint set of prefixes by owner. At every prefix of either table the result of the
+   * two look-ups may change. A prefix whose result equals that of the nearest prefix around it
+   * changes nothing. Each remaining entry covers its prefix minus the more specific entries inside
+   * it.
    */
   private build(fib: PrefixMap<boolean>): void {
     const prefixes = new Set<Prefix>();
@@ -101,19 +109,25 @@ export class Attestation {
       list.sort((a, b) => compareAddresses(prefixAddress(a), prefixAddress(b)));
   }
 
-  /** The WireGuard peer to which the overlay sends packets for this address, whatever the FIB says. */
+  /**
+   * Returns the WireGuard peer to which the overlay sends packets for this address, whatever the
+   * FIB says.
+   */
   peerOf(overlayAddress: Address): string | undefined {
     return this.allowed.longestMatch(overlayAddress)?.value;
   }
 
-  /** The site prefixes of the peer behind an overlay address: without host routes of the overlay's own addresses. */
+  /**
+   * Returns the site prefixes of the peer behind an overlay address, without host routes of the
+   * overlay's own addresses.
+   */
   prefixesOf(owner: Address): readonly Prefix[] {
     const peer = this.peerOf(owner);
     if (peer === undefined) return [];
     return (this.byPeer.get(peer) ?? []).filter((p) => p !== hostPrefix(owner));
   }
 
-  /** {@link generationOf} the site prefixes, made once. */
+  /** Returns the {@link generationOf} the site prefixes, computed once. */
   generationOf(owner: Address): Id64 {
     let g = this.generations.get(owner);
     if (g === undefined) {
@@ -124,8 +138,9 @@ export class Attestation {
   }
 
   /**
-   * Who owns a destination, which may be a counted (masked) prefix: the registered spoke to whose peer all of it goes
-   * that goes to any spoke. `registered` are the overlay addresses of the spokes that speak shortcutd.
+   * Finds the owner of a destination, which may be a counted (masked) prefix. The owner is the
+   * registered spoke to whose peer goes everything of the destination that goes to any spoke.
+   * `registered` are the overlay addresses of the spokes that run shortcutd.
    */
   resolve(destination: Prefix, registered: readonly Address[]): OwnerAnswer {
     const around = this.peers.longestMatch(destination);
@@ -145,7 +160,10 @@ export class Attestation {
   }
 }
 
-/** The FIB without routes that leave elsewhere and are inside no route by the overlay: a full table costs little. */
+/**
+ * Returns the FIB without routes that leave elsewhere and are not inside a route via the overlay: a
+ * full table costs little.
+ */
 function relevant(fib: HubTables["fib"]): PrefixMap<boolean> {
   const out = new PrefixMap<boolean>();
   const elsewhere = new Set<Prefix>();
@@ -163,7 +181,7 @@ function relevant(fib: HubTables["fib"]): PrefixMap<boolean> {
   return out;
 }
 
-/** By family and address, shorter first: a prefix comes before everything inside it. */
+/** Compares by family and address, shorter first: a prefix comes before everything inside it. */
 function inOrder(a: Change, b: Change): number {
   if (a.bytes.length !== b.bytes.length) return a.bytes.length - b.bytes.length;
   for (let i = 0; i < a.bytes.length; i++) {
@@ -183,7 +201,10 @@ function holds(outer: Change, inner: Change): boolean {
   return true;
 }
 
-/** The fewest prefixes that cover a change's own addresses: `difference` for exceptions that are sorted and disjoint. */
+/**
+ * Returns the fewest prefixes that cover a change's own addresses: `difference` for sorted and
+ * disjoint exceptions.
+ */
 function without(c: Change): Prefix[] {
   const out: Prefix[] = [];
   const split = (bytes: Uint8Array, length: number, from: number, to: number): void => {

@@ -1,7 +1,9 @@
 /**
- * The hub's part: it registers spokes (NHRP's registration, RFC 2332 §5.2.3), answers who owns a destination from its own FIB and AllowedIPs
- * (attestation.ts), and tells every spoke the endpoint from which the spoke's direct interface reaches the hub's. It keeps a rendezvous peer without
- * AllowedIPs for each registered spoke, and purges what it has said when its own routing changes.
+ * The hub's part: it registers spokes (NHRP's registration, RFC 2332 §5.2.3) and resolves
+ * destinations from its own FIB and AllowedIPs (attestation.ts). It tells every spoke the endpoint
+ * from which the spoke's direct interface reaches the hub's. It keeps a rendezvous peer without
+ * AllowedIPs for each registered spoke, and purges its earlier answers when its own routing
+ * changes.
  */
 import {
   type Address,
@@ -24,7 +26,7 @@ import { Attestation } from "./attestation.js";
 export interface HubHost {
   readonly parameters: Parameters;
   readonly listenPort: () => number;
-  /** Answers pings beside the direct interface's port. */
+  /** The port that answers pings, beside the port of the direct interface. */
   readonly observePort: number;
   readonly pingsUsable: boolean;
   sendPing(theirs: PublicKey, ping: Omit<Ping, "bootId">, target: PingTarget): void;
@@ -38,9 +40,12 @@ interface Registration {
   readonly publicKey: PublicKey;
   readonly bootId: Id64;
   seen: number;
-  /** The rendezvous peer exists: an initiation that came earlier would be dropped, and repeated only after five seconds. */
+  /**
+   * Whether the rendezvous peer exists: an earlier initiation would be dropped, and repeated only
+   * after five seconds.
+   */
   applied: boolean;
-  /** Owners that this spoke resolved: it is told when their prefixes change. */
+  /** The owners that this spoke resolved: it is told when their prefixes change. */
   readonly resolved: Map<Address, Id64>;
 }
 
@@ -95,7 +100,10 @@ export class Hub {
     }
   }
 
-  /** Until the spoke has heard it, has asked anew, or is gone: it would go on with what is no longer so. */
+  /**
+   * Sends a purge until the spoke has acknowledged it, has asked again, or is gone. Otherwise the
+   * spoke would use an outdated resolution.
+   */
   private purge(now: number, spoke: Registration, owner: Address): void {
     this.host.request(now, spoke.address, { kind: "purge", owner }, (t, o) => {
       const still = this.spokes.get(spoke.address) === spoke && !spoke.resolved.has(owner);
@@ -166,10 +174,18 @@ export class Hub {
         return { kind: "refused", code: "key-in-use", reason: `${other.address} registered this key` };
     }
     if (this.ready && this.attestation.peerOf(from.address) === undefined)
-      return { kind: "refused", code: "not-permitted", reason: `${from.address} is no peer of the overlay` };
+      return {
+        kind: "refused",
+        code: "not-permitted",
+        reason: `${from.address} is not a peer of the overlay`,
+      };
     const before = this.spokes.get(from.address);
     if (before === undefined && this.spokes.size >= this.host.maxSpokes)
-      return { kind: "refused", code: "busy", reason: `this hub takes ${this.host.maxSpokes} spokes` };
+      return {
+        kind: "refused",
+        code: "busy",
+        reason: `this hub accepts at most ${this.host.maxSpokes} spokes`,
+      };
     if (before !== undefined && before.publicKey !== from.publicKey) this.forget(before);
     if (before?.publicKey !== from.publicKey || before.bootId !== from.bootId) {
       const { address, publicKey, bootId } = from;
@@ -198,13 +214,16 @@ export class Hub {
     for (const s of this.spokes.values()) if (s.publicKey === publicKey) s.applied = error === undefined;
   }
 
-  /** Whose boot ID this is. */
+  /** Returns the key of the router with this boot ID. */
   keyOf(bootId: Id64): PublicKey | undefined {
     for (const s of this.spokes.values()) if (s.bootId === bootId) return s.publicKey;
     return undefined;
   }
 
-  /** An authentic ping of a spoke: it learns from where it came. From that port and address, since only they pass its NAT. */
+  /**
+   * Answers an authentic ping of a spoke with the endpoint from which it came. The answer leaves
+   * from the same port and address, since only this passes the spoke's NAT.
+   */
   handlePing(from: Endpoint, to: Endpoint, ping: Ping): void {
     const key = this.keyOf(ping.bootId);
     if (key === undefined || ping.kind !== "observe") return;

@@ -1,6 +1,6 @@
 /**
- * What stages have in common on the way to the direct path: any of them may fall back to the hub path;
- * and those in which offers stand follow the daemons' decisions, at both ends.
+ * The common part of the stages on the way to the direct path. Any of them may fall back to the hub
+ * path. Stages in which offers stand follow the daemons' decisions at both ends.
  */
 
 import type { Prefix } from "../../net/address.js";
@@ -9,7 +9,7 @@ import { describeReason, type Reason } from "../reasons.js";
 import { fallBackToHub, StageState, type Step } from "./stage.js";
 import { PEER_INITIATED, PLANNED, SILENT, type TeardownRule } from "./teardown-reasons.js";
 
-/** From `resolving` to `direct`. */
+/** A stage from `resolving` to `direct`. */
 export abstract class Active<X extends Step> extends StageState<X | Step<"returning">> {
   override fallBack(reason: Reason, rule: TeardownRule, blocked?: Prefix): Step<"returning"> {
     return fallBackToHub(reason, rule, blocked);
@@ -20,9 +20,9 @@ export abstract class Active<X extends Step> extends StageState<X | Step<"return
   }
 }
 
-/** From `offered` to `direct`: offers stand in the daemon. */
+/** A stage from `offered` to `direct`: offers stand in the daemon. */
 export abstract class Standing<X extends Step> extends Active<X> {
-  /** Follows the routes underneath: offers come and go with them. */
+  /** Follows the routes underneath: offers are added and withdrawn with them. */
   override underneathChanged(now: number): X | Step<"returning"> | undefined {
     const { c } = this;
     c.offers.update(c.prefixes, c.forecast.classes(now));
@@ -33,7 +33,10 @@ export abstract class Standing<X extends Step> extends Active<X> {
     return this.consider(now);
   }
 
-  /** Tells the other end whether our daemon selects, when that is news; with `again` also when it is not. */
+  /**
+   * Tells the other end whether our daemon selects, when that has changed; with `again` also when
+   * it has not.
+   */
   protected tellSelected(now: number, again = false): void {
     const { c } = this;
     const { offers } = c;
@@ -42,7 +45,7 @@ export abstract class Standing<X extends Step> extends Active<X> {
     const { told, epochs } = remote;
     if (told.selected === selected && !again) return;
     if (selected && told.selected !== true) c.milestone("selected", offers.prefixes.join(", "));
-    // before the deadline, "not yet" is no news
+    // before the deadline, "not yet" says nothing new
     if (!selected && told.selected === undefined && !again) return;
     told.selected = selected;
     if (selected) c.openNat(now);
@@ -68,7 +71,7 @@ export abstract class Standing<X extends Step> extends Active<X> {
       : this.refusedThere({ kind: "owner-not-selected", text: reason });
   }
 
-  /** The other end's daemon does not select, and that is not enough. */
+  /** Handles that the other end's daemon does not select, where both selections are needed. */
   protected abstract refusedThere(reason: Reason): X | Step<"returning"> | undefined;
 
   override ready(now: number): X | Step<"returning"> | undefined {

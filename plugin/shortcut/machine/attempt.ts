@@ -1,6 +1,6 @@
 /**
- * One try at a shortcut: the other end as this try knows it, what the hub attests for the owner, and
- * the direct path. When the try is over the whole object is dropped.
+ * One attempt at a shortcut: the other end as this attempt knows it, the hub's attestation for the
+ * owner, and the direct path. When the attempt is over, the whole object is dropped.
  */
 import type { Address } from "../../net/address.js";
 import type { Attested } from "../spoke/resolutions.js";
@@ -16,7 +16,7 @@ export class Attempt {
   constructor(
     spoke: Collaborators,
     owner: Address,
-    /** Which end began. */
+    /** The end that began. */
     public origin: "local" | "remote",
   ) {
     this.remote = new Remote(spoke.engine, spoke.reachability, owner);

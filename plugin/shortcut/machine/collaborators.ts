@@ -1,4 +1,4 @@
-/** Those with whom a shortcut works: the engine behind it, and the parts of its spoke. */
+/** The collaborators of a shortcut: the engine behind it, and the parts of its spoke. */
 
 import type { Address, Prefix } from "../../net/address.js";
 import type { PublicKey } from "../../net/key.js";
@@ -12,7 +12,7 @@ import type { Parameters } from "../parameters.js";
 import type { Verdict } from "../reasons.js";
 import type { Resolution } from "../spoke/resolutions.js";
 
-/** The engine: identity, effects, and what comes from outside. */
+/** The engine: identity, effects, and facts from outside. */
 export interface EngineHost {
   readonly self: Identity;
   readonly parameters: Parameters;
@@ -21,7 +21,7 @@ export interface EngineHost {
   readonly overlayMtu: number;
   /** Whether this end can send and answer pings. */
   readonly pingsUsable: boolean;
-  /** In [0, 1). */
+  /** Returns a random number in [0, 1). */
   random(): number;
   randomId(): Id64;
   nextEpoch(): number;
@@ -31,17 +31,20 @@ export interface EngineHost {
   sendPing(theirs: PublicKey, ping: Omit<Ping, "bootId">, target: PingTarget): void;
 }
 
-/** Where this router's direct interface is reached, and what the NATs before it do. */
+/** Where this router's direct interface can be reached, and how its NATs behave. */
 export interface OwnReachability {
   readonly mapping: Mapping;
-  /** Routers that a datagram of this end passes before it has left its last NAT, that one included. */
+  /**
+   * Number of hops that a datagram of this end passes until it has left its last NAT, that NAT
+   * included.
+   */
   readonly openTtl: number;
-  /** Endpoints under which this router's direct interface may be reached, best first. */
+  /** Returns the endpoints at which this router's direct interface may be reached, best first. */
   candidates(): readonly Candidate[];
   onLink(): readonly Prefix[];
   /** Asks the hubs again for this router's reflexive endpoint. */
   reobserve(now: number): void;
-  /** The same, unless they have answered a moment ago. */
+  /** Asks the hubs again, unless they have answered within the last second. */
   observeAgain(now: number): void;
 }
 
@@ -50,26 +53,37 @@ export interface Collaborators {
   readonly reachability: OwnReachability;
   /** This router's own prefixes. */
   readonly own: {
-    /** Whether this router has routes of its own to all prefixes that the hub attests for it. */
+    /**
+     * Returns whether this router has its own routes to all prefixes that the hub attests for it.
+     */
     routes(now: number): boolean;
-    /** Their generation, as the hub attests them; undefined until the hub said. */
+    /**
+     * Returns the generation of the own prefixes, as the hub attests them; undefined until the hub
+     * has told it.
+     */
     generation(now: number): Id64 | undefined;
   };
   readonly presence: {
-    /** A route underneath went: is it the hub that went? `Shortcut.hubPresence` is told. */
+    /**
+     * Checks whether the hub is gone, after a route underneath disappeared. `Shortcut.hubPresence`
+     * is told the result.
+     */
     checkHubAlive(now: number): void;
   };
   readonly resolutions: {
-    /** Asks the hub what the owner owns; `done` may be called before this returns. */
+    /** Asks the hub for the owner's prefixes; `done` may be called before this returns. */
     ofOwner(now: number, owner: Address, done: (now: number, r: Resolution) => void): void;
   };
   readonly traffic: {
-    /** Whether traffic still wants one of these prefixes. */
+    /** Returns whether traffic to one of these prefixes is above the threshold. */
     aboveThreshold(prefixes: readonly Prefix[]): boolean;
     /** Bits per second below which a shortcut is idle. */
     readonly lowRate: number;
   };
-  /** The owner whose shortcut offers a prefix, or is still taking its offer back; a daemon takes one offer for a prefix. */
+  /**
+   * Returns the owner whose shortcut offers a prefix, or is still withdrawing its offer. A daemon
+   * accepts one offer for a prefix.
+   */
   offeredFor(prefix: Prefix): Address | undefined;
   directUsable(): Verdict;
 }

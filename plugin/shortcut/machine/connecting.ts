@@ -1,6 +1,7 @@
 /**
- * The stage `connecting`: the peers are configured (the responder's first), a pair of candidates is
- * found that works both ways, WireGuard shakes hands, and probes prove the tunnel both ways at full MTU.
+ * The stage `connecting`. The peers are configured, the responder's first. A pair of candidates
+ * that works in both directions is found. WireGuard makes its handshake, and probes prove the
+ * tunnel in both directions at full MTU.
  */
 
 import type { Address, Endpoint } from "../../net/address.js";
@@ -15,7 +16,9 @@ import { fallBackToHub, type Step, type StepsFrom } from "./stage.js";
 import { FAILED, HOPELESS, PATH_FAILED, PLANNED, UNREACHABLE, UNWANTED } from "./teardown-reasons.js";
 import type { Tunnel } from "./tunnel.js";
 
-/** What `connecting` and `direct` have in common: there is a tunnel, and both daemons consent to it. */
+/**
+ * The common part of `connecting` and `direct`: a tunnel exists, and both daemons have selected.
+ */
 export abstract class Tunnelled<X extends Step> extends Standing<X> {
   override consider(now: number): X | Step<"returning"> | undefined {
     if (!this.c.agreed) return fallBackToHub(this.c.offers.refusal(), PLANNED);
@@ -40,7 +43,7 @@ export abstract class Tunnelled<X extends Step> extends Standing<X> {
     this.advance(now);
   }
 
-  /** Takes a pair of candidates that works, or works better. */
+  /** Takes a pair of candidates that works, or that works better. */
   protected abstract advance(now: number): void;
 
   override candidatesChanged(now: number): void {
@@ -60,7 +63,7 @@ export abstract class Tunnelled<X extends Step> extends Standing<X> {
 
 export class Connecting extends Tunnelled<StepsFrom<"connecting">> {
   override readonly name = "connecting" as const;
-  /** The other end's NAT is open to where it knows this end to be. */
+  /** Whether the other end's NAT is open towards the candidates that it knows of this end. */
   private remoteOpen = false;
 
   override begin(now: number): undefined {
@@ -80,13 +83,17 @@ export class Connecting extends Tunnelled<StepsFrom<"connecting">> {
       if (role === "responder" || remote.ready) tunnel.configure(peer.candidates[0]);
       return;
     }
-    // the responder learns where the initiator is from its handshake, so that two initiations cannot cross
+    // the responder learns the initiator's endpoint from its handshake, so two initiations cannot
+    // cross
     if (role === "responder") tunnel.configure(undefined);
     else this.deadline = now + checkTimeout;
     if (remote.open(now)) this.otherOpen(now);
   }
 
-  /** Not before the other end knows where this end is reached: its NAT is not open to pings from elsewhere. */
+  /**
+   * Starts pings only when the other end knows the candidates of this end: its NAT is not open to
+   * pings from elsewhere.
+   */
   override otherOpen(now: number): void {
     this.remoteOpen = true;
     if (this.c.attempt.remote.telling) return;
@@ -107,7 +114,7 @@ export class Connecting extends Tunnelled<StepsFrom<"connecting">> {
     return undefined;
   }
 
-  /** The initiator takes the best pair that works, once the responder's peer is there. */
+  /** Takes, at the initiator, the best pair that works, once the responder's peer exists. */
   protected override advance(now: number): void {
     const { attempt, host } = this.c;
     const { checks, tunnel } = attempt.path;
@@ -156,7 +163,7 @@ export class Connecting extends Tunnelled<StepsFrom<"connecting">> {
     return undefined;
   }
 
-  /** A proven path is used, unless its round trip is longer than it may be. */
+  /** Uses a proven path, unless its round trip is longer than allowed. */
   private weigh(now: number, tunnel: Tunnel): StepsFrom<"connecting"> | undefined {
     const fits = this.c.attempt.path.fits(now, tunnel);
     if (fits === "wait") return undefined;
@@ -176,7 +183,7 @@ export class Connecting extends Tunnelled<StepsFrom<"connecting">> {
     return this.giveUp(now);
   }
 
-  /** The deadline has come before the path is proven. */
+  /** Gives up: the deadline has come before the path is proven. */
   private giveUp(now: number): Step<"returning"> {
     const { c } = this;
     const { checks, tunnel } = c.attempt.path;

@@ -1,6 +1,6 @@
 /**
- * What all stages of one shortcut share: the engine behind it, the owner, the offers and the forecast,
- * which outlive an attempt, and the attempt that is under way. It knows no stage.
+ * The data that all stages of one shortcut share: the engine, the owner, the offers and the
+ * forecast, which outlive an attempt, and the current attempt. It does not depend on any stage.
  */
 
 import type { Address, Prefix } from "../../net/address.js";
@@ -18,14 +18,14 @@ import { PathForecast } from "./path-forecast.js";
 import type { FailureHistory } from "./teardown-reasons.js";
 import type { Tunnel } from "./tunnel.js";
 
-/** Delivers what is answered later, to the stage that the shortcut is in by then. */
+/** Delivers later answers to the stage that the shortcut is in by then. */
 export interface Later {
   resolved(now: number, r: Resolution): void;
   exchanged(now: number, outcome: Outcome): void;
   tellingAnswered(now: number, outcome: Outcome): void;
   readyAnswered(now: number, outcome: Outcome): void;
   reachabilityKnown(now: number): void;
-  /** The other end does not know this attempt any longer: it has gone back to the hub path. */
+  /** Notes that the other end no longer knows this attempt: it has fallen back to the hub path. */
   otherFlipped(now: number, attempt: Attempt): void;
 }
 
@@ -33,14 +33,17 @@ export class Context {
   readonly host: EngineHost;
   readonly offers: Offers;
   readonly forecast: PathForecast;
-  /** One try; replaced by a fresh one when it is over. */
+  /** The current attempt; replaced by a new one when it is over. */
   attempt: Attempt;
 
   constructor(
     readonly spoke: Collaborators,
     readonly owner: Address,
     origin: "local" | "remote",
-    /** What went wrong in a row, here and in shortcuts with this owner before: it lengthens the pause. */
+    /**
+     * The consecutive failures, here and in earlier shortcuts with this owner: they lengthen the
+     * pause.
+     */
     readonly failures: FailureHistory,
     roundTrips: RoundTripClass,
     readonly later: Later,
@@ -51,12 +54,12 @@ export class Context {
     this.forecast = new PathForecast(spoke.reachability, owner, roundTrips);
   }
 
-  /** What the hub attests for the owner, in this attempt. */
+  /** The prefixes that the hub attests for the owner, in this attempt. */
   get prefixes(): readonly Prefix[] {
     return this.attempt.attested?.prefixes ?? [];
   }
 
-  /** The generation of this router's own prefixes that the other end must accept. */
+  /** Returns the generation of this router's own prefixes that the other end must accept. */
   ownGeneration(now: number): Id64 {
     return this.spoke.own.generation(now) ?? ZERO_ID;
   }
@@ -65,30 +68,33 @@ export class Context {
     this.host.emit({ kind: "milestone", owner: this.owner, milestone, detail });
   }
 
-  /** Bits per second to the owner, by all paths; and of a path in use, both round trips in milliseconds. */
+  /**
+   * Takes the bits per second to the owner on all paths, and both round trips (milliseconds) of a
+   * path in use.
+   */
   trafficRead(now: number, rate: number, direct: number | undefined, hub: number | undefined): void {
     this.forecast.read(now, rate, direct, hub);
     this.offers.updateClasses(this.forecast.classes(now));
   }
 
-  /** What the NATs of both ends let expect. */
+  /** Returns the NAT forecast of both ends. */
   nat(): NatForecast {
     return this.forecast.nat(this.attempt.remote.peer);
   }
 
-  /** Both operators let one daemon's selection be enough. */
+  /** Whether both operators accept the selection of one daemon as enough. */
   get oneWay(): boolean {
     return this.host.parameters.oneWay && this.attempt.remote.oneWay;
   }
 
-  /** Both daemons have selected; or one, where that is enough. */
+  /** Whether both daemons have selected; or one, where one is enough. */
   get agreed(): boolean {
     const { offers, oneWay } = this;
     const [here, there] = [offers.selected, this.attempt.remote.selected];
     return oneWay ? !offers.empty && (here || there) : here && there;
   }
 
-  /** What our probes tell the other end, after anything that bears on it. */
+  /** Updates what our probes tell the other end, after any relevant change. */
   announceProbes(now: number, said: { readonly down: boolean; readonly idle: boolean }): void {
     const { tunnel } = this.attempt.path;
     if (tunnel === undefined) return;
@@ -96,18 +102,24 @@ export class Context {
     tunnel.announce({ flipped: this.offers.onDirect, ownsRoutes, ...said });
   }
 
-  /** Tells the other end where this end is reached, unless it knows. */
+  /** Tells the other end the candidates of this end, unless it knows them. */
   announceReachability(now: number): void {
     this.attempt.remote.announceReachability(now, (t) => this.later.reachabilityKnown(t));
   }
 
-  /** Before the other end may send: a packet that arrives at a NAT that is not open harms it. Only once the own daemon has selected. */
+  /**
+   * Opens the own NAT before the other end may send: a packet that arrives at a closed NAT breaks
+   * its mapping. Done only once the own daemon has selected.
+   */
   openNat(now: number): void {
     const opened = this.attempt.path.openNat(now, this.attempt.remote, this.prefixes);
     if (opened !== undefined) this.milestone("opened", `towards ${opened}`);
   }
 
-  /** The kernel has the peer, or answered with an error. Returns the tunnel when it is there, and that is news. */
+  /**
+   * Notes that the kernel has the peer, or answered with an error. Returns the tunnel when it
+   * exists and did not exist before.
+   */
   peerApplied(error: string | undefined): Tunnel | undefined {
     const { tunnel, checks } = this.attempt.path;
     if (tunnel?.configured !== true) return undefined;
@@ -127,7 +139,10 @@ export class Context {
     remote.wantedAt = now;
   }
 
-  /** Notes that the other end's peer exists. Returns whether it thereby says that its daemon has selected. */
+  /**
+   * Notes that the other end's peer exists. Returns whether this implies that its daemon has
+   * selected.
+   */
   heardReady(now: number): boolean {
     const { remote } = this.attempt;
     remote.ready = true;
@@ -135,14 +150,17 @@ export class Context {
     return !remote.selected && this.heardImplied(now);
   }
 
-  /** An end that sends pings, or is ready, has selected, unless one selection is enough. Returns whether that counts. */
+  /**
+   * Notes that an end that sends pings, or is ready, has selected, unless one selection is enough.
+   * Returns whether that counts.
+   */
   heardImplied(now: number): boolean {
     if (this.host.parameters.oneWay) return false;
     this.heardSelection(now, true, "");
     return true;
   }
 
-  /** A farewell of the attempt under way. */
+  /** Sends a farewell of the current attempt. */
   farewell(now: number, body: RequestBody): void {
     const { attempt } = this;
     attempt.remote.farewell(now, body, (t) => this.later.otherFlipped(t, attempt));

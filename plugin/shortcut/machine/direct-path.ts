@@ -1,7 +1,8 @@
 /**
  * The direct path of one attempt, as far as it exists: openings of the own NAT and connectivity
- * checks, the tunnel, and the hub path's round trip in comparison. It knows no stage: when a pair of
- * candidates is taken and when the path is used is decided in `connecting` and `direct`.
+ * checks, the tunnel, and the hub path's round trip for comparison. It does not depend on any
+ * stage. The stages `connecting` and `direct` decide when a pair of candidates is taken and when
+ * the path is used.
  */
 
 import { type Address, formatEndpoint, type Prefix } from "../../net/address.js";
@@ -17,7 +18,9 @@ import { Tunnel, type TunnelEnds } from "./tunnel.js";
 
 export class DirectPath {
   tunnel: Tunnel | undefined;
-  /** From the own daemon's selection on, where both ends can send pings. */
+  /**
+   * The connectivity checks: from the own daemon's selection on, where both ends can send pings.
+   */
   checks: Checks | undefined;
   private hubPath: HubPath | undefined;
   private roundTrips: RoundTripCheck;
@@ -29,7 +32,10 @@ export class DirectPath {
     this.roundTrips = new RoundTripCheck(spoke.engine.parameters.maxRoundTrip);
   }
 
-  /** Opens the own NAT towards the other end's candidates. Returns their list, undefined when nothing had to be opened. */
+  /**
+   * Opens the own NAT towards the other end's candidates. Returns their list, or undefined when
+   * nothing had to be opened.
+   */
   openNat(now: number, remote: Remote, prefixes: readonly Prefix[]): string | undefined {
     const { peer, epochs } = remote;
     if (peer === undefined || !peer.pings || !this.spoke.engine.pingsUsable) return undefined;
@@ -40,7 +46,7 @@ export class DirectPath {
     return this.checks.list();
   }
 
-  /** Makes the tunnel, not yet configured, and begins to measure the hub path. */
+  /** Makes the tunnel, not yet configured, and starts to measure the hub path. */
   establish(now: number, ends: TunnelEnds): Tunnel {
     const { engine, traffic } = this.spoke;
     const { maxRoundTrip } = engine.parameters;
@@ -66,51 +72,51 @@ export class DirectPath {
     };
   }
 
-  /** The other end may be reached at further candidates. */
+  /** Learns further candidates of the other end. */
   learn(now: number, candidates: readonly Candidate[]): void {
     this.checks?.learn(now, candidates);
     this.checks?.improveNow(now);
   }
 
-  /** What the kernel says of the peer; `awaited` while its handshake is. */
+  /** Takes the kernel's state of the peer; `awaited` while its handshake is pending. */
   observe(now: number, s: PeerStatus, awaited: boolean): void {
     this.tunnel?.observe(now, s, awaited);
     if (s.endpoint !== undefined) this.checks?.seen(s.endpoint);
   }
 
-  /** Traffic goes by it from now on. */
+  /** Starts to use the path for traffic. */
   use(now: number, tunnel: Tunnel): void {
     tunnel.keepAlive();
     this.checks?.use(now, tunnel.endpoint, tunnel.role === "initiator");
   }
 
-  /** Round trip of the hub path, milliseconds. */
+  /** Round trip of the hub path, in milliseconds. */
   get hubRoundTrip(): number | undefined {
     return this.hubPath?.roundTrip;
   }
 
-  /** Whether the round trip allows the path to be used. */
+  /** Returns whether the round trip allows the path to be used. */
   fits(now: number, { prober }: Tunnel): Verdict | "wait" {
     return this.hubPath === undefined ? YES : this.roundTrips.before(now, prober, this.hubPath);
   }
 
-  /** Whether the round trip allows the path to be used any longer. */
+  /** Returns whether the round trip still allows the path to be used. */
   stillFits(now: number, { prober }: Tunnel): Verdict {
     return this.roundTrips.during(now, prober.roundTrip, this.hubRoundTrip);
   }
 
-  /** The kind of candidate that the endpoint in use is. */
+  /** The kind of candidate of the endpoint in use. */
   get candidate(): PairKind | undefined {
     const endpoint = this.tunnel?.endpoint;
     return endpoint === undefined ? undefined : this.checks?.kindOf(endpoint);
   }
 
-  /** ADDRESS:PORT and the kind of candidate, for milestones. */
+  /** Returns ADDRESS:PORT and the kind of candidate, for milestones. */
   nameOf(e: NonNullable<Tunnel["endpoint"]>): string {
     return `${formatEndpoint(e)} (${this.checks?.kindOf(e) ?? "unknown"})`;
   }
 
-  /** Measures nothing more; the tunnel stays until it is drained. */
+  /** Stops the measurements; the tunnel stays until it is drained. */
   leave(): void {
     this.hubPath?.stop();
   }
@@ -119,7 +125,7 @@ export class DirectPath {
     this.hubPath?.handleTimeout(now);
   }
 
-  /** The next deadline of measurements and checks. */
+  /** Returns the next deadline of measurements and checks. */
   pollTimeout(): number | undefined {
     return earliest(this.hubPath?.pollTimeout(), this.checks?.pollTimeout());
   }

@@ -1,8 +1,9 @@
 /**
  * The stage `direct`: the aliases point at the direct interface, probes watch the path, and offers
- * follow the routes underneath. It ends when the path fails or its round trip is too long, when nothing
- * goes by it, and when a route underneath goes; except that it may outlive a hub that is gone, for a
- * bounded time, while the owner confirms over the direct path that it still routes its prefixes.
+ * follow the routes underneath. It ends when the path fails, when its round trip is too long, when
+ * it carries no traffic, or when a route underneath disappears. It may outlive a hub that is gone,
+ * for a bounded time, while the owner confirms over the direct path that it still routes its
+ * prefixes.
  */
 
 import { sameEndpoint } from "../../net/address.js";
@@ -24,17 +25,17 @@ import {
 } from "./teardown-reasons.js";
 import type { Tunnel } from "./tunnel.js";
 
-/** Without a hub there is nothing to fall back to: a silent path may come back for this long, milliseconds. */
+/** Milliseconds for which a silent path may recover while no hub exists to fall back to. */
 const ORPHAN_PATIENCE = 3_000;
 
 export class Direct extends Tunnelled<StepsFrom<"direct">> {
   override readonly name = "direct" as const;
-  /** Whether the FIB was seen to have followed. */
+  /** Whether the FIB has shown the direct path. */
   private shown = false;
-  /** Since when offers stand without a route underneath: the hub may be gone. */
+  /** The time since when offers stand without a route underneath: the hub may be gone. */
   private orphanedAt: number | undefined;
 
-  /** The flip. */
+  /** Makes the flip. */
   override begin(now: number): undefined {
     const { c } = this;
     const { tunnel } = c.attempt.path;
@@ -56,12 +57,12 @@ export class Direct extends Tunnelled<StepsFrom<"direct">> {
     this.c.milestone("flipped", s.prefix);
   }
 
-  /** An end that does not answer is noticed by its probes. */
+  /** Ignores a request that was not answered: the probes notice an end that does not answer. */
   override tellingAnswered(now: number, outcome: Outcome): Step<"returning"> | undefined {
     return outcome.kind === "timeout" ? undefined : super.tellingAnswered(now, outcome);
   }
 
-  /** The initiator takes a better pair of candidates. */
+  /** Takes, at the initiator, a better pair of candidates. */
   protected override advance(now: number): void {
     const { checks, tunnel } = this.c.attempt.path;
     if (checks === undefined || tunnel?.role !== "initiator") return;
@@ -125,19 +126,22 @@ export class Direct extends Tunnelled<StepsFrom<"direct">> {
     }
   }
 
-  /** When silence counts as a failure: later while there is no hub to fall back to. */
+  /** Returns when silence counts as a failure: later while no hub exists to fall back to. */
   private failureAt(tunnel: Tunnel): number | undefined {
     const at = tunnel.prober.lostAt;
     return at === undefined || this.orphanedAt === undefined ? at : at + ORPHAN_PATIENCE;
   }
 
-  // -------------------------------------------------------------------------- the routes underneath
+  // ------------------------------------------------------------------------- the routes underneath
 
   override underneathChanged(now: number): Step<"returning"> | undefined {
     return this.reconsider(now, true);
   }
 
-  /** Offers follow the routes underneath; a shortcut whose hub is there and has taken them away ends. */
+  /**
+   * Lets offers follow the routes underneath. The shortcut ends when the hub is present and has
+   * withdrawn the routes.
+   */
   private reconsider(now: number, hubMayBeGone: boolean): Step<"returning"> | undefined {
     const { host, spoke, offers, prefixes, forecast, attempt } = this.c;
     const keeps = attempt.path.tunnel?.prober.remoteKeeps === true;
@@ -189,7 +193,7 @@ export class Direct extends Tunnelled<StepsFrom<"direct">> {
     return step;
   }
 
-  /** A path that nothing goes by, or that has proven itself for long enough. */
+  /** Handles a path that carries no traffic, or that has worked for long enough. */
   private watch(now: number, tunnel: Tunnel): Step<"returning"> | undefined {
     const { orphanedAt, since } = this;
     const { failures, host } = this.c;

@@ -1,7 +1,7 @@
 /**
- * The stages `resolving` and `exchanging`: what the owner owns, as the hub says and never the owner
- * itself, and who the owner is: keys, epochs and candidates. Either end may begin; when both do, each
- * takes the other's request for the answer to its own.
+ * The stages `resolving` and `exchanging`. In `resolving` the hub, never the owner itself, tells
+ * the owner's prefixes. In `exchanging` the owner tells its keys, epochs and candidates. Either end
+ * may begin. When both begin, each takes the other's request as the answer to its own.
  */
 
 import { shortKey } from "../../net/key.js";
@@ -14,14 +14,17 @@ import type { Context } from "./context.js";
 import { fallBackToHub, type StepsFrom } from "./stage.js";
 import { FAILED, PLANNED } from "./teardown-reasons.js";
 
-/** Takes what the other end says of itself. */
+/** Takes the other end's statement about itself. */
 export function adopt(c: Context, from: Correspondent, b: ExchangeBody): void {
   c.attempt.remote.adopt(from, b);
   c.failures.deferrals = 0;
   c.milestone("exchanged", `key ${shortKey(from.publicKey)}, ${b.candidates.length} candidate(s)`);
 }
 
-/** The other end asked first; what it owns is still to be learnt from the hub. */
+/**
+ * The stage `resolving`: the other end asked first, and its prefixes are still to be learned from
+ * the hub.
+ */
 export class Resolving extends Active<StepsFrom<"resolving">> {
   override readonly name = "resolving" as const;
 
@@ -70,7 +73,8 @@ export class Exchanging extends Active<StepsFrom<"exchanging">> {
       adopt(c, outcome.from, b);
       return { to: "offered", reason: { kind: "waiting-for-daemons" } };
     }
-    // an end that is busy will not be for long, and two that call each other busy must not wait ever longer
+    // an end that is busy will not be busy for long, and two ends that call each other busy must
+    // not wait ever longer
     const busyThere = b.kind === "refused" && b.code === "busy";
     if (busyThere) c.failures.deferrals++;
     const reason: Reason =
@@ -80,7 +84,7 @@ export class Exchanging extends Active<StepsFrom<"exchanging">> {
     return fallBackToHub(reason, busyThere ? PLANNED : FAILED);
   }
 
-  /** The other end's exchange crossed ours and serves as the answer. */
+  /** Takes the other end's exchange, which crossed ours, as the answer. */
   crossed(): StepsFrom<"exchanging"> | undefined {
     const { attempt } = this.c;
     if (attempt.attested === undefined) return undefined;

@@ -1,7 +1,7 @@
 /**
- * The stages `offered` and `refused`: routes stand in the daemon, and both daemons must select them; or
- * one, where both operators let that be enough. Each end tells the other of its daemon's selection, and
- * repeats it while traffic wants the shortcut.
+ * The stages `offered` and `refused`. Routes stand in the daemon, and both daemons must select
+ * them; or one, where both operators accept one as enough. Each end tells the other of its daemon's
+ * selection, and repeats that while traffic wants the shortcut.
  */
 
 import type { Address, Endpoint } from "../../net/address.js";
@@ -14,9 +14,9 @@ import { FAILED, PLANNED } from "./teardown-reasons.js";
 
 type FromWaiting = StepsFrom<"refused">;
 
-/** What `offered` and `refused` have in common: the offers wait for selection. */
+/** The common part of `offered` and `refused`: the offers wait for selection. */
 abstract class Waiting<X extends Step> extends Standing<X | FromWaiting> {
-  /** When offers that stand are renewed. */
+  /** The time at which standing offers are renewed. */
   protected refreshAt: number | undefined;
 
   override consider(now: number): FromWaiting | undefined {
@@ -26,7 +26,7 @@ abstract class Waiting<X extends Step> extends Standing<X | FromWaiting> {
     return this.c.agreed ? this.connect() : undefined;
   }
 
-  /** Both ends consent. */
+  /** Goes on to `connecting`: both ends have selected. */
   private connect(): FromWaiting | undefined {
     const { spoke, attempt, offers } = this.c;
     const { remote } = attempt;
@@ -42,7 +42,7 @@ abstract class Waiting<X extends Step> extends Standing<X | FromWaiting> {
     return { to: "connecting", reason };
   }
 
-  /** The other end pings: its daemon has selected. */
+  /** Takes a ping of the other end as its daemon's selection. */
   override ping(now: number, _from: Endpoint, _at: Address, ping: Ping): FromWaiting | undefined {
     return ping.kind === "ping" && this.c.heardImplied(now) ? this.consider(now) : undefined;
   }
@@ -51,7 +51,10 @@ abstract class Waiting<X extends Step> extends Standing<X | FromWaiting> {
     return earliest(this.deadline, this.refreshAt);
   }
 
-  /** Renews the offers while traffic wants them here, or while the other end says that its traffic does. */
+  /**
+   * Renews the offers while traffic wants them here, or while the other end says that its traffic
+   * does.
+   */
   protected refresh(now: number): Step<"returning"> | undefined {
     const { host, spoke, offers, attempt, prefixes } = this.c;
     if (this.refreshAt === undefined || now < this.refreshAt) return undefined;
@@ -71,7 +74,7 @@ abstract class Waiting<X extends Step> extends Standing<X | FromWaiting> {
 export class Offered extends Waiting<StepsFrom<"offered">> {
   override readonly name = "offered" as const;
 
-  /** Offers every attested prefix that has a route of the daemon's own underneath, via the overlay. */
+  /** Offers every attested prefix that has a route of the daemon underneath, via the overlay. */
   override begin(now: number): Step<"returning"> | undefined {
     const { c } = this;
     const { offerTimeout, refresh } = c.host.parameters;
@@ -87,7 +90,7 @@ export class Offered extends Waiting<StepsFrom<"offered">> {
 
   protected override refusedThere(): undefined {}
 
-  /** A daemon has not selected in time. */
+  /** Handles that a daemon has not selected in time. */
   override handleTimeout(now: number): StepsFrom<"offered"> | undefined {
     const ended = this.refresh(now);
     if (ended !== undefined || this.deadline === undefined || now < this.deadline) return ended;

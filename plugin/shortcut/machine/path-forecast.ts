@@ -1,7 +1,7 @@
 /**
- * What is to be expected of a direct path, before there is one and from former ones: whether the NATs
- * of both ends let it through, how much traffic wants it, and how its round trip compares. The offers
- * carry it as classes, by which the operator's policy may decide.
+ * The forecast of a direct path, before it exists and from earlier ones: whether the NATs of both
+ * ends let it pass, how much traffic wants it, and how its round trip compares. The offers carry it
+ * as classes, and the operator's policy may decide by them.
  */
 
 import { type Address, contains, type Prefix } from "../../net/address.js";
@@ -12,14 +12,14 @@ import { natPrognosisOf } from "../nat/mapping.js";
 import { RateClass, type RoundTripClass } from "../offer/offer-classes.js";
 import type { NatForecast, NatPrognosis } from "../reasons.js";
 
-/** What is known of this end. */
+/** The known facts of this end. */
 export interface ForecastHost {
   readonly mapping: Mapping;
   candidates(): readonly Candidate[];
   onLink(): readonly Prefix[];
 }
 
-/** What the exchange told of the other end. */
+/** The facts of the other end, from the exchange. */
 export interface ForecastPeer {
   readonly mapping: Mapping;
   readonly candidates: readonly Candidate[];
@@ -32,11 +32,11 @@ export class PathForecast {
   constructor(
     private readonly host: ForecastHost,
     private readonly owner: Address,
-    /** Of every attempt, here and in shortcuts with this owner before this one. */
+    /** The round-trip class, of every attempt here and in earlier shortcuts with this owner. */
     private readonly roundTrip: RoundTripClass,
   ) {}
 
-  /** Judges what the NATs of both ends let expect: once an attempt. */
+  /** Judges the NATs of both ends, once per attempt. */
   judge(peer: ForecastPeer | undefined): void {
     this.natPrognosis = peer === undefined ? "likely" : this.judged(peer);
   }
@@ -56,13 +56,16 @@ export class PathForecast {
     return { owner, natPrognosis, rate: this.rate.value, roundTrip: this.roundTrip.at(now) };
   }
 
-  /** Notes bits per second to the owner, by all paths; and of a path in use, both round trips in milliseconds. */
+  /**
+   * Notes the bits per second to the owner on all paths, and both round trips (milliseconds) of a
+   * path in use.
+   */
   read(now: number, rate: number, direct: number | undefined, hub: number | undefined): void {
     this.rate.read(now, rate);
     if (direct !== undefined && hub !== undefined) this.roundTrip.read(now, direct, hub);
   }
 
-  /** What is known of the NATs, and what they let expect. */
+  /** Returns the known mappings of the NATs, and the forecast. */
   nat(peer: ForecastPeer | undefined): NatForecast {
     const there = peer?.mapping ?? "unknown";
     return { here: this.host.mapping, there, prognosis: this.natPrognosis };

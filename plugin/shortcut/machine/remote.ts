@@ -1,7 +1,8 @@
 /**
- * The other end of one shortcut: who it is, which attempt of it this attempt belongs to, what it said and what it was told. Each end
- * counts its attempts by epochs of its own; a message names both, and one that names others is of an attempt that is
- * over. Requests are answered or time out; a farewell is sent again even when its attempt is over.
+ * The other end of one shortcut: its identity, its attempt, what it said and what it was told. Each
+ * end counts its attempts by its own epochs. A message names both epochs; a message with other
+ * epochs is of an attempt that is over. Requests are answered or time out. A farewell is repeated
+ * even when its attempt is over.
  */
 import { type Address, compareAddresses, type Endpoint, formatEndpoint } from "../../net/address.js";
 import type { PublicKey } from "../../net/key.js";
@@ -17,7 +18,7 @@ import type {
 import type { Correspondent, Outcome } from "../control/link.js";
 import type { EngineHost, OwnReachability } from "./collaborators.js";
 
-/** What the exchange told of the other end. */
+/** The other end, as the exchange described it. */
 export interface Peer {
   readonly publicKey: PublicKey;
   readonly bootId: Id64;
@@ -33,46 +34,52 @@ export interface BothEnds {
   readonly theirs: string;
 }
 
-/** Endpoints, to be compared. */
+/** Returns endpoints as text, for comparison. */
 export const textOf = (candidates: readonly Endpoint[]): string =>
   candidates.map(formatEndpoint).sort().join(" ");
 
-/** Who starts the WireGuard handshake. */
+/** The role in the WireGuard handshake. */
 export type Role = "initiator" | "responder";
 
-/** To a message of an attempt that is over: who sent it starts anew. */
+/** Refuses a message of an attempt that is over: its sender starts again. */
 export const stale = (reason: string): ReplyBody => ({ kind: "refused", code: "stale", reason });
-/** Not now: the other end asks again. */
+/** Refuses for the moment: the other end asks again. */
 export const busy = (reason: string): ReplyBody => ({ kind: "refused", code: "busy", reason });
 
-/** A NAT forgets what was not answered after 30 s (nf_conntrack_udp_timeout). */
+/**
+ * Milliseconds for which an opening holds. A NAT forgets an unanswered packet after 30 s
+ * (nf_conntrack_udp_timeout).
+ */
 const OPENING_LASTS = 25_000;
 
 export class Remote {
   peer: Peer | undefined;
-  /** Its daemon has selected our prefixes; why not, in its daemon's terms. */
+  /** Whether its daemon has selected our prefixes; the reason is in its daemon's terms. */
   selected = false;
   reason = "";
-  /** Its operator lets one daemon's selection be enough. */
+  /** Whether its operator accepts one daemon's selection as enough. */
   oneWay = false;
-  /** Its peer for us is configured. */
+  /** Whether its peer for us is configured. */
   ready = false;
-  /** It has gone back to the overlay. */
+  /** Whether it has fallen back to the overlay. */
   flipped = false;
-  /** When it last said whether its daemon selects: while it repeats itself, it still wants the shortcut. */
+  /**
+   * The time of its last statement whether its daemon selects: while it repeats this, it still
+   * wants the shortcut.
+   */
   wantedAt: number | undefined;
-  /** What it was told of our daemon's selection, and whether it was told that we have gone back. */
+  /** The statements that it was told: our daemon's selection, and whether we have fallen back. */
   readonly told: { selected: boolean | undefined; flipped: boolean } = {
     selected: undefined,
     flipped: false,
   };
   private readonly current: { readonly mine: number; yours: number };
   private offeredCandidates: readonly Candidate[] = [];
-  /** Of the other end's exchange: what it said later changes no role. */
+  /** The candidates of the other end's exchange; later ones do not change the roles. */
   private theirCandidates: readonly Candidate[] = [];
-  /** Where the other end was told that this end is reached, and through what. */
+  /** The candidates and the mapping of this end that the other end was told. */
   private announced: { readonly candidates: string; readonly mapping: string } | undefined;
-  /** It may not yet know where this end is reached: its NAT is not open to what comes from there. */
+  /** Whether the other end may not know our candidates yet: its NAT is not open to them. */
   telling = false;
   private readonly requests = new Map<string, Id64>();
 
@@ -88,19 +95,25 @@ export class Remote {
     return { ...this.current };
   }
 
-  /** Whether a message of the other end, whose `mine` is our `yours`, belongs to this attempt. */
+  /**
+   * Returns whether a message of the other end, whose `mine` is our `yours`, belongs to this
+   * attempt.
+   */
   isCurrent(e: Epochs): boolean {
     return e.mine === this.current.yours && e.yours === this.current.mine;
   }
 
-  /** Whether a peer is known and `from` is another boot of it, or has another key. */
+  /** Returns whether a peer is known and `from` has another boot ID or another key. */
   isAnother(from: Correspondent): boolean {
     return (
       this.peer !== undefined && (from.bootId !== this.peer.bootId || from.publicKey !== this.peer.publicKey)
     );
   }
 
-  /** What this end says of itself. One list of candidates an attempt: the roles follow from what both ends know. */
+  /**
+   * Returns this end's statement about itself. An attempt has one list of candidates: the roles
+   * follow from what both ends know.
+   */
   exchangeBody(): ExchangeBody {
     if (this.offeredCandidates.length === 0) {
       this.offeredCandidates = this.reachability.candidates();
@@ -111,7 +124,7 @@ export class Remote {
     return { epochs: this.epochs, candidates: this.offeredCandidates, mtu, pings, mapping };
   }
 
-  /** Takes what the other end says of itself. */
+  /** Takes the other end's statement about itself. */
   adopt(from: Correspondent, b: ExchangeBody): void {
     this.current.yours = b.epochs.mine;
     this.theirCandidates = b.candidates;
@@ -125,7 +138,7 @@ export class Remote {
     };
   }
 
-  /** Tells the other end where this end is reached now, unless it knows. */
+  /** Tells the other end the current candidates of this end, unless it knows them. */
   announceReachability(now: number, known: (now: number) => void): void {
     const candidates = textOf(this.reachability.candidates());
     const { mapping } = this.reachability;
@@ -140,12 +153,12 @@ export class Remote {
     });
   }
 
-  /** With which endpoints the attempt began. */
+  /** The endpoints with which the attempt began. */
   get began(): BothEnds {
     return { ours: textOf(this.offeredCandidates), theirs: textOf(this.theirCandidates) };
   }
 
-  /** Whether this end is reached elsewhere than when the attempt began. */
+  /** Whether this end's endpoints have changed since the attempt began. */
   get moved(): boolean {
     return (
       this.peer !== undefined && textOf(this.reachability.candidates()) !== textOf(this.offeredCandidates)
@@ -164,7 +177,10 @@ export class Remote {
     if (this.peer !== undefined) this.peer = { ...this.peer, candidates, mapping };
   }
 
-  /** Whether its NAT still has the opening that it made before it said that its daemon selects. */
+  /**
+   * Returns whether its NAT still has the opening that it made before it announced its daemon's
+   * selection.
+   */
   open(now: number): boolean {
     return this.wantedAt !== undefined && now - this.wantedAt < OPENING_LASTS;
   }
@@ -174,7 +190,10 @@ export class Remote {
     return this.offeredCandidates.length > 0 || (this.peer?.candidates.length ?? 0) > 0;
   }
 
-  /** The lower overlay address starts the handshake, unless only one end can be reached: then the other starts. */
+  /**
+   * The role of this end. The end with the lower overlay address starts the handshake, unless only
+   * one end can be reached: then the other end starts.
+   */
   get role(): Role {
     const here = this.offeredCandidates.length > 0;
     const there = this.theirCandidates.length > 0;
@@ -182,7 +201,7 @@ export class Remote {
     return compareAddresses(this.host.self.address, this.owner) < 0 ? "initiator" : "responder";
   }
 
-  /** Asks, or tells; a request takes the place of an unanswered one in the same slot. */
+  /** Sends a request or a notice; a request replaces an unanswered one in the same slot. */
   send(now: number, slot: string, body: RequestBody, done: (now: number, o: Outcome) => void): void {
     const before = this.requests.get(slot);
     if (before !== undefined) this.host.cancel(before);
@@ -194,8 +213,8 @@ export class Remote {
   }
 
   /**
-   * A farewell: retransmitted even when this attempt is over, and answered by "stale" when the other
-   * end's is: then `over` is called.
+   * Sends a farewell. It is retransmitted even when this attempt is over. When the other end's
+   * attempt is over too, it answers "stale", and `over` is called.
    */
   farewell(now: number, body: RequestBody, over: (now: number) => void): void {
     this.host.request(now, this.owner, body, (t, o) => {

@@ -1,7 +1,9 @@
 /**
- * How long the way by the hub is, and whether the direct one may be used at its length. The hub path is measured by requests on the control port, which
- * always go by the overlay: one before the flip, or three when a rule waits for them, and one now and then afterwards. The shortest of the last few counts, since a request may be
- * retransmitted (Karn's algorithm would discard it) or wait in a busy event loop; neither makes it shorter.
+ * Measures the round trip of the hub path, and decides whether the direct path may be used with its
+ * own round trip. The hub path is measured by requests on the control port, which always go via the
+ * overlay. One is made before the flip, or three when a rule waits for them, and further ones
+ * periodically afterwards. The shortest of the last few counts. A request may be retransmitted
+ * (Karn's algorithm would discard it) or wait in a busy event loop; neither makes it shorter.
  */
 
 import type { Address } from "../../net/address.js";
@@ -10,7 +12,7 @@ import type { Outcome } from "../control/link.js";
 import type { RoundTripRule } from "../parameters.js";
 import { no, type Verdict, YES } from "../reasons.js";
 
-/** Milliseconds between measurements while the flip waits for them, and otherwise. */
+/** Milliseconds between measurements: while the flip waits for them, and otherwise. */
 const FIRST = 100;
 const LATER = 10_000;
 const ENOUGH = 3;
@@ -31,13 +33,13 @@ export class HubPath {
     private readonly host: HubPathHost,
     private readonly owner: Address,
     now: number,
-    /** Whether something waits for it: else one measurement at first is enough. */
+    /** Whether a rule waits for the result: otherwise one measurement at first is enough. */
     private readonly urgent: boolean,
   ) {
     this.at = now;
   }
 
-  /** Milliseconds, once it is known. */
+  /** The round trip in milliseconds, once it is known. */
   get roundTrip(): number | undefined {
     return this.samples.length === 0 ? undefined : Math.min(...this.samples);
   }
@@ -71,14 +73,19 @@ export class HubPath {
   }
 }
 
-/** A path in use is left when it is longer than what it may be by so much, for so long. */
+/**
+ * A path in use is left when its round trip exceeds the limit by this factor, for the time below.
+ */
 const SLACK = 1.25;
 const SLACK_MS = 1;
 const PATIENCE = 10_000;
-/** The way by the hub is waited for so long; a hub that does not carry requests is no reason to stay on it. */
+/**
+ * Milliseconds to wait for the hub path's round trip. A hub that does not carry requests must not
+ * hold a shortcut on the hub path.
+ */
 const WAIT = 3_000;
 
-/** What the rule says of one path, over time. */
+/** Applies the rule to one path, over time. */
 export class RoundTripCheck {
   private slowSince: number | undefined;
   private asked: number | undefined;
@@ -93,7 +100,7 @@ export class RoundTripCheck {
     return no({ kind: "slower", direct, hub, limit: this.limit(hub) });
   }
 
-  /** Of a path that is proven and not used yet. */
+  /** Judges a path that is proven and not used yet. */
   before(
     now: number,
     direct: { readonly roundTrip: number | undefined; readonly samples: number },
@@ -106,7 +113,7 @@ export class RoundTripCheck {
     return direct.roundTrip > this.limit(hub.roundTrip) ? this.slow(direct.roundTrip, hub.roundTrip) : YES;
   }
 
-  /** Of a path in use. */
+  /** Judges a path in use. */
   during(now: number, direct: number | undefined, hub: number | undefined): Verdict {
     if (this.rule === undefined || direct === undefined || hub === undefined) return YES;
     if (direct <= this.limit(hub) * SLACK + SLACK_MS) this.slowSince = undefined;

@@ -1,21 +1,22 @@
 /**
  * One shortcut: everything between this router and one owner, as a state machine. Its stages:
  *
- *   resolving   the hub says what the owner owns
- *   exchanging  keys, epochs and candidates are swapped with the owner
+ *   resolving   the hub tells the owner's prefixes
+ *   exchanging  both ends exchange keys, epochs and candidates
  *   offered     routes stand in the daemon; both daemons must select
- *   refused     a daemon said no; offers stand, so a change of policy is noticed at once
+ *   refused     a daemon did not select; offers stand, so a change of policy is noticed at once
  *   connecting  peers configured (responder first), handshake, probes
  *   direct      aliases point at the direct interface, probes watch the path
  *   returning   aliases point at the overlay; waits until the FIB shows it, overrides a frozen FIB
- *   draining    offers withdrawn; waits for the other end's `flipped` and the drain time, removes the peer
- *   backoff     waits before the next try
+ *   draining    offers withdrawn; waits for the other end's `flipped` and the drain time, then
+ *               removes the peer
+ *   backoff     waits before the next attempt
  *   gone        nothing is left
  *
- * Which may follow which is `NEXT` in stage.ts. A fact is given to the stage, which returns the step
- * into the next stage, or nothing; {@link Shortcut.take} makes the step. After RFC 2332 (resolution,
- * purge) and RFC 5880 (probes). The machine is told facts and never assumes that an effect happened.
- * Invariants are numbered in doc/invariants.md.
+ * The allowed changes of stage are `NEXT` in stage.ts. A fact is given to the stage, which returns
+ * the step into the next stage, or nothing; {@link Shortcut.take} makes the step. After RFC 2332
+ * (resolution, purge) and RFC 5880 (probes). The shortcut is told facts and never assumes that an
+ * effect happened. Invariants are numbered in doc/invariants.md.
  */
 
 import type { Address, Endpoint, Prefix } from "../../net/address.js";
@@ -71,9 +72,12 @@ export class Shortcut {
     readonly owner: Address,
     origin: "local" | "remote",
     now: number,
-    /** What went wrong in a row, here and in shortcuts with this owner before: it lengthens the pause. */
+    /**
+     * The consecutive failures, here and in earlier shortcuts with this owner: they lengthen the
+     * pause.
+     */
     readonly failures: FailureHistory,
-    /** The same, of how both paths to the owner were measured. */
+    /** The measurements of both paths to the owner, here and in earlier shortcuts. */
     roundTrips: RoundTripClass,
   ) {
     this.c = new Context(spoke, owner, origin, failures, roundTrips, this.later());
@@ -131,7 +135,10 @@ export class Shortcut {
     this.take(now, (s) => s.fallBack(reason, rule, blocked));
   }
 
-  /** Answers that come later find the stage of then; requests are cancelled with their attempt. */
+  /**
+   * Makes callbacks for later answers: they go to the stage of that time. Requests are cancelled
+   * with their attempt.
+   */
   private later(): Later {
     return {
       resolved: (t, r) => this.take(t, (s) => s.resolved(t, r)),
@@ -149,19 +156,19 @@ export class Shortcut {
     };
   }
 
-  /** The other end has gone back to the hub path, too. */
+  /** Notes that the other end has fallen back to the hub path, too. */
   private otherFlipped(now: number): void {
     this.c.attempt.remote.flipped = true;
     this.current.otherFlipped(now);
   }
 
-  // -------------------------------------------------------------------------- what it is
+  // -------------------------------------------------------------------------- state
 
   get stage(): Stage {
     return this.current.name;
   }
 
-  /** When it entered the stage, milliseconds. */
+  /** The time at which the shortcut entered the stage, in milliseconds. */
   get since(): number {
     return this.current.since;
   }
@@ -171,7 +178,7 @@ export class Shortcut {
     return this.stage === "backoff" || this.stage === "gone";
   }
 
-  /** Nothing in the kernel needs this shortcut any more. */
+  /** Whether nothing in the kernel needs this shortcut any more. */
   get finished(): boolean {
     return this.stage === "gone" && !this.c.offers.overriding;
   }
@@ -192,12 +199,12 @@ export class Shortcut {
     return this.c.offers.holds(prefix);
   }
 
-  /** Whether the pause waits for an offer of the prefix to be unblocked. */
+  /** Returns whether the pause waits until an offer of the prefix is unblocked. */
   blockedBy(prefix: Prefix): boolean {
     return "ending" in this.current && this.current.ending.blocked === prefix;
   }
 
-  /** Whether it stands on this attestation. */
+  /** Returns whether the attempt uses this attestation. */
   livesBy(generation: Id64): boolean {
     return this.c.attempt.attested?.generation === generation;
   }
@@ -231,13 +238,16 @@ export class Shortcut {
 
   // -------------------------------------------------------------------------- beginning and end
 
-  /** A destination of this owner is above the threshold, and the hub has said what the owner owns. */
+  /**
+   * Begins an attempt: a destination of this owner is above the threshold, and the hub has told the
+   * owner's prefixes.
+   */
   startLocal(now: number, attested: Attested, reason: Reason): void {
     this.c.attempt.attested = attested;
     this.take(now, () => ({ to: "exchanging", reason }));
   }
 
-  /** First contact by the other end, or the first after a pause. */
+  /** Answers the first exchange of the other end, or the first after a pause. */
   accept(now: number, from: Correspondent, b: ExchangeBody): ReplyBody {
     adopt(this.c, from, b);
     this.c.spoke.reachability.observeAgain(now);
@@ -264,7 +274,7 @@ export class Shortcut {
     this.take(now, (s) => s.underneathChanged(now));
   }
 
-  /** What has become of the suspicion that the hub is gone. */
+  /** Takes the result of the check whether the hub is gone. */
   hubPresence(now: number, presence: Presence): void {
     this.take(now, (s) => s.hubPresence(now, presence));
   }
@@ -273,7 +283,10 @@ export class Shortcut {
     if (this.c.offers.explained(prefix, reason)) this.current.explained(reason);
   }
 
-  /** A neighbour of the daemon would see the offer of the prefix, or lose the route by it: the offer goes until that has changed. */
+  /**
+   * Withdraws the offer of the prefix until it is unblocked: a neighbour of the daemon would see
+   * it, or lose the route.
+   */
   offerBlocked(now: number, prefix: Prefix, reason: Reason): void {
     if (this.c.offers.stands(prefix)) this.fallBack(now, reason, OFFER_BLOCKED, prefix);
   }
@@ -282,16 +295,17 @@ export class Shortcut {
     this.current.offerUnblocked(now);
   }
 
-  /** The offers session is gone: the daemon has dropped every offer. */
+  /** Handles the end of the offers session: the daemon has dropped every offer. */
   sessionDown(now: number, reason: Reason): void {
     this.c.offers.dropped(reason);
     this.take(now, (s) => s.consider(now));
   }
 
-  /** A new attestation of the owner after a purge. */
+  /** Takes a new attestation of the owner after a purge. */
   reattested(now: number, a: Resolution): void {
     if (!a.ok) this.fallBack(now, a.reason, PLANNED);
-    // further prefixes need both ends' consent before the first packet: fall back and come back with the new set
+    // Further prefixes need the selection of both ends before the first packet: fall back, and
+    // return with the new set.
     else if (this.c.attempt.attested !== undefined && !this.livesBy(a.generation))
       this.fallBack(now, { kind: "attestation-changed" }, PLANNED);
   }
@@ -316,26 +330,29 @@ export class Shortcut {
     if (!this.c.attempt.remote.isCurrent(ping.epochs)) return;
     const before = this.current;
     this.take(now, (s) => s.ping(now, from, at, ping));
-    // the ping that completed the consent is the first to be answered
+    // the ping that completed the agreement is the first to be answered
     if (this.current !== before) this.take(now, (s) => s.ping(now, from, at, ping));
   }
 
-  /** Where this end may be reached, or what it may reach, has changed. */
+  /** Handles a change of this end's candidates, or of what this end can reach. */
   candidatesChanged(now: number): void {
     this.current.candidatesChanged(now);
   }
 
-  /** Bits per second that this router sends to the owner via the overlay: read repeatedly. */
+  /**
+   * Takes the bits per second that this router sends to the owner via the overlay; called
+   * repeatedly.
+   */
   trafficRead(now: number, viaOverlay: number): void {
     this.current.trafficRead(now, viaOverlay);
   }
 
-  // -------------------------------------------------------------------------- the other end's messages
+  // ---------------------------------------------------------------------- the other end's messages
 
   handleRequest(now: number, from: Correspondent, body: RequestBody): ReplyBody | undefined {
     const { remote, path } = this.c.attempt;
     if (body.kind === "exchange") return this.handleExchange(now, from, body);
-    // it overtook the reply to our exchange
+    // the message overtook the reply to our exchange
     if (this.stage === "exchanging" && "epochs" in body && body.epochs.yours === remote.epochs.mine)
       return undefined;
     if (remote.isAnother(from)) {
@@ -402,7 +419,8 @@ export class Shortcut {
       case "connecting":
       case "direct": {
         const { epochs, peer } = remote;
-        // a boot's epochs grow: what was delayed or is replayed must not take down what came after it
+        // Epochs of one boot only grow: a delayed or replayed exchange must not tear down a later
+        // attempt.
         if (peer?.bootId === from.bootId && b.epochs.mine < epochs.yours)
           return stale("exchange of an older epoch");
         if (!remote.isAnother(from) && epochs.yours === b.epochs.mine)

@@ -1,6 +1,6 @@
 /**
  * The stages of a shortcut, and the one description of how they follow each other: {@link NEXT}. A
- * stage is an object with the data of that stage alone. It is told facts; each method returns the
+ * stage is an object with the data of that stage alone. It is told facts. Each method returns the
  * step into the next stage, or undefined while the stage lasts. shortcut.ts takes the steps.
  */
 
@@ -14,7 +14,10 @@ import type { Attested, Refusal } from "../spoke/resolutions.js";
 import type { Context } from "./context.js";
 import type { TeardownRule } from "./teardown-reasons.js";
 
-/** Which stages may follow a stage. The types below hold every step to it; doc/operation.md is checked against it. */
+/**
+ * The stages that may follow a stage. The types below hold every step to it; doc/operation.md is
+ * checked against it.
+ */
 export const NEXT = {
   resolving: ["exchanging", "offered", "returning"],
   exchanging: ["offered", "returning"],
@@ -28,15 +31,18 @@ export const NEXT = {
   gone: [],
 } as const satisfies Readonly<Record<Stage, readonly Stage[]>>;
 
-/** How an attempt ends: the rule for the pause after it, and why. */
+/** The end of an attempt: the rule for the pause after it, and the reason. */
 export interface Ending {
   readonly rule: TeardownRule;
   readonly reason: Reason;
-  /** The offer of this prefix would be seen by a neighbour of the daemon, or would harm it. */
+  /**
+   * The prefix whose offer a neighbour of the daemon would see, or through which it would lose its
+   * route.
+   */
   readonly blocked: Prefix | undefined;
 }
 
-/** What the next stage must know of the one before. */
+/** The facts that the next stage needs from the one before. */
 interface Entries {
   readonly resolving: { readonly reason: Reason | undefined };
   readonly exchanging: { readonly reason: Reason | undefined };
@@ -58,7 +64,7 @@ export type Step<To extends Stage = Stage> = {
 /** The steps that {@link NEXT} allows from a stage. */
 export type StepsFrom<S extends Stage> = Step<(typeof NEXT)[S][number]>;
 
-/** A step back to the hub path. */
+/** Makes a step back to the hub path. */
 export const fallBackToHub = (reason: Reason, rule: TeardownRule, blocked?: Prefix): Step<"returning"> => ({
   to: "returning",
   reason,
@@ -66,14 +72,14 @@ export const fallBackToHub = (reason: Reason, rule: TeardownRule, blocked?: Pref
 });
 
 /**
- * One stage of one shortcut. What a stage does not override has no effect in it, beyond what is noted
- * of the other end and the kernel. `X` are the steps that it may take.
+ * One stage of one shortcut. A method that a stage does not override has no effect in it, except
+ * notes about the other end and the kernel. `X` are the steps that it may take.
  */
 export abstract class StageState<X extends Step> {
   abstract readonly name: Stage;
-  /** When the stage was entered, milliseconds. */
+  /** The time at which the stage was entered, in milliseconds. */
   since: number;
-  /** When the stage ends, or is looked at again; milliseconds. */
+  /** The time at which the stage ends, or is checked again; milliseconds. */
   deadline: number | undefined;
 
   constructor(
@@ -92,20 +98,20 @@ export abstract class StageState<X extends Step> {
     return undefined;
   }
 
-  /** The operator, or the daemon's end, wants no shortcut. */
+  /** Ends the shortcut: the operator, or the state of the daemon, no longer allows it. */
   abstract stop(now: number, reason: Reason): X | undefined;
 
-  /** The fall back to the hub path for any reason; stages that are past it stay. */
+  /** Falls back to the hub path for any reason; stages that are past it stay. */
   fallBack(_reason: Reason, _rule: TeardownRule, _blocked?: Prefix): X | undefined {
     return undefined;
   }
 
-  // -------------------------------------------------------------------------- the daemon and the kernel
+  // --------------------------------------------------------------------- the daemon and the kernel
 
-  /** The FIB's view of one offered prefix, already noted by the offers. */
+  /** Notes the FIB's view of one offered prefix, after the offers have noted it. */
   routeSeen(_s: RouteState): void {}
 
-  /** The same, for the decision that follows. */
+  /** Decides after a change of the FIB's view of the prefixes. */
   routeState(_now: number): X | undefined {
     return undefined;
   }
@@ -114,12 +120,12 @@ export abstract class StageState<X extends Step> {
     return undefined;
   }
 
-  /** Something that bears on the daemon's selection has changed. */
+  /** Decides after any other change that affects the daemon's selection. */
   consider(_now: number): X | undefined {
     return undefined;
   }
 
-  /** The daemon's explanation, already noted by the offers. */
+  /** Takes the daemon's explanation, already noted by the offers. */
   explained(_reason: Reason): void {}
 
   offerUnblocked(_now: number): void {}
@@ -128,7 +134,7 @@ export abstract class StageState<X extends Step> {
     return undefined;
   }
 
-  /** The kernel has the peer, or answered with an error. */
+  /** Notes that the kernel has the peer, or answered with an error. */
   peerApplied(_now: number, error: string | undefined): X | undefined {
     this.c.peerApplied(error);
     return undefined;
@@ -140,14 +146,14 @@ export abstract class StageState<X extends Step> {
     return undefined;
   }
 
-  // -------------------------------------------------------------------------- the hub and the other end
+  // --------------------------------------------------------------------- the hub and the other end
 
-  /** The hub has said what the owner owns, or why not. */
+  /** Takes the hub's answer: the owner's prefixes, or why not. */
   resolved(_now: number, _r: Attested | Refusal): X | undefined {
     return undefined;
   }
 
-  /** The answer to our exchange. */
+  /** Takes the answer to our exchange. */
   exchanged(_now: number, _outcome: Outcome): X | undefined {
     return undefined;
   }
@@ -156,46 +162,46 @@ export abstract class StageState<X extends Step> {
     return undefined;
   }
 
-  /** The other end's answer to what it was told of our daemon. */
+  /** Takes the other end's answer to our daemon's selection. */
   tellingAnswered(_now: number, _outcome: Outcome): X | undefined {
     return undefined;
   }
 
-  /** The other end's daemon selects, or does not. */
+  /** Notes whether the other end's daemon selects. */
   selected(now: number, selected: boolean, reason: string): X | undefined {
     this.c.heardSelection(now, selected, reason);
     return undefined;
   }
 
-  /** The other end's peer exists: the initiator may begin. */
+  /** Notes that the other end's peer exists: the initiator may begin. */
   ready(now: number): X | undefined {
     this.c.heardReady(now);
     return undefined;
   }
 
-  /** The other end has opened its NAT towards this end. */
+  /** Notes that the other end has opened its NAT towards this end. */
   otherOpen(_now: number): void {}
 
   otherFlipped(_now: number): void {}
 
-  /** The other end knows where this end is reached now. */
+  /** Notes that the other end knows the current candidates of this end. */
   reachabilityKnown(_now: number): X | undefined {
     return undefined;
   }
 
-  /** Where this end may be reached, or what it may reach, has changed. */
+  /** Handles a change of this end's candidates, or of what this end can reach. */
   candidatesChanged(_now: number): void {}
 
   probe(_now: number, _event: StreamEvent): X | undefined {
     return undefined;
   }
 
-  /** An authentic ping of this attempt. */
+  /** Takes an authentic ping of this attempt. */
   ping(_now: number, _from: Endpoint, _at: Address, _ping: Ping): X | undefined {
     return undefined;
   }
 
-  /** Bits per second that this router sends to the owner via the overlay. */
+  /** Takes the bits per second that this router sends to the owner via the overlay. */
   trafficRead(now: number, viaOverlay: number): void {
     this.c.trafficRead(now, viaOverlay, undefined, undefined);
   }

@@ -1,25 +1,25 @@
 /**
- * How an attempt at a shortcut ends, and how long the pause after it is. A failure doubles the pause; an end that is merely busy is asked
- * again less and less often, but never given up; what ends in good order costs nothing.
+ * The rules for the end of an attempt, and for the pause after it. A failure doubles the pause. A
+ * busy end is asked again less and less often, but never given up. An orderly end has no cost.
  */
 
 import type { Parameters } from "../parameters.js";
 import type { FlapDamping } from "./flap-damping.js";
 
 export interface TeardownRule {
-  /** A failure lengthens the pause before the next try. */
+  /** Whether it is a failure: a failure lengthens the pause before the next attempt. */
   readonly failure: boolean;
-  /** Whether the other end shall hear of it. */
+  /** Whether the other end is told. */
   readonly tell: boolean;
-  /** Until the pause is over the other end is held back too, unless it restarts. */
+  /** Whether the other end is held back too until the pause is over, unless it restarts. */
   readonly hold?: boolean;
-  /** The pause is as long as a NAT remembers what was not answered. */
+  /** Whether the pause is as long as a NAT remembers an unanswered packet. */
   readonly forgotten?: boolean;
-  /** There is no way as things are: the longest pause at once. */
+  /** Whether no path is possible at present: the longest pause at once. */
   readonly hopeless?: boolean;
-  /** An offer does blocked to a neighbour of the daemon. */
+  /** Whether an offer is blocked: a neighbour of the daemon would see it, or lose the route. */
   readonly blocked?: boolean;
-  /** The direct path itself failed: what a path that flaps is told from. */
+  /** Whether the direct path itself failed: flap damping counts these. */
   readonly path?: boolean;
 }
 
@@ -40,28 +40,28 @@ export const OFFER_BLOCKED: TeardownRule = {
   hopeless: true,
   blocked: true,
 };
-/** The other end fell silent. */
+/** The other end does not answer any more. */
 export const SILENT: TeardownRule = { failure: true, tell: false };
-/** The other end went first. */
+/** The other end fell back first. */
 export const PEER_INITIATED: TeardownRule = { failure: false, tell: false };
-/** The other end went first, since the path failed. */
+/** The other end fell back first, since the path failed. */
 export const PEER_INITIATED_FAILURE: TeardownRule = { failure: false, tell: false, path: true };
 
-/** What went wrong in a row. */
+/** The history of consecutive failures. */
 export interface FailureHistory {
   failures: number;
-  /** Times that the other end said "busy". */
+  /** Number of times that the other end said "busy". */
   deferrals: number;
-  /** Times that news of an endpoint has brought the next try forward. */
+  /** Number of times that a changed endpoint has brought the next attempt forward. */
   broughtForward: number;
-  /** Of failures of a path that traffic went by. */
+  /** The damping of failures of a path that carried traffic. */
   readonly damping: FlapDamping;
 }
 
-/** An end that is busy is asked again at least once in backoff x 2^(DEFERRALS - 1). */
+/** A busy end is asked again at least once in backoff x 2^(DEFERRALS - 1). */
 const DEFERRALS = 4;
 
-/** Whether there is something that a path which holds makes good. */
+/** Returns whether a path that works would clear anything. */
 export const hasFailures = (s: FailureHistory): boolean => s.failures + s.broughtForward > 0;
 
 export function clear(s: FailureHistory): void {
@@ -69,15 +69,16 @@ export function clear(s: FailureHistory): void {
   s.broughtForward = 0;
 }
 
-/** The last try failed at an endpoint that was no longer there: that is none of its faults, once. */
+/** Discounts one failure, once: the last attempt failed at an endpoint that no longer existed. */
 export function discountOne(s: FailureHistory): void {
   if (s.broughtForward === 0 && s.failures > 0) s.failures--;
   s.broughtForward++;
 }
 
 /**
- * Milliseconds until the next try, once an end is found to be reachable elsewhere: at first soon, since the last try knew no better; an endpoint that
- * goes on changing brings it forward less and less.
+ * Returns the milliseconds until the next attempt, once an end is found at another endpoint. The
+ * first time the pause is short, since the last attempt did not know that endpoint. An endpoint
+ * that changes repeatedly brings the attempt forward less and less.
  */
 export function pauseAfterNews(
   failures: Pick<FailureHistory, "broughtForward">,
@@ -87,7 +88,10 @@ export function pauseAfterNews(
   return Math.min(p.backoffMax, p.backoff * 2 ** Math.min(failures.broughtForward, 32)) * random;
 }
 
-/** Milliseconds until the next try: doubled with every setback, up to the maximum, and spread by a quarter both ways (`random` is in [0, 1)). */
+/**
+ * Returns the milliseconds until the next attempt: doubled with every failure, up to the maximum,
+ * and spread by a quarter both ways (`random` is in [0, 1)).
+ */
 export function pauseAfter(
   failures: Pick<FailureHistory, "failures" | "deferrals">,
   p: Parameters,

@@ -1,8 +1,9 @@
 /**
- * The fall back to the hub path and the pause after it: `returning` until the FIB shows the overlay,
- * overriding one that is frozen; `draining` until no packet can be on its way any more, when the peer
- * goes; `backoff` until the next try; `gone`. First the alias, then everything else: from the first
- * moment no new packet is sent by the direct path, and the peer stays while one may come.
+ * The fall back to the hub path and the pause after it. `returning` lasts until the FIB shows the
+ * overlay, and overrides a frozen FIB. `draining` lasts until no packet can be in flight any more;
+ * then the peer is removed. `backoff` lasts until the next attempt. `gone` is the end. The alias
+ * moves first, before everything else: from that moment no new packet is sent on the direct path,
+ * and the peer stays while a packet may arrive.
  */
 
 import type { ExchangeBody, Id64 } from "../../wire/control/message.js";
@@ -21,7 +22,7 @@ import {
   pauseAfterNews,
 } from "./teardown-reasons.js";
 
-/** What `returning`, `draining` and `backoff` have in common: the attempt ends. */
+/** The common part of `returning`, `draining` and `backoff`: the attempt ends. */
 abstract class Leaving<X extends Step> extends StageState<X> {
   constructor(
     c: Context,
@@ -43,12 +44,12 @@ abstract class Leaving<X extends Step> extends StageState<X> {
 export class Returning extends Leaving<StepsFrom<"returning">> {
   override readonly name = "returning" as const;
 
-  /** The alias first. */
+  /** Moves the alias first. */
   override prepare(now: number, from: Stage): void {
     const { spoke, attempt, failures, offers } = this.c;
     const { rule } = this.ending;
     attempt.remote.cancelRequests();
-    // the other end noticed first: it may be this end that is reachable elsewhere
+    // the other end noticed first: this end's endpoint may have changed
     const followed = rule === PEER_INITIATED || rule === PEER_INITIATED_FAILURE;
     if (followed && (from === "connecting" || from === "direct")) spoke.reachability.reobserve(now);
     attempt.path.leave();
@@ -74,14 +75,17 @@ export class Returning extends Leaving<StepsFrom<"returning">> {
     return this.routeState();
   }
 
-  /** The FIB may show the overlay by now. */
+  /** Goes on when the FIB shows the overlay. */
   override routeState(): Step<"draining"> | undefined {
     if (this.c.offers.stillDirect().length > 0) return undefined;
     this.c.milestone("flipped-back", describeReason(this.reason));
     return { to: "draining", reason: this.reason, ending: this.ending };
   }
 
-  /** Neither alias nor override did it in time, or the daemon is dead: without the offer a daemon that lives has its own route again. */
+  /**
+   * Withdraws the offers: neither alias nor override took effect in time, or the daemon is dead.
+   * Without the offer, a living daemon uses its own route again.
+   */
   override handleTimeout(now: number): undefined {
     if (this.deadline === undefined || now < this.deadline) return;
     const { offers, host } = this.c;
@@ -112,18 +116,22 @@ export class Draining extends Leaving<StepsFrom<"draining">> {
     const { remoteHold, drain } = c.host.parameters;
     const configured = path.tunnel?.configured === true;
     const awaited = remote.flipped || !configured ? 0 : remoteHold;
-    // what was refused before anything stood has nothing to drain, and must not make the other end wait
+    // An attempt that was refused before anything stood has nothing to drain, and must not make the
+    // other end wait.
     this.deadline = configured || this.offered ? now + awaited + drain : now;
   }
 
-  /** Nothing comes any more but what is on its way. */
+  /** Shortens the wait: only packets in flight can still arrive. */
   override otherFlipped(now: number): void {
     const { attempt, host } = this.c;
     if (attempt.path.tunnel?.configured !== true) return;
     this.deadline = Math.min(this.deadline ?? Number.POSITIVE_INFINITY, now + host.parameters.drain);
   }
 
-  /** The drain is over: the peer goes, unless a FIB route still points at it (a daemon that is dead and came back). */
+  /**
+   * Removes the peer after the drain, unless a FIB route still points at it (a daemon that was dead
+   * and is back).
+   */
   override handleTimeout(now: number): Step<"backoff"> | undefined {
     if (this.deadline === undefined || now < this.deadline) return undefined;
     const { offers, host, attempt } = this.c;
@@ -140,17 +148,20 @@ export class Draining extends Leaving<StepsFrom<"draining">> {
 
 export class Backoff extends Leaving<StepsFrom<"backoff">> {
   override readonly name = "backoff" as const;
-  /** What was known of the NATs in the attempt that is over. */
+  /** The NAT forecast of the attempt that is over. */
   nat: NatForecast | undefined;
-  /** The boot of the other end that is held back until the pause is over, and the endpoints between which the path failed. */
+  /**
+   * The boot of the other end that is held back until the pause is over, and the endpoints between
+   * which the path failed.
+   */
   private held: (BothEnds & { readonly bootId: Id64 }) | undefined;
-  /** The pause is for a path that is another one when an end is reachable elsewhere ... */
+  /** Whether a changed endpoint of either end would make it another path ... */
   private mayMove = false;
-  /** ... and is shortened when one is found to be; once. */
+  /** ... and whether such a change shortens the pause; once. */
   private waitsForNews = false;
   private moved = false;
 
-  /** Drops the attempt: the next has an epoch of its own. */
+  /** Drops the attempt: the next one has its own epoch. */
   override prepare(now: number): void {
     const { c, ending } = this;
     const { rule } = ending;
@@ -178,7 +189,7 @@ export class Backoff extends Leaving<StepsFrom<"backoff">> {
           : p;
     const pause = pauseAfter(failures, pauses, host.random());
     this.deadline = now + Math.max(pause, failures.damping.suppressedFor(now));
-    // the news came while the attempt was taken down
+    // the change came while the attempt was torn down
     if (this.moved) this.news(now);
   }
 
@@ -186,8 +197,12 @@ export class Backoff extends Leaving<StepsFrom<"backoff">> {
     return { to: "gone", reason };
   }
 
-  /** Whether an exchange is refused until the pause is over; one of an end that started anew is not. When either end is reachable
-   * elsewhere than where the path failed it may begin at once; where that was in vain before, when the news has brought the pause's end. */
+  /**
+   * Returns whether an exchange is refused until the pause is over. An exchange of a restarted end
+   * is not refused. When either end has another endpoint than where the path failed, the exchange
+   * may begin at once. If such an attempt has failed before, it may begin when the pause, shortened
+   * by the change, is over.
+   */
   holdsBack(now: number, from: Correspondent, b: ExchangeBody): boolean {
     const { held, mayMove } = this;
     const { spoke, failures } = this.c;
@@ -203,7 +218,10 @@ export class Backoff extends Leaving<StepsFrom<"backoff">> {
     this.deadline = Math.min(this.deadline ?? now, now + pause);
   }
 
-  /** An end is reachable elsewhere: the last try was at the wrong place. */
+  /**
+   * Brings the next attempt forward: an end has another endpoint, so the last attempt used an
+   * outdated one.
+   */
   private news(now: number): void {
     const { host, failures } = this.c;
     if (!this.waitsForNews) return;

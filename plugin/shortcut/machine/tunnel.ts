@@ -1,7 +1,8 @@
 /**
- * The tunnel of one attempt: the peer on the direct interface, its handshake, its probes and its traffic. Made when both daemons have
- * selected, configured by the responder first, and gone with the peer. It reports what it sees; what follows from that
- * (flip, way back) is the machine's to decide.
+ * The tunnel of one attempt: the peer on the direct interface, its handshake, its probes and its
+ * traffic. It is made when both daemons have selected. The responder configures it first, and it is
+ * removed with the peer. It reports what it observes. The shortcut decides what follows (flip,
+ * teardown).
  */
 
 import { type Address, type Endpoint, hostPrefix, type Prefix } from "../../net/address.js";
@@ -15,7 +16,7 @@ import type { ProbeSession, StreamEvent } from "../probe/stream.js";
 import type { Reason } from "../reasons.js";
 import type { Peer, Role } from "./remote.js";
 
-/** What a tunnel needs of the engine. */
+/** The services of the engine that a tunnel uses. */
 export interface TunnelHost {
   readonly self: Identity;
   readonly parameters: Parameters;
@@ -23,38 +24,41 @@ export interface TunnelHost {
   emit(output: Output): void;
 }
 
-/** What probes say that changes while they are sent. */
+/** The content of probes that may change while they are sent. */
 export interface Said {
   readonly flipped: boolean;
   readonly down: boolean;
   readonly ownsRoutes: boolean;
-  /** Nothing goes by the path. */
+  /** Whether the path carries no traffic. */
   readonly idle: boolean;
 }
 
-/** The two ends of the attempt, as the exchange settled them. */
+/** The two ends of the attempt, as agreed in the exchange. */
 export interface TunnelEnds {
   readonly owner: Address;
   readonly peer: Peer;
   readonly epochs: Epochs;
   readonly role: Role;
-  /** What the hub attests for the owner: the sources that are accepted from it, and the generation that says so. */
+  /**
+   * The prefixes that the hub attests for the owner: the sources that are accepted from it, and the
+   * generation that stands for them.
+   */
   readonly prefixes: readonly Prefix[];
   readonly accepted: Id64;
 }
 
-/** IPv6 and UDP headers. */
+/** Bytes of IPv6 and UDP headers. */
 const PROBE_HEADERS = 48;
 
 export class Tunnel {
   readonly prober: Prober;
-  /** What is used now: WireGuard follows the other end's packets. */
+  /** The endpoint in use: WireGuard follows the other end's packets. */
   endpoint: Endpoint | undefined;
-  /** Bits per second both ways, once read twice. */
+  /** Bits per second in both directions, once read twice. */
   rate: number | undefined;
-  /** Of those, what this end sends. */
+  /** The part of it that this end sends. */
   sentRate: number | undefined;
-  /** When the rate was last above the low threshold. */
+  /** The time at which the rate was last above the low threshold. */
   busyAt: number;
   private state: "none" | "wanted" | "applied" = "none";
   private handshakeSeen = false;
@@ -76,7 +80,7 @@ export class Tunnel {
     return Math.min(this.host.overlayMtu, this.ends.peer.mtu) - PROBE_HEADERS;
   }
 
-  /** Whether WireGuard has shaken hands, or a probe has come. */
+  /** Whether WireGuard has made a handshake, or a probe has arrived. */
   get heard(): boolean {
     return this.handshakeSeen || this.prober.heard;
   }
@@ -95,7 +99,10 @@ export class Tunnel {
     return this.state === "applied";
   }
 
-  /** Wants the peer; once. The initiator's keepalive is what starts the handshake; crossed initiations would cost five seconds. */
+  /**
+   * Asks for the peer; once. The initiator's keepalive starts the handshake; crossed initiations
+   * would cost five seconds.
+   */
   configure(endpoint: Endpoint | undefined): void {
     if (this.configured) return;
     this.state = "wanted";
@@ -103,14 +110,16 @@ export class Tunnel {
     this.want(this.endpoint, this.role === "initiator" ? this.host.parameters.peerKeepalive : 0);
   }
 
-  /** The responder's keepalive begins when the path is proven: its endpoint is left as it is. */
+  /** Starts the responder's keepalive when the path is proven: its endpoint is left unchanged. */
   keepAlive(): void {
     if (this.role === "responder") this.want(undefined, this.host.parameters.peerKeepalive);
   }
 
   /**
-   * Without a loss: WireGuard sends by the new endpoint from now on, and the other end follows with the first packet. That one must not wait for traffic, since
-   * whatever the other end still sends by the old way takes the endpoint back: a keepalive that is switched on is sent at once (drivers/net/wireguard/netlink.c, set_peer).
+   * Moves the tunnel to another endpoint without a loss. WireGuard sends to the new endpoint from
+   * now on, and the other end follows with the first packet. That packet must not wait for traffic:
+   * whatever the other end still sends from the old endpoint takes the endpoint back. A keepalive
+   * that is switched on is sent at once (drivers/net/wireguard/netlink.c, set_peer).
    */
   move(endpoint: Endpoint): void {
     this.endpoint = endpoint;
@@ -126,7 +135,10 @@ export class Tunnel {
     this.host.emit({ kind: "peer", owner, want });
   }
 
-  /** The kernel has the peer, or may have it after an error. Returns whether that is news. */
+  /**
+   * Notes that the kernel has the peer, or may have it after an error. Returns whether this was not
+   * known before.
+   */
   markApplied(): boolean {
     const news = this.state === "wanted";
     if (news) this.state = "applied";
@@ -141,7 +153,7 @@ export class Tunnel {
     this.milestone("peer-removed", "");
   }
 
-  /** What the kernel says of the peer; `awaited` while its handshake is. */
+  /** Takes the kernel's state of the peer; `awaited` while its handshake is pending. */
   observe(now: number, s: PeerStatus, awaited: boolean): void {
     if (s.lastHandshake > 0 && !this.handshakeSeen && awaited) {
       this.handshakeSeen = true;
@@ -158,7 +170,7 @@ export class Tunnel {
     if (this.rate >= this.lowRate) this.busyAt = now;
   }
 
-  /** Whether nothing has gone by the path for a while. */
+  /** Returns whether the path has carried no traffic for a while. */
   quiet(now: number): boolean {
     return now >= this.busyAt + this.host.parameters.quietAfter;
   }
@@ -168,13 +180,13 @@ export class Tunnel {
     return this.session?.idle ?? false;
   }
 
-  /** What the probes of this tunnel show. */
+  /** Takes an event of the probes of this tunnel. */
   receive(event: StreamEvent): void {
     if (event.kind === "heard") this.prober.receive(event.at, event.probe);
     else this.prober.lose(event.at, event.loss, event.silence);
   }
 
-  /** Begins to probe: the initiator speaks first, the responder answers. */
+  /** Starts the probes: the initiator speaks first, the responder answers. */
   startProbes(keeps: boolean): void {
     const { host, ends } = this;
     const { probeInterval, probeIdle, probeMultiplier } = host.parameters;
@@ -195,7 +207,7 @@ export class Tunnel {
     });
   }
 
-  /** What probes say from now on. */
+  /** Sets what probes say from now on. */
   announce(said: Said): void {
     const s = this.session;
     if (s === undefined) return;
@@ -215,7 +227,9 @@ export class Tunnel {
     });
   }
 
-  /** Why the path is not proven. `mine` is the generation that the other end must accept. */
+  /**
+   * Returns why the path is not proven. `mine` is the generation that the other end must accept.
+   */
   unproven(mine: Id64): Reason {
     return this.handshakeSeen
       ? this.prober.unproven(mine)

@@ -1,8 +1,9 @@
 /**
- * Where a direct interface may be reached, and in what order that is tried. A router offers what its operator configured, its own
- * addresses, and what hubs see (RFC 8445's host and server-reflexive candidates); an address from which an authentic ping came is one more
- * (peer-reflexive). An address that belongs to the overlay, or is reached through it or through a shortcut, is none: a
- * tunnel inside itself carries nothing.
+ * The candidates of a direct interface, and the order in which they are tried. A router offers the
+ * endpoints that its operator configured, its own addresses, and the endpoints that hubs see (RFC
+ * 8445's host and server-reflexive candidates). The source address of an authentic ping is a
+ * further candidate (peer-reflexive). An address that belongs to the overlay, or is reached through
+ * it or through a shortcut, is not a candidate: a tunnel inside itself carries nothing.
  */
 
 import {
@@ -17,7 +18,7 @@ import {
 import { type Candidate, type CandidateKind, MAX_CANDIDATES } from "../../wire/control/message.js";
 import type { InterfaceAddress } from "../events.js";
 
-/** What no other router reaches: this host, link-local, multicast, documentation of nothing. */
+/** Addresses that no other router reaches: this host, link-local, multicast, documentation. */
 const NEVER: readonly Prefix[] = [
   "0.0.0.0/8",
   "127.0.0.0/8",
@@ -39,23 +40,29 @@ const PRIVATE: readonly Prefix[] = [
 
 const inside = (a: Address, prefixes: readonly Prefix[]): boolean => prefixes.some((p) => contains(p, a));
 
-/** RFC 1918, RFC 6598 and RFC 4193: behind a NAT, or at least not everywhere the same. */
+/**
+ * Returns whether an address is of RFC 1918, RFC 6598 or RFC 4193: behind a NAT, or not the same
+ * everywhere.
+ */
 export const isPrivate = (a: Address): boolean => inside(a, PRIVATE);
 
 export interface CandidateSources {
-  /** Offered before everything else. */
+  /** Endpoints that the operator configured: offered first. */
   readonly configured: readonly Endpoint[];
   readonly addresses: readonly InterfaceAddress[];
-  /** Overlay, direct interface: their addresses are no candidates. */
+  /** Overlay and direct interface: their addresses are not candidates. */
   readonly excludedDevices: readonly string[];
-  /** The operator's deny list, alias pools, and what the hub attests for this router: others reach it by the overlay. */
+  /**
+   * The operator's deny list, alias pools, and the prefixes that the hub attests for this router:
+   * others reach these via the overlay.
+   */
   readonly denied: readonly Prefix[];
   readonly reflexive: readonly Endpoint[];
   /** UDP port of the direct interface. */
   readonly port: number;
 }
 
-/** What this router offers, best first, at most as many as an exchange carries. */
+/** Returns this router's candidates, best first, at most the number that an exchange carries. */
 export function ownCandidates(s: CandidateSources): Candidate[] {
   const out = new Map<string, Candidate>();
   const add = (e: Endpoint, kind: CandidateKind): void => {
@@ -66,10 +73,10 @@ export function ownCandidates(s: CandidateSources): Candidate[] {
   const hosts = s.addresses.filter(
     (a) => !s.excludedDevices.includes(a.dev) && !inside(a.address, NEVER) && !inside(a.address, s.denied),
   );
-  // public ones are worth more than those of which every second network has the same
+  // public addresses are worth more than private ones, which many networks share
   const rank = (a: InterfaceAddress): number =>
     (isPrivate(a.address) ? 2 : 0) + (familyOf(a.address) === 4 ? 1 : 0);
-  // room is left for what hubs see
+  // room for the endpoints that hubs see
   const room = MAX_CANDIDATES - Math.min(s.reflexive.length, 3) - out.size;
   for (const a of [...hosts].sort((x, y) => rank(x) - rank(y)).slice(0, Math.max(0, room)))
     add({ address: a.address, port: s.port }, "host");
@@ -77,7 +84,7 @@ export function ownCandidates(s: CandidateSources): Candidate[] {
   return [...out.values()].slice(0, MAX_CANDIDATES);
 }
 
-/** The prefixes that are on-link here. */
+/** Returns the prefixes that are on-link here. */
 export const onLink = (
   addresses: readonly InterfaceAddress[],
   excludedDevices: readonly string[],
@@ -86,7 +93,7 @@ export const onLink = (
     .filter((a) => !excludedDevices.includes(a.dev) && !inside(a.address, NEVER))
     .map((a) => prefixOf(a.address, a.length));
 
-/** The higher, the rather it is used. */
+/** Returns the priority: a higher one is preferred. */
 export function priorityOf(
   e: Endpoint,
   kind: CandidateKind | "peer-reflexive",
@@ -106,6 +113,9 @@ export function priorityOf(
   }
 }
 
-/** Whether a candidate of another router may be tried at all. `prefixes` are what the hub attests for it. */
+/**
+ * Returns whether a candidate of another router may be tried. `prefixes` are those that the hub
+ * attests for that router.
+ */
 export const isUsable = (c: Endpoint, prefixes: readonly Prefix[]): boolean =>
   !inside(c.address, NEVER) && !inside(c.address, prefixes);

@@ -1,13 +1,17 @@
 /**
- * Connectivity checks of one attempt, after RFC 8445: which of the other end's candidates does this end reach, and is it heard there?
+ * Connectivity checks of one attempt, after RFC 8445: which of the other end's candidates does this
+ * end reach, and is it heard there? Their states:
  *
  *   closed    the own daemon has not selected: nothing is sent to the other end's candidates
- *   open      pings that die on the way have opened the own NAT towards each of them; the other end may begin
- *   checking  both daemons have selected: pings to every candidate, best first, paced, repeated until answered
+ *   open      pings that expire on the way have opened the own NAT towards each of them; the other
+ *             end may begin
+ *   checking  both daemons have selected: pings to every candidate, best first, paced, repeated
+ *             until answered
  *   over      in time, or not
  *
- * A pong shows that a pair works both ways. An unsolicited packet that reaches a Linux NAT from outside moves the port of
- * what the inside sends there later; hence opening comes first, and with a time to live that ends before the other NAT.
+ * A pong shows that a pair works in both directions. An unsolicited packet that reaches a Linux NAT
+ * from outside changes the port of later packets from inside to that source. Therefore openings
+ * come first, with a time to live that ends before the other NAT.
  */
 
 import type { Address, Endpoint, Prefix } from "../../net/address.js";
@@ -21,11 +25,14 @@ import { isUsable, priorityOf } from "./candidates.js";
 import type { PingTarget } from "./pings.js";
 
 export interface ChecksHost {
-  /** Routers that a datagram of this end passes before it has left its last NAT, that one included. */
+  /**
+   * Number of hops that a datagram of this end passes until it has left its last NAT, that NAT
+   * included.
+   */
   readonly openTtl: number;
   sendPing(theirs: PublicKey, ping: Omit<Ping, "bootId">, target: PingTarget): void;
   randomId(): Id64;
-  /** Whether the FIB sends there neither by the overlay nor by a shortcut. */
+  /** Returns whether the FIB sends there neither via the overlay nor via a shortcut. */
   underlay(a: Address): boolean;
   onLink(): readonly Prefix[];
 }
@@ -34,40 +41,55 @@ export interface ChecksEnds {
   readonly publicKey: PublicKey;
   readonly epochs: Epochs;
   readonly candidates: readonly Candidate[];
-  /** What the hub attests for the other end: its addresses in there are reached by the overlay. */
+  /**
+   * The prefixes that the hub attests for the other end: its addresses inside them are reached via
+   * the overlay.
+   */
   readonly prefixes: readonly Prefix[];
 }
 
-/** RFC 8445 §14.2: between the first pings to different candidates. */
+/** Milliseconds between the first pings to different candidates (RFC 8445 §14.2). */
 const PACE = 20;
-/** Until a ping is repeated; doubles. */
+/** Milliseconds until a ping is repeated; doubles. */
 const REPEAT = 100;
-/** A pair that works waits this long for a better one, or a quarter of its own round trip if that is between. */
+/**
+ * A pair that works waits this long for a better one, or a quarter of its own round trip if that is
+ * between.
+ */
 const SETTLE_LEAST = 10;
 const SETTLE_MOST = 50;
-/** A NAT forgets an unanswered mapping after 30 s (nf_conntrack_udp_timeout; RFC 4787 REQ-5 wants more). */
+/**
+ * Milliseconds for which an opening holds. A NAT forgets an unanswered mapping after 30 s
+ * (nf_conntrack_udp_timeout; RFC 4787 REQ-5 wants more).
+ */
 const OPENING_LASTS = 20_000;
 const MOST_PEER_REFLEXIVE = 8;
-/** Transactions of one pair that may still be answered. */
+/** Number of transactions of one pair that may still be answered. */
 const IN_FLIGHT = 4;
-/** While a shortcut is direct, a better pair is looked for: at first soon, then now and then. */
+/**
+ * Milliseconds between searches for a better pair while a shortcut is direct: short at first,
+ * longer later.
+ */
 const IMPROVE_FIRST = 2_000;
 const IMPROVE_EVERY = 30_000;
-/** A pair that WireGuard has left as often as this, with what came by another, is not taken again for being better. */
+/**
+ * Number of times that a pair is taken as the better one. After that it is not taken again, since
+ * WireGuard has left it each time because of packets from another endpoint.
+ */
 const MOST_TAKEN = 3;
 
 interface Pair {
   readonly to: Endpoint;
   readonly kind: Exclude<PairKind, "unknown">;
   readonly priority: number;
-  /** Where their pings arrive: what answers them must come from there. */
+  /** The address at which their pings arrive: the answer must come from there. */
   source: Address | undefined;
   nextAt: number;
   tries: number;
   readonly sent: { readonly transaction: Id64; readonly at: number }[];
-  /** Milliseconds; undefined until a pong came. */
+  /** Round trip in milliseconds; undefined until a pong came. */
   roundTrip: number | undefined;
-  /** How often it was the one to use. */
+  /** Number of times that the pair was taken. */
   taken: number;
 }
 
@@ -78,11 +100,11 @@ export class Checks {
   private firstAnswerAt: number | undefined;
   private settled = false;
   private due: number | undefined;
-  /** While direct: what is used, and when better is looked for again. */
+  /** While direct: the pair in use, and when a better pair is searched for again. */
   private over = false;
   private using: Pair | undefined;
   private improveAt = Number.POSITIVE_INFINITY;
-  /** This end's peer exists. */
+  /** Whether this end's peer exists. */
   ready = false;
 
   constructor(
@@ -93,18 +115,18 @@ export class Checks {
     this.learn(now, ends.candidates);
   }
 
-  /** More candidates of the other end; those that are known stay. */
+  /** Learns further candidates of the other end; known ones stay. */
   learn(now: number, candidates: readonly Candidate[]): void {
     for (const c of candidates) {
       if (!isUsable(c, this.ends.prefixes) || !this.host.underlay(c.address)) continue;
       const known = this.find(c);
-      // what a ping already taught
+      // a ping may have taught it already
       if (known === undefined) this.follow(now, this.add(c, c.kind));
     }
     this.recomputeDeadlines();
   }
 
-  /** One that is learnt late is opened and tried as those before it were. */
+  /** Opens and tries a candidate that is learned late like the earlier ones. */
   private follow(now: number, p: Pair): void {
     if (this.started && !this.over) p.nextAt = now;
     else if (this.openedAt !== undefined && !this.stale(now)) this.openTowards(p);
@@ -136,7 +158,7 @@ export class Checks {
     return this.startedAt !== undefined;
   }
 
-  /** Whether the own NAT may have forgotten the opening. */
+  /** Returns whether the own NAT may have forgotten the opening. */
   stale(now: number): boolean {
     return this.openedAt === undefined || now - this.openedAt > OPENING_LASTS;
   }
@@ -151,7 +173,7 @@ export class Checks {
     this.send("open", this.host.randomId(), { to: p.to, ttl: this.host.openTtl });
   }
 
-  /** The other end's NAT is open: pings may arrive. */
+  /** Starts pings: the other end's NAT is open. */
   start(now: number): void {
     if (this.started) return;
     this.startedAt = now;
@@ -180,7 +202,7 @@ export class Checks {
     this.send("ping", transaction, { to: p.to, source: p.source });
   }
 
-  /** An authentic ping or pong of the other end's current attempt. */
+  /** Takes an authentic ping or pong of the other end's current attempt. */
   receive(now: number, from: Endpoint, at: Address, ping: Ping): void {
     if (ping.kind === "pong") this.answered(now, from, ping);
     else if (ping.kind === "ping") this.asked(now, from, at, ping);
@@ -203,13 +225,13 @@ export class Checks {
       { kind: "pong", ready, transaction, epochs, observed: from },
       { to: from, source: at },
     );
-    // RFC 8445 §7.3.1.4: what came in from there tells that an answer goes out to there
+    // RFC 8445 §7.3.1.4: a ping that came in from there shows that an answer can go there
     if (this.started && pair.roundTrip === undefined && pair.sent.every((s) => now - s.at > PACE))
       this.ping(now, pair);
   }
 
   private answered(now: number, from: Endpoint, pong: Ping): void {
-    // RFC 8445 §7.2.5.2.1: an answer from elsewhere is none
+    // RFC 8445 §7.2.5.2.1: an answer from another address does not count
     const pair = this.find(from);
     const sent = pair?.sent.find((s) => s.transaction === pong.transaction);
     if (pair === undefined || sent === undefined) return;
@@ -218,7 +240,7 @@ export class Checks {
     this.firstAnswerAt ??= now;
   }
 
-  /** The best pair that works. */
+  /** Returns the best pair that works. */
   private best(): Pair | undefined {
     return this.pairs.find((p) => p.roundTrip !== undefined);
   }
@@ -231,15 +253,15 @@ export class Checks {
     return this.firstAnswerAt + wait;
   }
 
-  /** The pair to use, once it is the best there can be or has waited for a better one. */
+  /** Returns the pair to use, once no better one is possible or it has waited for a better one. */
   nominee(now: number): Endpoint | undefined {
     const at = this.settledAt();
     return at !== undefined && now >= at ? this.best()?.to : undefined;
   }
 
-  // ------------------------------------------------------------------------------------------ while direct
+  // ---------------------------------------------------------------------------------- while direct
 
-  /** This pair is used from now on; who `improves` looks for better ones. */
+  /** Notes the pair that is used from now on; the end that `improves` looks for better ones. */
   use(now: number, e: Endpoint | undefined, improves: boolean): void {
     this.over = true;
     this.using = e && this.find(e);
@@ -249,18 +271,21 @@ export class Checks {
     this.recomputeDeadlines();
   }
 
-  /** What WireGuard sends to: a packet that was on its way by the pair before takes it back there, if it comes late. */
+  /**
+   * Notes the endpoint to which WireGuard sends. A late packet from the pair before moves WireGuard
+   * back to it.
+   */
   seen(e: Endpoint): void {
     if (this.over) this.using = this.find(e) ?? this.using;
   }
 
-  /** Looks for something better now: there is news of addresses. */
+  /** Looks for a better pair now: addresses have changed. */
   improveNow(now: number): void {
     if (this.improveAt !== Number.POSITIVE_INFINITY) this.improveAt = now;
     this.recomputeDeadlines();
   }
 
-  /** A pair that works and is better than the one that is used. */
+  /** Returns a pair that works and is better than the one in use. */
   better(): Endpoint | undefined {
     const best = this.best();
     if (this.using === undefined || best === undefined || best.taken >= MOST_TAKEN) return undefined;
@@ -273,7 +298,10 @@ export class Checks {
     return this.due;
   }
 
-  /** Asked for often, by spokes with many shortcuts: reckoned only when something has changed. */
+  /**
+   * Computes the next deadline, only when something has changed: spokes with many shortcuts ask for
+   * it often.
+   */
   private recomputeDeadlines(): void {
     let at = this.improveAt;
     for (const p of this.pairs) if (p.nextAt < at) at = p.nextAt;
@@ -291,7 +319,7 @@ export class Checks {
   }
 
   private repeat(now: number, p: Pair): void {
-    // while something else is used, a pair has two tries each time
+    // while another pair is in use, a pair has two tries each time
     if (this.over && p.tries >= 2) p.nextAt = Number.POSITIVE_INFINITY;
     else this.ping(now, p);
   }
@@ -308,19 +336,19 @@ export class Checks {
     }
   }
 
-  /** What came of trying them; `nat` when the NATs let expect it. */
+  /** Returns the result of the checks; `nat` when the NAT forecast explains it. */
   result(nat: NatForecast | undefined): Reason {
     const tried = this.list();
     if (tried === "") return { kind: "nothing-to-try", nat };
     return { kind: this.best() === undefined ? "no-answer" : "answers-only", tried, nat };
   }
 
-  /** The candidates, for people. */
+  /** Returns the candidates as text. */
   list(): string {
     return this.pairs.map((p) => `${formatEndpoint(p.to)} (${p.kind})`).join(", ");
   }
 
-  /** What kind of candidate an endpoint is. */
+  /** Returns the kind of candidate of an endpoint. */
   kindOf(e: Endpoint): PairKind {
     return this.find(e)?.kind ?? "unknown";
   }

@@ -1,13 +1,15 @@
 /**
- * How far an opening has to travel: to the last NAT before this router and not beyond. Datagrams of growing time to live go towards a
- * hub, and the routers that let them die say who they are (RFC 792). NATs stand where private addresses end (RFC 1918, RFC 6598), so the
- * first public hop is the first behind the last NAT. IPv4; where nobody answers, one NAT is assumed.
+ * Finds how many hops an opening has to travel: to the last NAT before this router and not beyond.
+ * Datagrams with growing time to live go towards a hub, and the routers at which they expire answer
+ * with their address (RFC 792). NATs stand where private addresses end (RFC 1918, RFC 6598), so the
+ * first public hop is the first behind the last NAT. IPv4 only. Where no router answers, one NAT is
+ * assumed.
  */
 import type { Address, Endpoint } from "../../net/address.js";
 import { familyOf, sameEndpoint } from "../../net/address.js";
 import { isPrivate } from "./candidates.js";
 
-/** One NAT, and the router behind it. */
+/** Hops of one NAT, and the router behind it. */
 const ASSUMED = 2;
 export const MOST_HOPS = 5;
 
@@ -15,7 +17,7 @@ export class HopCount {
   private towards: Endpoint | undefined;
   private readonly seen = new Map<number, Address>();
 
-  /** Begins anew; the caller sends a datagram of each time to live up to {@link MOST_HOPS}. */
+  /** Begins again; the caller sends a datagram of each time to live up to {@link MOST_HOPS}. */
   begin(to: Endpoint): boolean {
     if (familyOf(to.address) !== 4) return false;
     this.towards = to;
@@ -23,7 +25,7 @@ export class HopCount {
     return true;
   }
 
-  /** A router let one die. */
+  /** Notes the router at which a datagram expired. */
   exceeded(hop: Address, to: Endpoint, ttl: number): void {
     if (ttl >= 1 && ttl <= MOST_HOPS && sameEndpoint(to, this.towards)) this.seen.set(ttl, hop);
   }
@@ -40,7 +42,7 @@ export class HopCount {
     return passed === 0 ? ASSUMED : Math.min(passed + 1, MOST_HOPS);
   }
 
-  /** NATs may stand before each of these; for people. */
+  /** The hops, as addresses for display; a NAT may stand before each of them. */
   get hops(): readonly Address[] {
     return [...this.seen].sort(([a], [b]) => a - b).map(([, hop]) => hop);
   }

@@ -1,6 +1,7 @@
 /**
- * What a NAT does with the direct port, from what hubs see (RFC 4787 §4.1, by the method of RFC 5780 §4.3): the same endpoint at two
- * ports of one hub and at another hub is endpoint-independent mapping; one that changes with the port is the hardest kind.
+ * Judges what a NAT does with the direct port, from what hubs see (RFC 4787 §4.1, by the method of
+ * RFC 5780 §4.3). The same endpoint at two ports of one hub and at another hub is
+ * endpoint-independent mapping. A mapping that changes with the port is the hardest kind.
  */
 
 import type { Address, Endpoint } from "../../net/address.js";
@@ -8,7 +9,7 @@ import { familyOf, sameEndpoint } from "../../net/address.js";
 import type { Mapping } from "../../wire/control/message.js";
 import type { NatPrognosis } from "../reasons.js";
 
-/** From where one endpoint of a hub sees this router. */
+/** The endpoint of this router as one endpoint of a hub sees it. */
 export interface Observation {
   readonly hub: Endpoint;
   readonly observed: Endpoint;
@@ -16,15 +17,18 @@ export interface Observation {
 
 export interface NatVerdict {
   readonly mapping: Mapping;
-  /** The NAT keeps the port number (RFC 4787 §4.2.1). */
+  /** Whether the NAT keeps the port number (RFC 4787 §4.2.1). */
   readonly preservesPort: boolean;
-  /** Every hub that answers has one address only: an address-dependent mapping would look the same. */
+  /**
+   * Whether every hub that answers has one address only: an address-dependent mapping would look
+   * the same.
+   */
   readonly oneAddress: boolean;
 }
 
 export const NO_VERDICT: NatVerdict = { mapping: "unknown", preservesPort: false, oneAddress: true };
 
-/** IPv4 only: a NAT of IPv6 is none that this would have to know. */
+/** Judges the mapping, for IPv4 only: a NAT of IPv6 needs no treatment here. */
 export function judgeMapping(
   observations: readonly Observation[],
   own: readonly Address[],
@@ -47,7 +51,7 @@ export function judgeMapping(
   return verdict("endpoint-independent");
 }
 
-/** In words, for status and `explain`. */
+/** Describes the behaviour in words, for status and `explain`. */
 export function describeMapping(v: NatVerdict): string {
   switch (v.mapping) {
     case "unknown":
@@ -65,8 +69,9 @@ export function describeMapping(v: NatVerdict): string {
 const hard = (m: Mapping): boolean => m === "address-dependent" || m === "address-and-port-dependent";
 
 /**
- * Two mappings that change with the destination tell neither end to where it should send: hopeless, unless an endpoint is
- * there that no NAT hides. One of them alone passes where the other filters by address at most: doubtful.
+ * Forecasts a direct path. Two mappings that change with the destination tell neither end where to
+ * send: hopeless, unless an endpoint exists that is not behind a NAT. One such mapping passes where
+ * the other NAT filters by address at most: doubtful.
  */
 export function natPrognosisOf(here: Mapping, there: Mapping, otherWay: boolean): NatPrognosis {
   if (otherWay) return hard(here) && hard(there) ? "doubtful" : "likely";

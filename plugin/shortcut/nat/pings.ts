@@ -1,6 +1,7 @@
 /**
- * Pings as this router sends and believes them: encoded, signed, counted. A ping whose boot ID nobody has, or whose MAC is wrong, is dropped
- * without a trace but a number; and as many are looked at in a second as a router with many neighbours needs, no more.
+ * The sending and receiving of pings: encoding, signature, counters. A ping with an unknown boot ID
+ * or a wrong MAC is only counted and dropped. The number of pings that are examined in a second is
+ * limited to the need of a router with many neighbours.
  */
 
 import type { Address, Endpoint } from "../../net/address.js";
@@ -14,25 +15,28 @@ import { no, type Verdict } from "../reasons.js";
 export interface PingCounts {
   readonly sent: number;
   readonly received: number;
-  /** Malformed, of nobody known, with a wrong MAC, or too many. */
+  /**
+   * The number of pings that were malformed, from an unknown sender, with a wrong MAC, or over the
+   * limit.
+   */
   readonly dropped: number;
 }
 
-/** Where a ping goes, and how. */
+/** The destination of a ping, and how it is sent. */
 export interface PingTarget {
   readonly to: Endpoint;
-  /** The direct interface's, unless given. */
+  /** The source port: that of the direct interface, unless given. */
   readonly fromPort?: number;
   readonly source?: Address | undefined;
   readonly ttl?: number | undefined;
 }
 
-/** MACs that are checked in a second, and how many may be checked at once. */
+/** Number of MACs that are checked in a second, and number that may be checked at once. */
 const RATE = 2_000;
 const BURST = 1_000;
 
 export class Pings {
-  /** Why pings cannot be used; empty when they can. */
+  /** Whether pings can be used; otherwise why not. */
   verdict: Verdict = no({ kind: "pings-not-open" });
   private counts = { sent: 0, received: 0, dropped: 0 };
   private tokens = BURST;
@@ -59,7 +63,7 @@ export class Pings {
     this.emit({ kind: "ping", to, fromPort, source, ttl, payload });
   }
 
-  /** A ping that is authentic; `keyOf` knows whose boot ID it is. */
+  /** Returns a ping that is authentic; `keyOf` returns the key for a boot ID. */
   receive(
     now: number,
     payload: Uint8Array,

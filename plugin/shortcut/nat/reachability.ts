@@ -1,6 +1,6 @@
 /**
- * Where this router may be reached by the direct interface, and what stands before it: its addresses, what hubs see of it, how its NAT maps, and how many
- * routers an opening has to pass. All of it changes while shortcuts live.
+ * The reachability of this router: its addresses, the endpoints that hubs see, how its NAT maps,
+ * and the number of hops that an opening has to pass. All of it changes while shortcuts exist.
  */
 
 import type { Address, Endpoint, Prefix } from "../../net/address.js";
@@ -21,7 +21,7 @@ export interface ReachabilityConfig {
   readonly denied: readonly Prefix[];
   /** Interfaces of which no address is offered: overlay and direct interface. */
   readonly excludedDevices: readonly string[];
-  /** Endpoints that the operator knows to work: offered first. */
+  /** Endpoints that the operator configured: offered first. */
   readonly publicEndpoints: readonly Endpoint[];
 }
 
@@ -33,10 +33,10 @@ export interface ReachabilityHost {
 
 export class Reachability {
   private addresses: readonly InterfaceAddress[] = [];
-  /** What the hubs' observations say of the NAT before this router. */
+  /** The result of the hubs' observations about the NAT before this router. */
   private nat = NO_VERDICT;
   private readonly hops = new HopCount();
-  /** Candidates and mapping as machines last heard of them. */
+  /** The candidates and the mapping that shortcuts were last told. */
   private told = "";
 
   constructor(
@@ -46,17 +46,18 @@ export class Reachability {
       HubLink,
       "reflexive" | "observations" | "observe" | "observeAgain"
     >[],
-    /** What the hub attests for this router itself. */
+    /** Returns the prefixes that the hub attests for this router. */
     private readonly own: () => readonly Prefix[],
   ) {}
 
-  /** Endpoints under which the direct interface may be reached, best first. */
+  /** Returns the endpoints at which the direct interface may be reached, best first. */
   candidates(): Candidate[] {
     const { port, publicEndpoints: configured, excludedDevices, denied } = this.config;
     const reflexive = this.links.flatMap((l) => (l.reflexive === undefined ? [] : [l.reflexive]));
     return ownCandidates({
       configured,
-      // without pings the first candidate is taken unseen: only what a hub or the operator has seen to work
+      // without pings the first candidate is taken untested: only one that a hub or the operator
+      // has seen to work
       addresses: this.host.pingsUsable ? this.addresses : [],
       excludedDevices,
       denied: [...denied, ...this.own()],
@@ -78,14 +79,17 @@ export class Reachability {
     return onLink(this.addresses, this.config.excludedDevices);
   }
 
-  /** The addresses of this router, read again. Returns whether they are others than before. */
+  /** Reads the addresses of this router again. Returns whether they have changed. */
   learn(addresses: readonly InterfaceAddress[]): boolean {
     const changed = JSON.stringify(addresses) !== JSON.stringify(this.addresses);
     this.addresses = addresses;
     return changed;
   }
 
-  /** Looks at everything again. Returns whether candidates or the NAT's behaviour are others than when it last did; the first time is no change. */
+  /**
+   * Checks everything again. Returns whether candidates or the NAT's behaviour have changed since
+   * the last check; the first check returns false.
+   */
   changed(): boolean {
     const own = this.addresses.map((a) => a.address);
     this.nat = judgeMapping(
@@ -98,17 +102,23 @@ export class Reachability {
     return before !== "" && before !== this.told;
   }
 
-  /** There is reason to believe that this router is reachable elsewhere than before: a path failed, an address changed. */
+  /**
+   * Asks the hubs again: a path failed or an address changed, so this router's endpoint may have
+   * changed.
+   */
   reobserve(now: number): void {
     for (const l of this.links) l.observe(now);
   }
 
-  /** The same, unless the hubs have answered a moment ago: an attempt is about to begin. */
+  /**
+   * Asks the hubs again, unless they have answered within the last second: an attempt is about to
+   * begin.
+   */
   observeAgain(now: number): void {
     for (const l of this.links) l.observeAgain(now);
   }
 
-  /** Counts the NATs on the way to a hub. */
+  /** Counts the NATs on the path to a hub. */
   measureHops(hub: HubEndpoint): void {
     if (!this.host.pingsUsable || !this.hops.begin(hub.endpoint)) return;
     for (let ttl = 1; ttl <= MOST_HOPS; ttl++) {
@@ -118,16 +128,16 @@ export class Reachability {
     }
   }
 
-  /** A router on the way let one of these die. */
+  /** Notes the router at which one of these datagrams expired. */
   exceeded(hop: Address, to: Endpoint, ttl: number): void {
     this.hops.exceeded(hop, to, ttl);
   }
 
-  /** How the NATs before this router behave, in words. */
+  /** Describes how the NATs before this router behave, in words. */
   describe(): string {
-    if (!this.host.pingsUsable) return "no pings: NATs are not looked through";
+    if (!this.host.pingsUsable) return "pings unavailable: NAT behaviour unknown";
     const { hops } = this.hops;
-    const way = hops.length === 0 ? "" : `; way to the hub: ${hops.join(", ")}`;
+    const way = hops.length === 0 ? "" : `; path to the hub: ${hops.join(", ")}`;
     return `${describeMapping(this.nat)}${way}`;
   }
 }

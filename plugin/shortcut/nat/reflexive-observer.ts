@@ -1,7 +1,8 @@
 /**
- * Asks one hub from where it sees this router's direct port: at the port of the hub's own direct interface, whose answer is the reflexive
- * endpoint, and at a second port, by which the mapping shows its behaviour (mapping.ts). Asked at once when there is
- * reason to, otherwise as often as a keepalive; that also holds the mapping.
+ * Asks one hub for the endpoint at which it sees this router's direct port. The answer from the port
+ * of the hub's own direct interface gives the reflexive endpoint. The answer from a second port
+ * shows the mapping's behaviour (mapping.ts). The hub is asked at once when there is reason to,
+ * otherwise at the interval of a keepalive; that also holds the mapping.
  */
 import { type Address, type Endpoint, sameEndpoint } from "../../net/address.js";
 import type { PublicKey } from "../../net/key.js";
@@ -25,9 +26,12 @@ interface Target {
 
 const REPEAT = 150;
 const TRIES = 5;
-/** An answer is good for this long where attempts begin: many at once shall not ask many times. */
+/**
+ * Milliseconds for which an answer is fresh enough for a new attempt: many attempts at once must
+ * not ask many times.
+ */
 const FRESH = 1_000;
-/** No epochs: a hub counts none. */
+/** Dummy epochs: a hub does not count epochs. */
 const EPOCHS = { mine: 1, yours: 0 } as const;
 
 export class Observer {
@@ -43,7 +47,7 @@ export class Observer {
     private readonly every: number,
   ) {}
 
-  /** The hub's endpoints; an unchanged hub is left alone. */
+  /** Sets the hub's endpoints; an unchanged hub is left alone. */
   watch(now: number, key: PublicKey, hub: Address, ports: readonly number[]): void {
     const wanted = ports.filter((p) => p !== 0).map((port) => ({ address: hub, port }));
     const same =
@@ -61,7 +65,7 @@ export class Observer {
     this.nextAt = undefined;
   }
 
-  /** A round of its own, now. */
+  /** Starts a separate round now. */
   ask(now: number): void {
     if (this.targets.length === 0) return;
     this.tries = 0;
@@ -73,7 +77,7 @@ export class Observer {
     this.handleTimeout(now);
   }
 
-  /** The same, unless the hub has answered a moment ago or is being asked. */
+  /** Starts a round, unless the hub has answered within the last second or is being asked. */
   refresh(now: number): void {
     if (this.tries === 0 && now - this.answeredAt > FRESH) this.ask(now);
   }
@@ -93,7 +97,7 @@ export class Observer {
     this.nextAt = now + REPEAT * 2 ** (this.tries - 1);
   }
 
-  /** The round is over; the next asks for everything again. */
+  /** Ends the round; the next one asks for everything again. */
   private rest(now: number): void {
     this.tries = 0;
     for (const t of this.targets) t.answered = false;
@@ -108,7 +112,7 @@ export class Observer {
     this.host.sendPing(this.key, ping, { to: t.to });
   }
 
-  /** An authentic answer of the hub; whether anything has changed. */
+  /** Takes an authentic answer of the hub. Returns whether anything has changed. */
   receive(now: number, from: Endpoint, ping: Ping): boolean {
     const t = this.targets.find((x) => sameEndpoint(x.to, from) && x.transactions.includes(ping.transaction));
     if (t === undefined || ping.observed === undefined) return false;
@@ -120,7 +124,7 @@ export class Observer {
     return changed;
   }
 
-  /** What the hub's direct port saw last. */
+  /** The endpoint that the hub's direct port saw last. */
   get reflexive(): Endpoint | undefined {
     return this.targets[0]?.observed;
   }

@@ -1,7 +1,8 @@
 /**
- * The alias pool: addresses that never receive a packet, used as BGP next hops of offers, one per (owner, next hop
- * underneath). The lowest free address of the pool is taken, so that a restart tends to name things as before. The network address and, for IPv4, the
- * last address of the pool are left alone.
+ * The alias pool: addresses that never receive a packet, used as BGP next hops of offers, one per
+ * owner and next hop underneath. The lowest free address of the pool is taken, so that a restart
+ * tends to assign the same addresses. The network address and, for IPv4, the last address of the
+ * pool are not used.
  */
 import {
   type Address,
@@ -22,7 +23,10 @@ export class AliasPool {
 
   constructor(private readonly pools: { readonly 4: Prefix; readonly 6: Prefix | undefined }) {}
 
-  /** The alias for an owner's prefixes over one next hop; undefined when the family has no pool or the pool is used up. */
+  /**
+   * Returns the alias for an owner's prefixes over one next hop; undefined when the family has no
+   * pool or the pool is used up.
+   */
   acquire(owner: Address, nextHop: Address, family: Family): Address | undefined {
     const use = `${owner} ${nextHop} ${family}`;
     const existing = this.byUse.get(use);

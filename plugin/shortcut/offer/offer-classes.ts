@@ -1,7 +1,8 @@
 /**
- * What an offer says of its shortcut, for the operator's policy to match: whose it is, what the NATs let expect, how much goes there,
- * and whether the direct path is slower than the way by the hub. The last two change with time; they do so in classes and
- * reluctantly, since every change is an announcement and may turn a policy's answer around.
+ * The classes of an offer, for the operator's policy to match: the owner, the NAT forecast, the
+ * traffic rate, and whether the direct path is slower than the hub path. The last two change with
+ * time. They change in classes and slowly, since every change is an announcement and may reverse a
+ * policy's decision.
  */
 import type { OfferClasses, RoundTrip } from "../events.js";
 
@@ -11,7 +12,7 @@ export const sameClasses = (a: OfferClasses, b: OfferClasses): boolean =>
   a.rate === b.rate &&
   a.roundTrip === b.roundTrip;
 
-/** What a rate class begins at, bits per second that this router sends to the owner. */
+/** Lower bounds of the rate classes, in bits per second that this router sends to the owner. */
 export const RATE_CLASSES: readonly number[] = [0, 1e6, 3e6, 10e6, 30e6, 100e6, 300e6, 1e9, 3e9, 10e9];
 
 const classOf = (bitsPerSecond: number): number =>
@@ -20,15 +21,18 @@ const classOf = (bitsPerSecond: number): number =>
     RATE_CLASSES.findLastIndex((least) => bitsPerSecond >= least),
   );
 
-/** A rate is in a higher class after so long above its bound, in a lower one after so long clearly below that of its own; milliseconds. */
+/**
+ * Milliseconds after which a rate is in a higher class when it stays above its bound; and in a
+ * lower class when it stays clearly below its own bound.
+ */
 const RISES_AFTER = 2_000;
 const FALLS_AFTER = 10_000;
 const CLEARLY_BELOW = 0.8;
 
-/** The class of a rate, read again and again. */
+/** The class of a rate that is read repeatedly. */
 export class RateClass {
   private current: number | undefined;
-  /** The class that was never fallen below, or risen above, since. */
+  /** The class that the rate has not fallen below, or risen above, since then. */
   private drift: { readonly up: boolean; readonly since: number; to: number } | undefined;
 
   get value(): number {
@@ -60,14 +64,17 @@ export class RateClass {
   }
 }
 
-/** A direct path is slower when it is so for so long, by a tenth and a millisecond. */
+/** A direct path is slower when it is slower by a tenth and a millisecond for this long. */
 const SLOWER = 1.1;
 const SLOWER_MS = 1;
 const CONVINCED = 3_000;
-/** What was measured is believed for so long after the path was last measured. */
+/** Milliseconds for which a measurement counts after the path was last measured. */
 const BELIEVED = 600_000;
 
-/** What measurements say of the two ways to one owner; it outlives the attempts, since without a tunnel nothing can be measured. */
+/**
+ * The comparison of the two paths to one owner. It outlives the attempts, since without a tunnel
+ * nothing can be measured.
+ */
 export class RoundTripClass {
   private state: RoundTrip = "unknown";
   private measured = Number.NEGATIVE_INFINITY;
@@ -77,7 +84,7 @@ export class RoundTripClass {
     return now - this.measured < BELIEVED ? this.state : "unknown";
   }
 
-  /** Milliseconds of both ways. */
+  /** Takes the round trips of both paths, in milliseconds. */
   read(now: number, direct: number, hub: number): void {
     const before = this.at(now);
     this.measured = now;

@@ -1,8 +1,9 @@
 /**
- * The offers of one shortcut, as routes in the daemon and the kernel: what stands for which prefix, by which alias next hop, and by
- * which way the FIB really goes. An offer stands; or it was withdrawn and is leaving, while the FIB may still go by its
- * alias; or a route of our own overrides the prefix, because the FIB did not follow. All aliases of one attempt point
- * the same way, those of former next hops too. What the daemon and the kernel did is told, never assumed.
+ * The offers of one shortcut, as routes in the daemon and the kernel: the alias next hop of each
+ * prefix, and the path that the FIB really uses. An offer stands; or it was withdrawn and is
+ * leaving, while the FIB may still use its alias; or an override holds the prefix, because the FIB
+ * did not follow. All aliases of one attempt point the same way, those of former next hops too.
+ * Actions of the daemon and the kernel are reported here, never assumed.
  */
 
 import { type Address, familyOf, hostPrefix, type Prefix } from "../../net/address.js";
@@ -20,7 +21,7 @@ import { no, type Reason, type Verdict, YES } from "../reasons.js";
 import type { AliasPool } from "./alias-pool.js";
 import { sameClasses } from "./offer-classes.js";
 
-/** What offers need of the engine. */
+/** The services of the engine that offers use. */
 export interface OffersHost {
   readonly routing: RoutingView;
   readonly aliases: AliasPool;
@@ -39,17 +40,23 @@ interface Offer {
 
 export class Offers {
   private readonly standing = new Map<Prefix, Offer>();
-  /** Withdrawn while the FIB still showed their alias: the alias is released when it does not. */
+  /**
+   * Withdrawn offers whose alias the FIB still showed: the alias is released when the FIB no longer
+   * shows it.
+   */
   private readonly leaving = new Map<Prefix, Offer>();
   private readonly overridden = new Set<Prefix>();
-  /** Every alias of this attempt, those of former next hops too: the FIB may still go by them. */
+  /** Every alias of this attempt, those of former next hops too: the FIB may still use them. */
   private readonly aliases = new Set<Address>();
   private to: "overlay" | "direct" = "overlay";
 
   constructor(
     private readonly host: OffersHost,
     private readonly owner: Address,
-    /** The owner whose shortcut offers a prefix, or is still taking its offer back; a daemon takes one offer for a prefix. */
+    /**
+     * Returns the owner whose shortcut offers a prefix, or is still withdrawing its offer. A daemon
+     * accepts one offer for a prefix.
+     */
     private readonly offeredFor: (prefix: Prefix) => Address | undefined,
   ) {}
 
@@ -63,7 +70,7 @@ export class Offers {
     return [...this.standing.keys()];
   }
 
-  /** What the offers that stand say of themselves. */
+  /** The classes of the offers that stand. */
   get classes(): OfferClasses | undefined {
     for (const o of this.standing.values()) return o.classes;
     return undefined;
@@ -80,7 +87,7 @@ export class Offers {
     return this.to === "direct";
   }
 
-  /** Whether a route of our own still holds one of the prefixes on the overlay. */
+  /** Whether an override still holds one of the prefixes on the overlay. */
   get overriding(): boolean {
     return this.overridden.size > 0;
   }
@@ -89,12 +96,12 @@ export class Offers {
     return this.standing.has(prefix);
   }
 
-  /** Whether the prefix is offered, still being taken back, or overridden. */
+  /** Returns whether the prefix is offered, still being withdrawn, or overridden. */
   holds(prefix: Prefix): boolean {
     return this.standing.has(prefix) || this.leaving.has(prefix) || this.overridden.has(prefix);
   }
 
-  /** Why the daemon selects none of them, in its own terms. */
+  /** Returns why the daemon selects none of them, in the daemon's terms. */
   refusal(): Reason {
     if (this.empty) return { kind: "no-offer-left" };
     for (const o of this.standing.values()) if (!o.selected && o.reason !== undefined) return o.reason;
@@ -102,8 +109,9 @@ export class Offers {
   }
 
   /**
-   * Offers every attested prefix that has a route of the daemon's own underneath, by the overlay, and withdraws the
-   * others; `keepOrphans` lets those stand whose route underneath has gone. Returns why prefixes are not offered, and how many stand as orphans.
+   * Offers every attested prefix that has a route of the daemon underneath via the overlay, and
+   * withdraws the others. `keepOrphans` keeps those whose route underneath has disappeared. Returns
+   * why prefixes are not offered, and the number of orphans.
    */
   update(
     attested: readonly Prefix[],
@@ -154,7 +162,7 @@ export class Offers {
     return YES;
   }
 
-  /** Announces those again whose marks are others now. */
+  /** Announces again the offers whose classes have changed. */
   updateClasses(classes: OfferClasses): void {
     for (const offer of this.standing.values()) this.updateOne(offer, classes);
   }
@@ -175,19 +183,22 @@ export class Offers {
     for (const offer of [...this.standing.values()]) this.withdraw(offer);
   }
 
-  /** Points every alias at the overlay or at the direct interface: the flip, and the way back. */
+  /** Points every alias at the overlay or at the direct interface: the flip, and the flip back. */
   point(to: "overlay" | "direct"): void {
     this.to = to;
     for (const alias of this.aliases) this.host.emit({ kind: "alias", alias, to });
   }
 
-  /** The prefixes, offered or leaving, that the FIB sends by the direct interface. */
+  /** Returns the prefixes, offered or leaving, that the FIB sends via the direct interface. */
   stillDirect(): Prefix[] {
     const all = [...this.standing.values(), ...this.leaving.values()];
     return all.filter((o) => o.path === "direct").map((o) => o.prefix);
   }
 
-  /** Holds on the overlay, by a route of our own, whatever the FIB still sends by the direct interface. */
+  /**
+   * Overrides the prefixes that the FIB still sends via the direct interface: holds them on the
+   * overlay.
+   */
   overrideStillDirect(): void {
     for (const prefix of this.stillDirect()) this.override(prefix, true);
   }
@@ -198,13 +209,13 @@ export class Offers {
     else this.overridden.delete(prefix);
     this.host.emit({ kind: "override", prefix, want });
     if (want)
-      this.milestone(
-        "override",
-        `${prefix}: the FIB did not follow, a route of our own holds it on the overlay`,
-      );
+      this.milestone("override", `${prefix}: the FIB did not follow; an override holds it on the overlay`);
   }
 
-  /** After the drain, when nothing goes by them any more: the aliases are gone from the kernel and free for others. */
+  /**
+   * Releases the aliases after the drain, when no traffic uses them: they are removed from the
+   * kernel and free for others.
+   */
   release(): void {
     for (const alias of this.aliases) {
       this.host.emit({ kind: "alias", alias, to: "absent" });
@@ -214,7 +225,7 @@ export class Offers {
     this.leaving.clear();
   }
 
-  /** What daemon and FIB do with a prefix now. False when it is none of ours. */
+  /** Notes what daemon and FIB do with a prefix now. Returns false when it is not one of ours. */
   observe(s: RouteState): boolean {
     if (s.daemonPath !== "direct") this.override(s.prefix, false);
     const standing = this.standing.get(s.prefix);
@@ -237,7 +248,7 @@ export class Offers {
     this.host.emit({ kind: "explain", prefix, alias });
   }
 
-  /** The daemon's answer. False when it is no longer of interest. */
+  /** Takes the daemon's answer. Returns false when it is no longer of interest. */
   explained(prefix: Prefix, reason: Reason): boolean {
     const offer = this.standing.get(prefix);
     if (offer === undefined || offer.selected) return false;
@@ -245,7 +256,7 @@ export class Offers {
     return true;
   }
 
-  /** The offers session is gone: the daemon has dropped every offer. */
+  /** Notes that the offers session is down: the daemon has dropped every offer. */
   dropped(reason: Reason): void {
     for (const o of this.standing.values()) {
       o.selected = false;

@@ -1,6 +1,7 @@
 /**
- * The link-local address of a direct interface, derived from its public key: fe80::/64 and the key's first eight bytes. Probes use it, since its
- * scope binds them to the direct interface, and WireGuard's AllowedIPs authenticate it.
+ * Derives the link-local address of a direct interface from its public key: fe80::/64 and the key's
+ * first eight bytes. Probes use it, since its scope binds them to the direct interface, and
+ * WireGuard's AllowedIPs authenticate it.
  */
 import { type Address, addressFromBytes } from "../../net/address.js";
 import { keyBytes, type PublicKey } from "../../net/key.js";

@@ -1,6 +1,7 @@
 /**
- * What probes have shown of one shortcut's path: whether it is proven, why not yet, or how it was lost. Probes are sent and received by
- * a {@link ProbeStream}, which says when silence is a failure; here is what follows from what they say.
+ * The result of the probes of one shortcut's path: whether it is proven, why not yet, or how it was
+ * lost. Probes are sent and received by a {@link ProbeStream}, which decides when silence is a
+ * failure. This class draws the conclusions from their content.
  */
 
 import type { Id64 } from "../../wire/control/message.js";
@@ -9,12 +10,12 @@ import type { Reason } from "../reasons.js";
 import type { Loss } from "./stream.js";
 
 export type Proof =
-  /** Nothing conclusive yet. */
+  /** Nothing is conclusive yet. */
   | "waiting"
-  /** Heard, hears us, full size both ways, and our sources are accepted. */
+  /** Probes are heard in both directions at full size, and our sources are accepted. */
   | "proven"
   | "unaccepted"
-  /** The other end goes back on purpose (RFC 5880's AdminDown): no failure of the path. */
+  /** The other end falls back on purpose (RFC 5880's AdminDown): not a failure of the path. */
   | "down"
   | "lost";
 
@@ -27,17 +28,20 @@ export class Prober {
   heard = false;
   accepted: Id64 | undefined;
   remoteFlipped = false;
-  /** The other end still routes, by itself, everything that this end accepts from it: {@link Probe.ownsRoutes}. */
+  /**
+   * Whether the other end itself still routes everything that this end accepts from it:
+   * {@link Probe.ownsRoutes}.
+   */
   remoteKeeps = false;
-  /** Smoothed as in RFC 6298, milliseconds. */
+  /** Round trip smoothed as in RFC 6298, in milliseconds. */
   roundTrip: number | undefined;
-  /** Measurements that `roundTrip` rests on. */
+  /** Number of measurements in `roundTrip`. */
   samples = 0;
 
   /** @param fullSize UDP payload that fills the overlay's MTU */
   constructor(private readonly fullSize: number) {}
 
-  /** A probe of this attempt that arrived at `at`. */
+  /** Takes a probe of this attempt that arrived at `at`. */
   receive(at: number, p: Probe): void {
     this.heard = true;
     this.remoteDown = p.down;
@@ -61,12 +65,15 @@ export class Prober {
     this.loss = { at, loss, silence };
   }
 
-  /** When the path was lost, as long as it is. */
+  /** The time at which the path was lost, while it is lost. */
   get lostAt(): number | undefined {
     return this.loss?.at;
   }
 
-  /** `mine` is the generation that the hub attests for this router: what the other end must accept. */
+  /**
+   * Returns the result; `mine` is the generation that the hub attests for this router, which the
+   * other end must accept.
+   */
   verdict(mine: Id64): Proof {
     if (this.remoteDown) return "down";
     if (this.loss !== undefined) return "lost";
@@ -75,7 +82,7 @@ export class Prober {
     return this.heardFullHere && this.heardFullThere ? "proven" : "waiting";
   }
 
-  /** In words, how the path was lost. */
+  /** Describes in words how the path was lost. */
   describeLoss(): string {
     if (this.loss === undefined) return "nothing was lost";
     const silence = `${Math.round(this.loss.silence)} ms`;
@@ -94,7 +101,7 @@ export class Prober {
     return { kind: "path-lost", loss: this.loss?.loss, silence: this.loss?.silence ?? 0 };
   }
 
-  /** Why the path is not proven yet. */
+  /** Returns why the path is not proven yet. */
   unproven(mine: Id64): Reason {
     if (!this.heard) return { kind: "no-probe" };
     if (!this.hears) return { kind: "probes-unheard" };

@@ -1,7 +1,8 @@
 /**
- * Every probed path of one router: probes leave when they are due, what arrives is passed on with the time at which it did. It answers for the engine, so
- * it does so only under a lease: an engine that has not renewed it for two seconds hangs, and its probes must not say that all is well.
- * Sans-I/O; an adapter runs it in a thread of its own, the simulation beside the engine.
+ * Runs every probed path of one router: probes leave when they are due, and received probes are
+ * passed on with their time of arrival. The relay answers for the engine only under a lease. An
+ * engine that has not renewed the lease for two seconds hangs, and its probes must not report that
+ * all is well. Sans-I/O; an adapter runs it in a separate thread, the simulation beside the engine.
  */
 import type { PublicKey } from "../../net/key.js";
 import type { Probe } from "../../wire/probe.js";
@@ -14,7 +15,7 @@ export type RelayOutput =
   | { readonly kind: "send"; readonly key: PublicKey; readonly probe: Probe }
   | { readonly kind: "event"; readonly event: ProbeEvent };
 
-/** Milliseconds for which a router answers whose engine does nothing. */
+/** Milliseconds for which a relay answers while its engine does nothing. */
 export const LEASE = 2_000;
 
 export class ProbeRelay {
@@ -22,23 +23,23 @@ export class ProbeRelay {
   private readonly out: RelayOutput[] = [];
   private readonly deadlines = new Deadlines<PublicKey>();
   private leaseEnds: number;
-  /** Whether deadlines were reckoned under a lease. */
+  /** Whether the deadlines were computed under a lease. */
   private leased = true;
 
   constructor(
-    /** In [0, 1). */
+    /** Returns a random number in [0, 1). */
     private readonly random: () => number,
     now: number,
   ) {
     this.leaseEnds = now + LEASE;
   }
 
-  /** The engine is alive. */
+  /** Renews the lease: the engine is alive. */
   renew(now: number): void {
     this.leaseEnds = now + LEASE;
   }
 
-  /** Probes a path, or goes on with what changed. */
+  /** Starts to probe a path, or continues with changed parameters. */
   set(now: number, key: PublicKey, session: ProbeSession): void {
     const stream = this.streams.get(key);
     if (stream?.continues(session) === true) stream.update(now, session);
@@ -55,7 +56,7 @@ export class ProbeRelay {
     this.deadlines.set(key, this.streams.get(key)?.pollTimeout(this.leased));
   }
 
-  /** A probe that arrived from the peer with this key, at `at`. */
+  /** Takes a probe that arrived from the peer with this key, at `at`. */
   receive(at: number, key: PublicKey, probe: Probe): void {
     const stream = this.streams.get(key);
     if (stream?.receive(at, probe) === true) this.recomputeDeadline(at, key, stream);
@@ -70,7 +71,7 @@ export class ProbeRelay {
     return this.deadlines.first();
   }
 
-  /** What has arrived must have been received before. */
+  /** Handles deadlines. Everything that has arrived must have been received before. */
   handleTimeout(now: number): void {
     for (const key of this.deadlines.due(now)) {
       const stream = this.streams.get(key);

@@ -1,19 +1,23 @@
 /**
- * The probes of one path: when they are sent and what they say, what was heard, and when silence is a failure. RFC 5880's asynchronous mode:
- * each end announces the interval it wants to send at, the one it can bear to receive at, and a multiplier; it sends at the larger of its own wish and
- * the other's bound, jittered down by up to a quarter (§6.8.7), and a path has failed when nothing came for the other's multiplier times the
- * agreed interval (§6.8.4). A path without traffic is probed slowly. A slower rate is announced first and taken up when the
- * other end has answered a probe that announces it (§6.8.3); a faster one at once.
+ * The probes of one path: when they are sent, their content, what was heard, and when silence is a
+ * failure. It follows RFC 5880's asynchronous mode. Each end announces the interval at which it
+ * wants to send, the shortest interval at which it can receive, and a multiplier. It sends at the
+ * larger of its own interval and the other end's bound, jittered down by up to a quarter (§6.8.7).
+ * A path has failed when nothing came for the other end's multiplier times the agreed interval
+ * (§6.8.4). A path without traffic is probed slowly. A slower rate is announced first, and used
+ * when the other end has answered a probe that announces it (§6.8.3). A faster rate is used at
+ * once.
  *
- * Every second probe is as large as the overlay's MTU until one was confirmed, then one a second; one that does not arrive although
- * a later small one did is a miss, and some of those in a row are a path that has become narrow.
+ * Every second probe is as large as the overlay's MTU until one was confirmed, then one a second. A
+ * large probe that does not arrive although a later small one did is a miss. Several misses in a
+ * row mean that the path no longer carries full-size packets.
  *
- * Sans-I/O, and apart from the engine, so that it can run where a busy engine does not delay it.
+ * Sans-I/O, and separate from the engine, so that a busy engine does not delay it.
  */
 import type { Id64 } from "../../wire/control/message.js";
 import { PROBE_BYTES, type Probe } from "../../wire/probe.js";
 
-/** What the engine says of a path that it has probed. Times in milliseconds. */
+/** The engine's parameters of a probed path. Times in milliseconds. */
 export interface ProbeSession {
   readonly bootId: Id64;
   readonly peerBootId: Id64;
@@ -22,9 +26,9 @@ export interface ProbeSession {
   readonly flipped: boolean;
   readonly down: boolean;
   readonly ownsRoutes: boolean;
-  /** There is no traffic to watch over: the slow rate will do. */
+  /** Whether the path carries no traffic: the slow rate is enough. */
   readonly idle: boolean;
-  /** Sends nothing before the other end's first probe. */
+  /** Whether it sends nothing before the other end's first probe. */
   readonly answers: boolean;
   readonly interval: number;
   readonly idleInterval: number;
@@ -42,26 +46,32 @@ export type Loss =
   | "narrow";
 
 export type StreamEvent =
-  /** A probe of this path arrived at `at`. */
+  /** A probe of this path, which arrived at `at`. */
   | { readonly kind: "heard"; readonly at: number; readonly probe: Probe }
-  /** The path failed, `silence` milliseconds after the last sign of life. */
+  /** The failure of the path, `silence` milliseconds after the last sign of life. */
   | { readonly kind: "lost"; readonly at: number; readonly loss: Loss; readonly silence: number };
 
-/** How often a proven path is tried at full size. */
+/** Interval at which a proven path is tried at full size. */
 const FULL_PACE = 1_000;
-/** So many full-size probes that did not arrive, in a row, although smaller ones did. At 1% random loss that is 1 in 10^8. */
+/**
+ * Number of full-size probes in a row that did not arrive although smaller ones did. At 1% random
+ * loss, the probability of this is 1 in 10^8.
+ */
 const FULL_MISSES = 4;
 
 export class ProbeStream {
   readonly events: StreamEvent[] = [];
   private nextAt: number | undefined;
-  /** Grows also across a new start of what runs this, so that the other end knows new from old. */
+  /**
+   * The sequence number. It also grows across a restart of the relay, so that the other end knows
+   * new probes from old ones.
+   */
   private sequence: number;
   private remote: Probe | undefined;
   private lastHeard: number | undefined;
   private lastHearYou: number | undefined;
   private lost = false;
-  /** What the last probe sent said, as far as it is urgent. */
+  /** The urgent content of the last probe sent. */
   private said = "";
   private inUse: number;
   private announced: { readonly interval: number; readonly sentAt: number; confirmed: boolean } | undefined;
@@ -82,7 +92,7 @@ export class ProbeStream {
     if (!session.answers) this.nextAt = now;
   }
 
-  /** Whether this is the same attempt with the same boot of the other end. */
+  /** Returns whether this is the same attempt with the same boot of the other end. */
   continues(s: ProbeSession): boolean {
     const { bootId, peerBootId, epochs } = this.session;
     return (
@@ -98,7 +108,7 @@ export class ProbeStream {
     this.hurry(now);
   }
 
-  // ------------------------------------------------------------------------------------------ sending
+  // --------------------------------------------------------------------------------------- sending
 
   private get desired(): number {
     const { idle, interval, idleInterval } = this.session;
@@ -106,7 +116,7 @@ export class ProbeStream {
     return calm ? Math.max(interval, idleInterval) : interval;
   }
 
-  /** The interval between probes now: RFC 5880 §6.8.7, after §6.8.3's rule for a slower one. */
+  /** The interval between probes: RFC 5880 §6.8.7, after §6.8.3's rule for a slower one. */
   get pace(): number {
     const { desired } = this;
     const known = this.announced?.interval === desired && this.announced.confirmed;
@@ -119,12 +129,12 @@ export class ProbeStream {
     return `${accepted} ${flipped} ${down} ${keeps} ${idle} ${this.desired} ${this.hears(now)} ${this.heardFullHere !== 0}`;
   }
 
-  /** What changed is said at once (RFC 5880 §6.8.7). */
+  /** Sends changed content at once (RFC 5880 §6.8.7). */
   private hurry(now: number): void {
     if (this.nextAt !== undefined && this.state(now) !== this.said) this.nextAt = Math.min(this.nextAt, now);
   }
 
-  /** The probe that is due, if one is. `random` is in [0, 1). */
+  /** Returns the probe that is due, if any. `random` is in [0, 1). */
   next(now: number, random: number): Probe | undefined {
     if (this.nextAt === undefined || now < this.nextAt) return undefined;
     const { session: s, desired } = this;
@@ -167,20 +177,23 @@ export class ProbeStream {
     return this.unconfirmed.length === 0 && now >= this.fullAt + FULL_PACE;
   }
 
-  // ------------------------------------------------------------------------------------------ receiving
+  // ------------------------------------------------------------------------------------- receiving
 
   private hears(now: number): boolean {
     return this.lastHeard !== undefined && now < this.lastHeard + this.detection;
   }
 
-  /** RFC 5880 §6.8.4, milliseconds. */
+  /** Detection time (RFC 5880 §6.8.4), in milliseconds. */
   get detection(): number {
     const { remote, session } = this;
     if (remote === undefined) return Number.POSITIVE_INFINITY;
     return remote.multiplier * Math.max(session.interval, remote.interval / 1000);
   }
 
-  /** A probe that arrived at `at`; false when it is of another boot or epoch and therefore ignored. */
+  /**
+   * Takes a probe that arrived at `at`. Returns false when it is of another boot or epoch and
+   * therefore ignored.
+   */
   receive(at: number, p: Probe): boolean {
     const s = this.session;
     if (p.bootId !== s.peerBootId || p.epochs.mine !== s.epochs.yours || p.epochs.yours !== s.epochs.mine)
@@ -204,14 +217,14 @@ export class ProbeStream {
     return true;
   }
 
-  /** What the other end says of our full-size probes. */
+  /** Takes the other end's report about our full-size probes. */
   private countFullSize(at: number, p: Probe): void {
     if (p.heardFull !== 0 && p.heardFull !== this.fullConfirmed) {
       this.fullConfirmed = p.heardFull;
       this.unconfirmed = this.unconfirmed.filter((u) => after(u.sequence, p.heardFull));
       this.misses = 0;
     }
-    // a probe that was sent later has arrived, and these have not
+    // a later probe has arrived, and these have not
     const missed = this.unconfirmed.filter((u) => p.echo !== 0 && after(p.echo, u.sentAt));
     if (missed.length === 0) return;
     this.unconfirmed = this.unconfirmed.filter((u) => !missed.includes(u));
@@ -233,7 +246,7 @@ export class ProbeStream {
     return this.lost || this.lastHearYou === undefined ? undefined : this.lastHearYou + this.detection;
   }
 
-  /** When something is due; probes count only while they may be sent. */
+  /** Returns when something is due; probes count only while they may be sent. */
   pollTimeout(maySend: boolean): number | undefined {
     const { failureAt } = this;
     const nextAt = maySend ? this.nextAt : undefined;
@@ -241,7 +254,10 @@ export class ProbeStream {
     return Math.min(failureAt, nextAt);
   }
 
-  /** Silence that has lasted too long becomes a failure. What has arrived must have been received before. */
+  /**
+   * Turns silence that has lasted too long into a failure. Everything that has arrived must have
+   * been received before.
+   */
   handleTimeout(now: number): void {
     const { failureAt } = this;
     if (failureAt === undefined || now < failureAt) return;
@@ -252,7 +268,7 @@ export class ProbeStream {
   }
 }
 
-/** Microseconds modulo 2^32. */
+/** Returns microseconds modulo 2^32. */
 export const micros = (ms: number): number => Math.round(ms * 1000) >>> 0;
-/** In the circular order of 32-bit numbers (RFC 1982). */
+/** Compares in the circular order of 32-bit numbers (RFC 1982). */
 const after = (a: number, b: number): boolean => a !== b && (a - b) >>> 0 < 0x80000000;

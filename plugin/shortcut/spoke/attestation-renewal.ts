@@ -1,24 +1,29 @@
 /**
- * No shortcut outlives what the hub attests: an attestation that has run out, or that the hub takes back, is asked for again while a shortcut lives by it, and a
- * changed one ends the shortcut. Not while the hub is away, or has only just come back: then it knows the half of it.
+ * Renews attestations. No shortcut outlives what the hub attests: an attestation that has expired,
+ * or that the hub withdraws, is asked for again while a shortcut uses it. A changed attestation
+ * ends the shortcut. This does not apply while the hub is away or has only just come back: then its
+ * answers may be incomplete.
  */
 import type { Address } from "../../net/address.js";
 import type { Shortcut } from "../machine/shortcut.js";
 import type { Resolutions } from "./resolutions.js";
 import type { ShortcutTable } from "./shortcut-table.js";
 
-/** An attestation that could not be renewed is asked for again after this. */
+/** Milliseconds after which a failed renewal is repeated. */
 const PAUSE = 5_000;
 
 export interface AttestationRenewalHost {
-  /** What a hub says may be the half of it. */
+  /** Returns whether the hub's answers may be incomplete. */
   unsettled(now: number): boolean;
 }
 
 export class AttestationRenewal {
-  /** Owners whose attestation ran out while a shortcut lives by it: asked for again, and when next. */
+  /**
+   * Owners whose attestation expired while a shortcut uses it: they are asked for again, and this
+   * is the next time.
+   */
   private readonly asked = new Map<Address, number>();
-  /** When the first attestation runs out by which a shortcut lives. */
+  /** The time at which the first attestation in use expires. */
   private at: number | undefined;
 
   constructor(
@@ -27,12 +32,12 @@ export class AttestationRenewal {
     private readonly resolutions: Resolutions,
   ) {}
 
-  /** When a shortcut's attestation has run out; undefined for one that lives by none. */
+  /** Returns when a shortcut's attestation expires; undefined when the shortcut uses none. */
   private dueAt(m: Shortcut): number | undefined {
     return m.resting ? undefined : (this.asked.get(m.owner) ?? this.resolutions.expiresAt(m.owner));
   }
 
-  /** Any shortcut may have changed. */
+  /** Computes the deadline again: any shortcut may have changed. */
   recomputeDeadlines(): void {
     this.at = undefined;
     for (const m of this.shortcuts.all()) {
@@ -54,7 +59,7 @@ export class AttestationRenewal {
     }
   }
 
-  /** Asks the hub again by what a shortcut lives. */
+  /** Asks the hub again for the attestation that a shortcut uses. */
   renew(now: number, shortcut: Shortcut): void {
     const { shortcuts, resolutions } = this;
     const { owner } = shortcut;

@@ -1,6 +1,8 @@
 /**
- * The destinations that this router sends to: which are hot, who owns them, and why one has no shortcut. Resolutions are bounded in number and remembered, also
- * when the answer is no; everything is derived again from the trigger at the next reading, so nothing needs a queue.
+ * The destinations that this router sends to: which are above the threshold, their owners, and why
+ * a destination has no shortcut. Resolutions are bounded in number and remembered, refusals
+ * included. Everything is derived again from the trigger at the next reading, so no queue is
+ * needed.
  */
 
 import { type Address, overlaps, type Prefix } from "../../net/address.js";
@@ -8,14 +10,14 @@ import type { Reason } from "../reasons.js";
 import type { Owned, Resolutions } from "./resolutions.js";
 import { type DestinationRate, Trigger, type TriggerParameters } from "./trigger.js";
 
-/** What is known about a destination that has no shortcut. */
+/** The known facts of a destination without a shortcut. */
 interface Unresolved {
   readonly reason: Reason;
   readonly retryAt: number;
   readonly failures: number;
 }
 
-/** Why no shortcut is begun, and after how many milliseconds it is tried again. */
+/** The reason why no shortcut is begun, and the milliseconds until the next try. */
 export interface NotNow {
   readonly reason: Reason;
   readonly pause: number;
@@ -23,11 +25,14 @@ export interface NotNow {
 
 export interface DestinationsHost {
   readonly resolutions: Pick<Resolutions, "ownerOf" | "ofDestination">;
-  /** The longest pause after a resolution that failed, milliseconds. */
+  /** The longest pause after a failed resolution, in milliseconds. */
   readonly backoffMax: number;
-  /** Whether a machine has it already. */
+  /** Returns whether a shortcut has the destination already. */
   taken(destination: Prefix): boolean;
-  /** A hot destination has an owner, found `ago` milliseconds after it was asked for. */
+  /**
+   * Begins a shortcut: the owner of a destination above the threshold was found `ago` milliseconds
+   * after the question.
+   */
   begin(now: number, owned: Owned, rate: DestinationRate, ago: number): NotNow | undefined;
 }
 
@@ -52,7 +57,7 @@ export class Destinations {
     this.trigger = new Trigger(parameters);
   }
 
-  /** A reading of all counters. */
+  /** Takes a reading of all counters. */
   read(now: number, samples: Parameters<Trigger["read"]>[1]): void {
     this.trigger.read(now, samples);
     for (const d of this.unresolved.keys()) if (!this.trigger.aboveThreshold(d)) this.unresolved.delete(d);
@@ -67,14 +72,14 @@ export class Destinations {
     return this.parameters.rate * this.parameters.hysteresis;
   }
 
-  /** Whether traffic wants one of these prefixes. */
+  /** Returns whether traffic to one of these prefixes is above the threshold. */
   aboveThreshold(prefixes: readonly Prefix[]): boolean {
     for (const r of this.trigger.rates())
       if (r.aboveThreshold && prefixes.some((p) => overlaps(p, r.destination))) return true;
     return false;
   }
 
-  /** Every hot destination without a machine gets one, or a reason. */
+  /** Gives every destination above the threshold a shortcut, or a reason. */
   pursue(now: number): void {
     const above = [...this.trigger.rates()].filter((r) => r.aboveThreshold);
     for (const r of above.sort((x, y) => y.bitsPerSecond - x.bitsPerSecond)) {
@@ -111,7 +116,10 @@ export class Destinations {
       this.unresolved.set(r.destination, { reason: not.reason, retryAt: now + not.pause, failures: 1 });
   }
 
-  /** For `status`; `obstacle` is what keeps every destination from a shortcut, if anything. */
+  /**
+   * Returns the rows for `status`; `obstacle` is what keeps every destination from a shortcut, if
+   * anything.
+   */
   status(now: number, obstacle: Reason | undefined): DestinationStatus[] {
     return [...this.trigger.rates()].map((rate) => {
       const owner = this.host.resolutions.ownerOf(now, rate.destination)?.owner;

@@ -1,6 +1,7 @@
 /**
- * A spoke's relation to one hub: registered and kept alive, or trying to be. The hub tells the port of its direct interface and, once the rendezvous
- * peer has carried data, the reflexive endpoint of this spoke; both go away with the registration, the shortcuts do not.
+ * A spoke's relation to one hub: registered and kept alive, or trying to be. The hub tells the port
+ * of its direct interface and, once the rendezvous peer has carried data, the reflexive endpoint of
+ * this spoke. Both end with the registration; the shortcuts do not.
  */
 
 import { type Address, type Endpoint, hostPrefix, type Prefix, sameEndpoint } from "../../net/address.js";
@@ -25,9 +26,9 @@ export interface HubLinkHost extends ObserverHost {
 }
 
 export interface HubLinkEvents {
-  /** It answered. */
+  /** Reports that the hub answered. */
   heard(now: number): void;
-  /** The hub was started anew: it does not know what it said, and may say otherwise. */
+  /** Reports that the hub was restarted: it has lost its earlier answers, and may give others. */
   restarted(now: number): void;
 }
 
@@ -36,7 +37,7 @@ export interface HubStatus {
   readonly registered: boolean;
   readonly since: number;
   readonly reflexive: Endpoint | undefined;
-  /** Why it is not registered. */
+  /** The reason why the spoke is not registered. */
   readonly problem: Reason | undefined;
 }
 
@@ -58,7 +59,7 @@ export class HubLink {
   private peer: { readonly key: PublicKey; readonly endpoint: Endpoint } | undefined;
   private waiting = false;
   private boot: Id64 | undefined;
-  /** As the hub reads it from its WireGuard: late, but without pings. */
+  /** The reflexive endpoint that the hub reads from its WireGuard: late, but without pings. */
   private rendezvous: Endpoint | undefined;
   private observePort = 0;
   private readonly observer: Observer;
@@ -74,17 +75,20 @@ export class HubLink {
     this.observer = new Observer(host, host.parameters.peerKeepalive * 1000);
   }
 
-  /** Where the hub sees this router's direct interface. */
+  /** The endpoint at which the hub sees this router's direct interface. */
   get reflexive(): Endpoint | undefined {
     return this.observer.reflexive ?? this.rendezvous;
   }
 
-  /** The hub's key, if this is its boot ID: also while it does not answer by the overlay, since pings are believed by their MAC. */
+  /**
+   * Returns the hub's key, if this is its boot ID. It does so also while the hub does not answer
+   * via the overlay, since pings are authenticated by their MAC.
+   */
   keyOf(bootId: Id64): PublicKey | undefined {
     return this.boot === bootId ? this.peer?.key : undefined;
   }
 
-  /** Undefined before the rendezvous is arranged. */
+  /** The hub's direct interface; undefined before the rendezvous peer is configured. */
   get met(): HubEndpoint | undefined {
     return this.peer && { publicKey: this.peer.key, endpoint: this.peer.endpoint };
   }
@@ -93,17 +97,19 @@ export class HubLink {
     return this.observer.observations();
   }
 
-  /** Asks from where the hub sees this router, now: there is reason to believe that it has changed. */
+  /**
+   * Asks now from where the hub sees this router: there is reason to believe that it has changed.
+   */
   observe(now: number): void {
     this.observer.ask(now);
   }
 
-  /** The same, unless it answered a moment ago. */
+  /** Asks from where the hub sees this router, unless the hub answered within the last second. */
   observeAgain(now: number): void {
     this.observer.refresh(now);
   }
 
-  /** An authentic answer; whether anything has changed. */
+  /** Takes an authentic answer. Returns whether anything has changed. */
   observed(now: number, from: Endpoint, ping: Ping): boolean {
     return this.observer.receive(now, from, ping);
   }
@@ -125,14 +131,14 @@ export class HubLink {
     this.host.request(now, this.address, body, (t, o) => this.answered(t, o));
   }
 
-  /** Asks for a sign, whatever else is under way. */
+  /** Asks for a sign of life, whatever other request is pending. */
   ask(now: number): void {
     this.host.request(now, this.address, { kind: "keepalive" }, (t, o) => {
       if (o.kind === "reply") this.on.heard(t);
     });
   }
 
-  /** The hub may be there again: it is asked soon. */
+  /** Asks the hub soon: it may be back. */
   retrySoon(now: number): void {
     this.failures = 0;
     if (this.registered === undefined) this.nextAt = Math.min(this.nextAt, now);
@@ -163,7 +169,7 @@ export class HubLink {
         this.nextAt = now; // the first keepalive brings the generation
         return;
       case "kept":
-        // a rendezvous that has not been heard yet is asked for soon again
+        // a rendezvous that has not been heard yet is asked for again soon
         this.nextAt =
           now +
           (this.reflexive === undefined && o.body.reflexive === undefined
@@ -197,7 +203,10 @@ export class HubLink {
       now + Math.min(30_000, 1_000 * 2 ** Math.min(5, this.failures)) * (0.75 + 0.5 * this.host.random());
   }
 
-  /** Where the hub's overlay peer lives in the underlay: its direct interface listens at the same address. */
+  /**
+   * Takes the underlay endpoint of the hub's overlay peer: its direct interface listens at the same
+   * address.
+   */
   overlayPeers(
     now: number,
     peers: readonly { readonly allowedIps: readonly Prefix[]; readonly endpoint: Endpoint | undefined }[],
@@ -210,7 +219,10 @@ export class HubLink {
     this.meet(now);
   }
 
-  /** Configures the rendezvous peer: its keepalive opens and holds the NAT mapping of the direct interface. */
+  /**
+   * Configures the rendezvous peer: its keepalive opens and holds the NAT mapping of the direct
+   * interface.
+   */
   private meet(now: number): void {
     if (this.registered === undefined || this.underlay === undefined || this.hubPort === 0) return;
     const endpoint = { address: this.underlay, port: this.hubPort };

@@ -1,38 +1,59 @@
 /**
- * Whether the hubs are there, asked only when it matters: the daemon has lost a route underneath a shortcut that is direct. Either the
- * hub took the route away, and the shortcut has to go; or the hub itself is gone, and its routes with it: then the shortcut may outlive it.
+ * Tracks whether the hubs are present. This is checked only when it matters: the daemon has lost a
+ * route underneath a shortcut that is direct. Either the hub withdrew the route, and the shortcut
+ * must end. Or the hub itself is gone, and its routes with it: then the shortcut may outlive it.
  *
- *   present   nothing is known to be wrong                                  -> checking, when a route underneath went
- *   checking  the daemon is asked for its session with the hubs             -> present | absent, after CHECK at the latest
- *   absent    the session is down                                           -> returned, when it is up again
- *   returned  the hub is back, and its routes take their time               -> present after the grace
+ *   present   nothing is known to be wrong
+ *             -> checking, when a route underneath disappeared
+ *   checking  the daemon is asked for its session with the hubs
+ *             -> present | absent, after CHECK at the latest
+ *   absent    the session is down
+ *             -> returned, when it is up again
+ *   returned  the hub is back, and its routes take their time
+ *             -> present after the grace
  *
- * A daemon that has no session with a hub (static routes, a route reflector elsewhere) cannot say. Then signs of life count: answers on
- * the control port, and bytes received from the hub's overlay peer, be it an ICMP error for a control port where nothing listens.
+ * A daemon without a session with a hub (static routes, a route reflector elsewhere) cannot tell.
+ * Then signs of life count: answers on the control port, and bytes received from the hub's overlay
+ * peer. An ICMP error for a control port on which nothing listens counts too.
  */
 import type { HubSession, Presence } from "../events.js";
 import type { Parameters } from "../parameters.js";
 
-/** Of the sessions with the hubs, whether each is up. */
+/**
+ * Returns whether a session with any of the hubs is up; the argument has one entry for each
+ * session.
+ */
 export function summarySession(up: readonly boolean[]): HubSession {
   return up.length === 0 ? "none" : up.includes(true) ? "up" : "down";
 }
 
-/** How long the daemon may take to answer, and a hub to give a sign: longer than a busy daemon is waited for. Milliseconds. */
+/**
+ * Milliseconds in which the daemon may answer, and a hub may give a sign of life: longer than a
+ * busy daemon needs.
+ */
 const CHECK = 3_000;
-/** How often session and counters are read meanwhile, and while no hub is there. */
+/**
+ * Milliseconds between readings of session and counters: while checking, and while no hub is
+ * present.
+ */
 const READ_CHECKING = 250;
 const READ_ABSENT = 1_000;
-/** A hub that was away or was started anew has its routes and its spokes again after this many keepalives. */
+/**
+ * Number of keepalives after which a hub that was away or was restarted has its routes and its
+ * spokes again.
+ */
 const GRACE_KEEPALIVES = 3;
 
 export interface HubPresenceHost {
   readonly parameters: Pick<Parameters, "hubKeepalive">;
-  /** Asks every hub for a sign. */
+  /** Asks every hub for a sign of life. */
   ask(now: number): void;
-  /** Has session and overlay peers read: {@link HubPresence.session} and {@link HubPresence.received} are told. */
+  /**
+   * Requests a reading of session and overlay peers: {@link HubPresence.session} and
+   * {@link HubPresence.received} are told.
+   */
   inspect(): void;
-  /** Another presence than before. */
+  /** Reports a changed presence. */
   changed(now: number, presence: Presence): void;
 }
 
@@ -41,7 +62,7 @@ export class HubPresence {
   private deadline = Number.POSITIVE_INFINITY;
   private readAt = Number.POSITIVE_INFINITY;
   private graceUntil = Number.NEGATIVE_INFINITY;
-  /** Bytes received from the hubs' overlay peers at the first reading after the suspicion. */
+  /** Bytes received from the hubs' overlay peers at the first reading after the check began. */
   private baseline: number | undefined;
   private daemonSays: HubSession | undefined;
   private sign = false;
@@ -52,7 +73,9 @@ export class HubPresence {
     return this.state;
   }
 
-  /** Whether what the hub says may be the half of it: it is away, or has not been back for long. */
+  /**
+   * Returns whether the hub's answers may be incomplete: it is away, or has only just come back.
+   */
   unsettled(now: number): boolean {
     return this.state !== "present" || now < this.graceUntil;
   }
@@ -64,7 +87,7 @@ export class HubPresence {
     this.host.changed(now, state);
   }
 
-  /** A route underneath went. */
+  /** Starts a check: a route underneath disappeared. */
   checkHubAlive(now: number): void {
     if (this.state !== "present") return;
     this.baseline = undefined;
@@ -75,21 +98,21 @@ export class HubPresence {
     this.host.ask(now);
   }
 
-  /** A hub answered. */
+  /** Notes that a hub answered. */
   heard(now: number): void {
     this.sign = true;
     this.conclude(now);
   }
 
-  /** All bytes ever received from the overlay peers behind which the hubs are. */
+  /** Takes the count of all bytes ever received from the hubs' overlay peers. */
   received(now: number, bytes: number): void {
     const before = this.baseline;
     this.baseline = bytes;
-    // less than before: the interface was made anew
+    // less than before: the interface was created again
     if (before !== undefined && bytes > before) this.heard(now);
   }
 
-  /** What the daemon says of its session with the hubs. */
+  /** Takes the daemon's report about its session with the hubs. */
   session(now: number, session: HubSession): void {
     this.daemonSays = session;
     this.conclude(now);
@@ -108,7 +131,7 @@ export class HubPresence {
     this.enter(now, "absent", Number.POSITIVE_INFINITY);
   }
 
-  /** A daemon that has not answered in time is no witness. */
+  /** Ends the wait for a daemon that has not answered in time. */
   private expire(now: number): void {
     if (this.daemonSays === undefined && this.sign) this.enter(now, "present", Number.POSITIVE_INFINITY);
     else this.goAway(now);
@@ -119,7 +142,7 @@ export class HubPresence {
     this.enter(now, "returned", this.graceUntil - now);
   }
 
-  /** A hub was started anew. */
+  /** Notes that a hub was restarted. */
   restarted(now: number): void {
     this.graceUntil = now + GRACE_KEEPALIVES * this.host.parameters.hubKeepalive;
   }

@@ -1,20 +1,21 @@
 /**
- * What the hub attests for this router itself. Its generation comes with every keepalive and is what other ends must accept; the prefixes are asked for when it
- * changes. They say which sources may go direct, and whether this router still routes what is its own.
+ * The hub's attestation for this router itself. Its generation comes with every keepalive and is
+ * what other ends must accept. The prefixes are asked for when the generation changes. They
+ * determine which sources may go direct, and whether this router still routes its own prefixes.
  */
 import type { Prefix } from "../../net/address.js";
 import type { Id64 } from "../../wire/control/message.js";
 import type { Attested, Resolution } from "./resolutions.js";
 
-/** A question that was not answered is put again after this. */
+/** Milliseconds after which an unanswered question is repeated. */
 const PAUSE = 5_000;
-/** Routes are looked up this often at most. */
+/** Milliseconds between look-ups of the routes, at least. */
 const ROUTES_AGE = 100;
 
 export interface OwnPrefixesHost {
-  /** The generation that a hub last told; undefined before any did. */
+  /** Returns the generation that a hub told last; undefined before the first. */
   told(): Id64 | undefined;
-  /** What a hub says may be the half of it: it has just come back. */
+  /** Returns whether the hub's answers may be incomplete: it has just come back. */
   unsettled(now: number): boolean;
   /** Asks a hub. */
   ask(now: number, done: (now: number, r: Resolution) => void): void;
@@ -54,7 +55,7 @@ export class OwnPrefixes {
     });
   }
 
-  /** Whether this router has routes of its own to all of them. */
+  /** Returns whether this router has its own routes to all of them. */
   routes(now: number): boolean {
     const { known } = this;
     if (known === undefined || known.generation !== this.generation(now)) return false;

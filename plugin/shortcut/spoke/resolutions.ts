@@ -1,6 +1,6 @@
 /**
- * What the hub said about owners: asked page by page (RFC 2332's resolution), believed until it expires, taken back by a purge. An answer
- * whose pages do not belong together counts as none.
+ * The hub's answers about owners: asked page by page (RFC 2332's resolution), valid until they
+ * expire, withdrawn by a purge. An answer whose pages do not belong together does not count.
  */
 
 import { type Address, contains, type Prefix } from "../../net/address.js";
@@ -9,27 +9,27 @@ import { generationOf } from "../control/generation.js";
 import type { Outcome } from "../control/link.js";
 import type { Reason } from "../reasons.js";
 
-/** What the hub says that an owner owns. */
+/** The prefixes that the hub attests for an owner. */
 export interface Attested {
   readonly prefixes: readonly Prefix[];
   readonly generation: Id64;
 }
 
-/** Why the hub's answer does not help. */
+/** The reason why the hub's answer does not help. */
 export interface Refusal {
   readonly ok: false;
   readonly reason: Reason;
-  /** The hub has not said no, it has said nothing that holds. */
+  /** Whether the hub gave no valid answer, rather than a refusal. */
   readonly unanswered: boolean;
 }
 
-/** What the hub said of an owner. */
+/** The hub's answer about an owner. */
 export type Resolution = ({ readonly ok: true } & Attested) | Refusal;
 
 export type Owned = Attested & { readonly owner: Address };
 
 export interface ResolutionHost {
-  /** A hub that answers, or why there is none. */
+  /** Returns a hub that answers, or why none does. */
   hub(): Address | Refusal;
   request(now: number, to: Address, body: RequestBody, done: (now: number, outcome: Outcome) => void): Id64;
 }
@@ -43,25 +43,28 @@ export class Resolutions {
 
   constructor(private readonly host: ResolutionHost) {}
 
-  /** When what is known of an owner expires; undefined when nothing is. Milliseconds. */
+  /**
+   * Returns when the known answer about an owner expires, in milliseconds; undefined when nothing
+   * is known.
+   */
   expiresAt(owner: Address): number | undefined {
     return this.owners.get(owner)?.expires;
   }
 
-  /** The owner of a destination, as far as that is known now. */
+  /** Returns the owner of a destination, as far as it is known now. */
   ownerOf(now: number, destination: Prefix): Owned | undefined {
     for (const [owner, a] of this.owners)
       if (a.expires > now && a.prefixes.some((p) => contains(p, destination))) return { owner, ...a };
     return undefined;
   }
 
-  /** What is known is to be asked anew before it is used. */
+  /** Marks known answers as expired: they are asked for again before use. */
   expire(now: number, which: Address | "all"): void {
     for (const [owner, a] of this.owners)
       if (which === "all" || which === owner) this.owners.set(owner, { ...a, expires: now });
   }
 
-  /** What was known before an answer that is not believed yet. */
+  /** Restores the earlier answer when the new one is not believed yet. */
   restore(now: number, owner: Address, before: Attested | undefined): void {
     if (before !== undefined) this.owners.set(owner, { ...before, expires: now });
   }
@@ -75,14 +78,14 @@ export class Resolutions {
     return this.owners.get(owner);
   }
 
-  /** What an owner owns: as known, or asked. */
+  /** Returns an owner's prefixes through `done`: as known, or after asking the hub. */
   ofOwner(now: number, owner: Address, done: (now: number, r: Resolution) => void): void {
     const known = this.owners.get(owner);
     if (known !== undefined && known.expires > now) done(now, { ok: true, ...known });
     else this.ask(now, (page) => ({ kind: "resolve-owner", owner, page }), done);
   }
 
-  /** Who owns a destination. */
+  /** Finds the owner of a destination. */
   ofDestination(
     now: number,
     destination: Prefix,

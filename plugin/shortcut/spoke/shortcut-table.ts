@@ -1,7 +1,9 @@
 /**
- * The machines of a spoke, one per owner, and what outlives them: failures, which time forgives, and the round trips that were measured. At most so many are
- * active; a destination that deserves a shortcut clearly more makes the least used one go. Deadlines are reckoned again only for machines
- * that something happened to, since probes happen to one machine a thousand times as often as anything else to all.
+ * The shortcuts of a spoke, one per owner, and the data that outlives them: failures, which are
+ * cleared with time, and the measured round trips. The number of active shortcuts is limited. A
+ * destination with a clearly higher rate evicts the least used shortcut. Deadlines are computed
+ * again only for shortcuts that received an event, since probes for one shortcut are a thousand
+ * times as frequent as events for all.
  */
 import { type Address, overlaps, type Prefix } from "../../net/address.js";
 import { PrefixMap } from "../../net/lpm.js";
@@ -13,20 +15,23 @@ import { type FailureHistory, hasFailures } from "../machine/teardown-reasons.js
 import { RoundTripClass } from "../offer/offer-classes.js";
 import type { DestinationRate } from "./trigger.js";
 
-/** Below it a destination does not count for the rate class of its owner, bits per second. */
+/** Bits per second below which a destination does not count for the rate class of its owner. */
 const LEAST_RATE = 10_000;
-/** A shortcut younger than this is not evicted, nor by a destination with less than so many times its rate: or they would take turns. */
+/**
+ * A shortcut younger than this is not evicted, nor by a destination with less than the factor below
+ * times its rate: otherwise the two would alternate.
+ */
 const EVICTION_AGE = 10_000;
 const EVICTION_RATIO = 2;
 
 export class ShortcutTable {
   private readonly byOwner = new Map<Address, Shortcut>();
   private readonly deadlines = new Deadlines<Address>();
-  /** Machines whose deadlines may have changed since they were reckoned. */
+  /** Shortcuts whose deadlines may have changed since they were computed. */
   private touched: Set<Address> | "all" = "all";
-  /** Of machines that have gone: forgiven with time. */
+  /** The failures of removed shortcuts: cleared with time. */
   private readonly failures = new Map<Address, { readonly history: FailureHistory; readonly at: number }>();
-  /** Of every owner to which a direct path was measured. */
+  /** The round trips of every owner to which a direct path was measured. */
   private readonly roundTrips = new Map<Address, RoundTripClass>();
 
   constructor(
@@ -38,7 +43,7 @@ export class ShortcutTable {
     return this.byOwner.get(owner);
   }
 
-  /** As they are now: what is done to one may end another. */
+  /** Returns a copy of the present shortcuts: an action on one may end another. */
   all(): Shortcut[] {
     return [...this.byOwner.values()];
   }
@@ -48,18 +53,18 @@ export class ShortcutTable {
     return undefined;
   }
 
-  /** Whether a machine that is not resting has prefixes in which, or around which, the destination lies. */
+  /** Returns whether a shortcut that is not resting has a prefix that overlaps the destination. */
   take(destination: Prefix): boolean {
     const its = (m: Shortcut) => !m.resting && m.prefixes.some((p) => overlaps(p, destination));
     return this.find(its) !== undefined;
   }
 
-  /** Nothing of any machine is left in kernel or daemon. */
+  /** Whether nothing of any shortcut is left in kernel or daemon. */
   get resting(): boolean {
     return this.find((m) => !m.resting) === undefined;
   }
 
-  /** The owner whose shortcut offers a prefix, or is still taking its offer back. */
+  /** Returns the owner whose shortcut offers a prefix, or is still withdrawing its offer. */
   offeredFor(prefix: Prefix): Address | undefined {
     return this.find((m) => m.offersPrefix(prefix))?.owner;
   }
@@ -70,11 +75,14 @@ export class ShortcutTable {
     return active < this.most;
   }
 
-  /** The least used shortcut makes room for a destination that deserves it clearly more; the newcomer is tried again when it has gone. */
+  /**
+   * Evicts the least used shortcut for a destination with a clearly higher rate. The new
+   * destination is tried again when the eviction is complete.
+   */
   evict(now: number, r: DestinationRate): void {
     let least: { readonly shortcut: Shortcut; readonly rate: number } | undefined;
     for (const shortcut of this.byOwner.values()) {
-      // one is on its way out already
+      // an eviction is already in progress
       if (shortcut.stage === "returning" || shortcut.stage === "draining") return;
       if (shortcut.stage !== "direct" || now - shortcut.since < EVICTION_AGE) continue;
       const rate = shortcut.status(now).bitsPerSecond ?? 0;
@@ -104,7 +112,7 @@ export class ShortcutTable {
     return shortcut;
   }
 
-  /** After anything that may have changed any machine. */
+  /** Removes finished shortcuts, after anything that may have changed any of them. */
   removeFinished(now: number): void {
     this.touched = "all";
     for (const [owner, m] of this.byOwner) {
@@ -119,12 +127,12 @@ export class ShortcutTable {
     }
   }
 
-  /** After something that bears on the deadlines of one machine only. */
+  /** Marks the deadlines of one shortcut as changed. */
   touch(owner: Address): void {
     if (this.touched !== "all") this.touched.add(owner);
   }
 
-  /** Tells every machine how much this router sends to its owner by the overlay. */
+  /** Tells every shortcut the rate that this router sends to its owner via the overlay. */
   tellRates(now: number, rates: Iterable<DestinationRate>): void {
     if (this.byOwner.size === 0) return;
     const busy = [...rates].filter((r) => r.bitsPerSecond >= LEAST_RATE);
@@ -142,7 +150,7 @@ export class ShortcutTable {
 
   // ------------------------------------------------------------------------------------------ time
 
-  /** Brings deadlines up to date. Returns whether any machine may have changed. */
+  /** Updates the deadlines. Returns whether any shortcut may have changed. */
   recomputeDeadlines(): boolean {
     const { touched } = this;
     this.touched = new Set();
@@ -151,7 +159,7 @@ export class ShortcutTable {
     return touched === "all";
   }
 
-  /** The first of all deadlines, as {@link recomputeDeadlines}ed. */
+  /** Returns the first of all deadlines, as of the last {@link recomputeDeadlines}. */
   pollTimeout(): number | undefined {
     return this.deadlines.first();
   }

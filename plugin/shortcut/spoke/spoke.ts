@@ -1,6 +1,7 @@
 /**
- * The spoke's part: it ties together the hubs, the destinations, where this router may be reached, and one machine per owner, and passes on what
- * happens to those whom it concerns. What the other routers ask is answered here as far as no machine is concerned.
+ * The spoke's part: it connects the hubs, the destinations, this router's reachability, and one
+ * shortcut per owner, and passes events to those that they concern. Questions of other routers that
+ * do not concern a shortcut are answered here.
  */
 
 import { type Address, type Endpoint, hostPrefix, overlaps, type Prefix } from "../../net/address.js";
@@ -112,7 +113,7 @@ export class Spoke {
     return this.shortcuts.find((m) => m.bootId === bootId)?.publicKey;
   }
 
-  /** An authentic ping. */
+  /** Handles an authentic ping. */
   handlePing(now: number, from: Endpoint, at: Address, ping: Ping): void {
     if (ping.kind === "observed") {
       const link = this.links.find((l) => l.keyOf(ping.bootId) !== undefined);
@@ -127,7 +128,7 @@ export class Spoke {
     this.shortcuts.removeFinished(now);
   }
 
-  /** Machines hear of it when this router may be reachable elsewhere than before. */
+  /** Tells the shortcuts when this router's reachability may have changed. */
   private reachabilityObserved(now: number): void {
     if (this.reachability.changed()) for (const m of this.shortcuts.all()) m.candidatesChanged(now);
   }
@@ -136,7 +137,7 @@ export class Spoke {
     return this.links.find((l) => l.registered !== undefined);
   }
 
-  // ------------------------------------------------------------------------------------------ resolution
+  // ------------------------------------------------------------------------------------ resolution
 
   private hubPresence(now: number, presence: Presence): void {
     if (presence === "returned") for (const l of this.links) l.retrySoon(now);
@@ -149,13 +150,16 @@ export class Spoke {
     this.resolutions.expire(now, "all");
   }
 
-  /** What keeps this router from every shortcut. */
+  /** The reason that keeps this router from every shortcut. */
   private get obstacle(): Reason | undefined {
     if (!this.session.ok) return this.session.reason;
     return this.usable.ok ? undefined : this.usable.reason;
   }
 
-  /** A hot destination has an owner: unless it cannot be, a machine begins. */
+  /**
+   * Begins a shortcut for a destination above the threshold whose owner is known, unless something
+   * prevents it.
+   */
   private begin(now: number, owned: Owned, r: DestinationRate, ago: number): NotNow | undefined {
     const { owner } = owned;
     if (this.stopping) return undefined;
@@ -180,7 +184,7 @@ export class Spoke {
     return undefined;
   }
 
-  // ------------------------------------------------------------------------------------------ inputs
+  // ---------------------------------------------------------------------------------------- inputs
 
   handleInput(now: number, input: Exclude<Input, { kind: "datagram" | "fib" | "ping" }>): void {
     switch (input.kind) {
@@ -261,7 +265,7 @@ export class Spoke {
     this.shortcuts.removeFinished(now);
   }
 
-  /** By far the most frequent input: it bears on one machine alone. */
+  /** Handles the most frequent input by far: it concerns one shortcut only. */
   private probe(now: number, owner: Address, event: StreamEvent): void {
     const shortcut = this.shortcuts.get(owner);
     const before = shortcut?.stage;
@@ -279,7 +283,7 @@ export class Spoke {
   }
 
   handleRequest(now: number, from: Correspondent, body: RequestBody): ReplyBody | undefined {
-    // what comes from another spoke has come through a hub
+    // a message from another spoke has come through a hub
     for (const l of this.links) l.retrySoon(now);
     const reply = this.dispatch(now, from, body);
     this.shortcuts.removeFinished(now);
@@ -318,7 +322,7 @@ export class Spoke {
     }
   }
 
-  /** Bytes that came from the overlay peers behind which the hubs are. */
+  /** Returns the bytes that came from the hubs' overlay peers. */
   private receivedFromHubs(peers: Extract<Input, { kind: "overlay-peers" }>["peers"]): number {
     const byPrefix = new PrefixMap<(typeof peers)[number]>();
     for (const p of peers) for (const a of p.allowedIps) byPrefix.set(a, p);
@@ -362,7 +366,7 @@ export class Spoke {
     this.shortcuts.removeFinished(now);
   }
 
-  /** Whether nothing of any machine is left in kernel or daemon. */
+  /** Whether nothing of any shortcut is left in kernel or daemon. */
   get quiet(): boolean {
     return this.shortcuts.resting;
   }
@@ -371,9 +375,9 @@ export class Spoke {
     for (const l of this.links) l.stop();
   }
 
-  // ------------------------------------------------------------------------------------------ status
+  // ---------------------------------------------------------------------------------------- status
 
-  /** How the NATs before this router behave, in words. */
+  /** Describes how the NATs before this router behave, in words. */
   natText(): string {
     return this.reachability.describe();
   }
@@ -390,7 +394,7 @@ export class Spoke {
     return this.destinations.status(now, this.obstacle);
   }
 
-  /** The machine whose owner has this destination, for `explain`. */
+  /** Returns the shortcut whose owner has this destination, for `explain`. */
   shortcutFor(now: number, destination: Prefix): ShortcutStatus | undefined {
     const owner = this.resolutions.ownerOf(now, destination)?.owner;
     const its = (m: Shortcut) =>

@@ -1,18 +1,19 @@
 /**
- * Decides from byte counters which destinations deserve a shortcut. A destination is `above` after its rate stayed at or above
- * `rate` for `duration`; it cools only below `rate * hysteresis`, so a flow that oscillates around the threshold does not flap.
- * Counters may vanish (the set's timeout) and start again at zero; both are no negative rate.
+ * Decides from byte counters which destinations deserve a shortcut. A destination is above the
+ * threshold after its rate stayed at or above `rate` for `duration`. It falls below only under
+ * `rate * hysteresis`, so a flow that oscillates around the threshold does not flap. Counters may
+ * vanish (the set's timeout) and start again at zero; neither gives a negative rate.
  */
 import type { Prefix } from "../../net/address.js";
 
 export interface TriggerParameters {
-  /** Bits per second. */
+  /** Threshold in bits per second. */
   readonly rate: number;
-  /** Milliseconds above `rate` before a destination is above. */
+  /** Milliseconds at or above `rate` before a destination is above the threshold. */
   readonly duration: number;
-  /** Fraction of `rate` below which a above destination cools: 0 < x < 1. */
+  /** Fraction of `rate` below which a destination above the threshold falls below it: 0 < x < 1. */
   readonly hysteresis: number;
-  /** Destinations remembered; beyond it the coldest are forgotten. */
+  /** Number of destinations remembered; beyond it those with the lowest rate are forgotten. */
   readonly capacity: number;
 }
 
@@ -21,7 +22,7 @@ export interface DestinationRate {
   /** Bits per second over the last interval between two readings. */
   readonly bitsPerSecond: number;
   readonly aboveThreshold: boolean;
-  /** Since when the rate is at or above the threshold; undefined below it. */
+  /** The time since when the rate is at or above the threshold; undefined below it. */
   readonly aboveSince: number | undefined;
 }
 
@@ -35,12 +36,18 @@ interface Entry {
 export class Trigger {
   private readonly entries = new Map<Prefix, Entry>();
   private lastRead: number | undefined;
-  /** Something was forgotten at the last reading: a counter that is unknown now is not new. */
+  /**
+   * Whether something was forgotten at the last reading: then a counter that is unknown now is not
+   * new.
+   */
   private full = false;
 
   constructor(private readonly parameters: TriggerParameters) {}
 
-  /** A reading of all counters at `now` (milliseconds). Returns the destinations that became above with this reading. */
+  /**
+   * Takes a reading of all counters at `now` (milliseconds). Returns the destinations that passed
+   * the threshold with this reading.
+   */
   read(now: number, samples: Iterable<{ readonly destination: Prefix; readonly bytes: number }>): Prefix[] {
     const interval = this.lastRead === undefined ? undefined : now - this.lastRead;
     if (interval !== undefined && interval <= 0) return [];
@@ -51,7 +58,8 @@ export class Trigger {
       seen.add(s.destination);
       const e = this.entries.get(s.destination);
       if (e === undefined) {
-        // bytes before the first reading have no known duration, unless the counter is newer than the last reading
+        // bytes before the first reading have no known duration, unless the counter is newer than
+        // the last reading
         const rate = interval === undefined || this.full ? 0 : (s.bytes * 8000) / interval;
         this.entries.set(s.destination, { bytes: s.bytes, rate, aboveSince: undefined, above: false });
         this.advance(now, s.destination, interval ?? 0, heated);

@@ -9,7 +9,7 @@ export interface Phrase {
 }
 
 const PHRASES: readonly Phrase[] = [
-  { pattern: /\bis no (?!longer\b|more\b)/i, instead: "is not a, without" },
+  { pattern: /(?<!\bthere )\bis no (?!longer\b|more\b)/i, instead: "is not a, without" },
   { pattern: /\b(?:are|is) none\b/i, instead: "is not, does not" },
   { pattern: /\bby the hub\b/i, instead: "via the hub, on the hub path" },
   { pattern: /\bby which way\b/i, instead: "on which path" },
@@ -60,7 +60,10 @@ export const commentsOf = (text: string, mark: RegExp): string =>
 const TOKEN =
   /\/\*[\s\S]*?\*\/|\/\/[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`|\/(?![*/\s])(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n[])+\/[a-z]*(?=[\s,;.):])/g;
 
-/** Comments and string literals of a TypeScript file, each on its own; code in comments is left out. */
+/** The code of a reason or a kind, such as `path-lost`: not prose. */
+const CODE = /^[a-z]+(?:-[a-z]+)+$/;
+
+/** Returns comments and string literals of a TypeScript file, each on its own; code in comments, and codes, are left out. */
 export function proseOfSource(text: string): string[] {
   return [...text.matchAll(TOKEN)]
     .flatMap(([token]) => {
@@ -68,7 +71,7 @@ export function proseOfSource(text: string): string[] {
         return [token.replace(/^\/\*+|\*\/$|\n\s*\*/g, (m) => (m.startsWith("\n") ? "\n" : ""))];
       if (token.startsWith("//")) return [token.slice(2)];
       if (token.startsWith("/")) return [];
-      return [token.slice(1, -1)];
+      return CODE.test(token.slice(1, -1)) ? [] : [token.slice(1, -1)];
     })
     .map((p) => p.trim().replace(/`[^`\n]*`/g, "CODE"));
 }

@@ -117,7 +117,7 @@ describe("start", () => {
     expect(d.engine.pings.verdict).toEqual(
       no({ kind: "pings-unavailable", error: "pings.open: made to fail (let it succeed)" }),
     );
-    expect(d.engine.spoke?.natText()).toBe("no pings: NATs are not looked through");
+    expect(d.engine.spoke?.natText()).toBe("pings unavailable: NAT behaviour unknown");
     expect(w.log.some((l) => l.level === "warn" && l.message.includes("NAT behaviour unknown"))).toBe(true);
     await w.clock.during(d.stop());
     asBefore();

@@ -1,4 +1,7 @@
-/** Reasons have one wording each: complete sentences or phrases, no code in them, and a few golden texts that operators search for. */
+/**
+ * Tests of the wording: each reason has one, as a sentence or phrase without code; and a few golden
+ * texts that operators search for.
+ */
 import { describe, expect, it } from "vitest";
 import { address, prefix } from "../../../plugin/net/address.js";
 import { describeNat, describeReason, REASON_KINDS, type Reason } from "../../../plugin/shortcut/reasons.js";
@@ -26,6 +29,19 @@ describe("reasons", () => {
       "no alias next hop for 10.3.0.0/24: the pool is used up, or not configured for its family",
     ],
     [{ kind: "idle", timeout: 60_000 }, "idle for 60 s"],
+    [{ kind: "path-lost", loss: undefined, silence: 0 }, "the direct path failed"],
+    [
+      { kind: "path-lost", loss: "silent", silence: 300.4 },
+      "the direct path failed: no probe arrived for 300 ms",
+    ],
+    [
+      { kind: "path-lost", loss: "unheard", silence: 400 },
+      "the direct path failed: the owner has not heard our probes for 400 ms",
+    ],
+    [
+      { kind: "path-lost", loss: "narrow", silence: 0 },
+      "the direct path failed: full-size probes do not pass any more",
+    ],
     [
       { kind: "no-answer", tried: "192.0.2.1 port 51821 (host)", nat: undefined },
       "no answer from 192.0.2.1 port 51821 (host)",

@@ -63,35 +63,35 @@ const traffic = async (mbit: number, seconds: number) => {
 const why = (query = "10.1.0.7") => explain(d, w.clock.now(), query);
 
 describe("explain", () => {
-  it("says that nothing was counted, and what lies underneath", () => {
+  it("shows that nothing was counted, and what lies underneath", () => {
     expect(why()).toMatchObject({
       stage: "idle",
-      reason: "below threshold: no traffic by the overlay is counted",
-      underneath: "10.1.0.0/24 by next hop 10.255.0.3",
+      reason: "no traffic via the overlay is counted",
+      underneath: "10.1.0.0/24 via next hop 10.255.0.3",
       rate: "no traffic counted",
     });
   });
 
-  it("says that the daemon has no route underneath", () => {
+  it("shows that the daemon has no route underneath", () => {
     expect(why("10.9.0.0/24")).toMatchObject({
       stage: "idle",
-      reason: "no route underneath: the feed has none for 10.9.0.0/24",
+      reason: "no route underneath: the feed has no route for 10.9.0.0/24",
     });
   });
 
-  it("says how far below the threshold the traffic is", async () => {
+  it("shows how far below the threshold the traffic is", async () => {
     w.establish();
     await traffic(3.1, 4);
-    expect(why()).toMatchObject({ stage: "below threshold", reason: "below threshold: 3.1 of 10.0 Mbit/s" });
+    expect(why()).toMatchObject({ stage: "below threshold", reason: "3.1 of 10.0 Mbit/s" });
   });
 
-  it("says for how long the traffic has been above it", async () => {
+  it("shows for how long the traffic has been above it", async () => {
     w.establish();
     await traffic(20, 4);
     expect(why()?.reason).toMatch(/^above threshold for \d\.\d of 5 s: 20\.0 of 10\.0 Mbit\/s$/);
   });
 
-  it("says why a hot destination goes no further: the sessions, then the hub", async () => {
+  it("shows what blocks a destination above the threshold: the sessions, then the hub", async () => {
     await traffic(20, 9);
     expect(why()).toMatchObject({ stage: "above threshold" });
     expect(why()?.reason).toContain("not established");
@@ -151,9 +151,9 @@ describe("explain", () => {
     code: s.code,
     age: s.age,
     owner: s.owner,
-    rate: "0.0 Mbit/s by the hub",
+    rate: "0.0 Mbit/s via the hub",
     shortcut: s,
-    underneath: "10.1.0.0/24 by next hop 10.255.0.3",
+    underneath: "10.1.0.0/24 via next hop 10.255.0.3",
   });
 
   it("is rendered with the daemon's reason, the alias, the FIB and the endpoint", () => {
@@ -174,16 +174,16 @@ describe("explain", () => {
     expect(renderExplanation(explanation(refused)).split("\n")).toEqual([
       "10.1.0.7: refused for 1 min 1 s",
       "  why: BIRD: rejected by import filter",
-      "  traffic: 0.0 Mbit/s by the hub",
-      "  underneath: 10.1.0.0/24 by next hop 10.255.0.3",
+      "  traffic: 0.0 Mbit/s via the hub",
+      "  underneath: 10.1.0.0/24 via next hop 10.255.0.3",
       "  owner: 10.255.0.3",
       "  offer 10.1.0.0/24 alias 198.18.0.1: not selected: BIRD: rejected by import filter; FIB: overlay",
-      "  round trip: direct 1.3 ms, by the hub 2.5 ms",
+      "  round trip: direct 1.3 ms, via the hub 2.5 ms",
     ]);
     const direct = renderExplanation(explanation(shortcut("direct")));
     expect(direct).toContain("offer 10.1.0.0/24 alias 198.18.0.1: selected; FIB: direct");
     expect(direct).toContain("endpoint: 192.0.2.3:51821");
-    expect(direct).toContain("round trip: direct 1.3 ms, by the hub 2.5 ms");
+    expect(direct).toContain("round trip: direct 1.3 ms, via the hub 2.5 ms");
     expect(renderExplanation(explanation(shortcut("backoff", { retryIn: 2_500 })))).toContain(
       "next try in 2.5 s",
     );
@@ -221,7 +221,7 @@ describe("explain", () => {
 });
 
 describe("status", () => {
-  it("tells role, daemon and hubs although nothing has happened yet", () => {
+  it("shows role, daemon and hubs although nothing has happened yet", () => {
     const s = statusReport(d, w.clock.now());
     expect(s).toMatchObject({
       role: "spoke",
@@ -235,10 +235,10 @@ describe("status", () => {
     const text = renderStatus(s);
     expect(text).toContain("bird: not yet connected to the daemon");
     expect(text).toContain("hub 10.255.0.1:");
-    expect(text).toContain("no traffic by the overlay has been counted yet");
+    expect(text).toContain("no traffic via the overlay has been counted yet");
   });
 
-  it("lists what is counted, and why not further", async () => {
+  it("lists what is counted, and what blocks it", async () => {
     w.establish();
     await traffic(3.1, 4);
     expect(statusReport(d, w.clock.now()).destinations).toEqual([
@@ -248,7 +248,7 @@ describe("status", () => {
         bitsPerSecond: 3_100_000,
         aboveThreshold: false,
         stage: "below threshold",
-        reason: "below threshold: 3.1 of 10.0 Mbit/s",
+        reason: "3.1 of 10.0 Mbit/s",
         code: "below-threshold",
       },
     ]);
@@ -272,7 +272,7 @@ describe("requests", () => {
     expect(decodeRequest(line)).toEqual(want);
   });
 
-  it("are answered, also when they ask for nonsense", () => {
+  it("are answered, also when they are invalid", () => {
     const now = w.clock.now();
     expect(answer(d, now, { command: "status" })).toMatchObject({ ok: true });
     expect(answer(d, now, { command: "explain", query: "x" })).toEqual({
@@ -288,7 +288,7 @@ describe("requests", () => {
   });
 });
 
-it("durations read well", () => {
+it("durations are readable", () => {
   expect([900, 59_900, 60_000, 3_599_000, 3_600_000].map(duration)).toEqual([
     "0.9 s",
     "59.9 s",

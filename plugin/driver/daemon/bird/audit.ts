@@ -1,7 +1,8 @@
 /**
- * What is missing of bird-config/ in a running BIRD, as findings. Pure: facts in, findings out. Protocols and tables are looked
- * for by the names that bird-config/ gives them. What BIRD does not show cannot be judged: `learn`, `gateway recursive`, the kernel
- * table of a kernel protocol (only the constant SHORTCUT_TABLE can be asked for).
+ * Finds what a running BIRD lacks of bird-config/. Pure: facts in, findings out. Protocols and
+ * tables are looked up by the names that bird-config/ gives them. BIRD does not show `learn`,
+ * `gateway recursive` or the kernel table of a kernel protocol, so these are not judged. Only the
+ * constant SHORTCUT_TABLE can be asked for.
  */
 
 import { difference, type Family, type Prefix, parseAddress } from "../../../net/address.js";
@@ -11,10 +12,10 @@ import type { DaemonExpectation, DaemonFinding } from "../../ports.js";
 export interface BirdFacts {
   readonly version: string;
   readonly tables: ReadonlySet<string>;
-  /** With details for kernel protocols and for those of bird-config/. */
+  /** All protocols; with details for kernel protocols and for those of bird-config/. */
   readonly protocols: ReadonlyMap<string, BirdProtocol>;
   readonly statics: ReadonlyMap<string, readonly StaticRoute[]>;
-  /** `eval SHORTCUT_TABLE`; undefined when the constant is not there. */
+  /** The value of `eval SHORTCUT_TABLE`; undefined when the constant is not defined. */
   readonly shortcutTable: number | undefined;
 }
 
@@ -39,7 +40,7 @@ export function auditBird(facts: BirdFacts, expect: DaemonExpectation): DaemonFi
   return audit.findings;
 }
 
-/** `REJECT` is what `none` becomes. */
+/** Whether a filter is `none`: BIRD shows it as `REJECT`. */
 const none = (filter: string | undefined): boolean => filter === "REJECT";
 
 class Audit {
@@ -55,13 +56,13 @@ class Audit {
     this.findings.push({ severity, problem, remedy });
   }
 
-  /** A protocol of bird-config/ that is there and of the right type; else a finding, and undefined. */
+  /** Returns a protocol of bird-config/ of the right type; otherwise adds a finding. */
   private protocol(name: string, type: string, stanza: string): BirdProtocol | undefined {
     const p = this.facts.protocols.get(name);
     if (p === undefined) {
       this.find(
         `protocol ${name} is missing (${BY_NAME})`,
-        `${FILE}: ${stanza}; an operator's own name for it will not do`,
+        `${FILE}: ${stanza}; a protocol of another name does not replace it`,
       );
       return undefined;
     }
@@ -72,7 +73,7 @@ class Audit {
 
   private running(p: BirdProtocol): void {
     if (p.state === "up") return;
-    // a pipe tells its two tables there
+    // a pipe shows its two tables there
     const why = p.info === "" || p.type === "Pipe" ? "" : `, ${p.info}`;
     this.find(`protocol ${p.name} is not up (${p.state}${why})`, `\`birdc enable ${p.name}\``);
   }
@@ -95,7 +96,7 @@ class Audit {
     const session = feed?.fields.get("Session");
     if (session?.includes("internal") === true && !session.includes("route-reflector"))
       this.find(
-        "protocol shortcut_feed does not treat shortcutd as a route reflector client: routes learned by iBGP are not sent to it",
+        "protocol shortcut_feed does not treat shortcutd as a route reflector client: routes learned over iBGP are not sent to it",
         `${FILE}, protocol shortcut_feed: \`rr client;\``,
       );
   }
@@ -122,7 +123,7 @@ class Audit {
       );
     if (p.state === "start" && ["Active", "Connect", "OpenSent"].includes(p.info.split(" ")[0] ?? ""))
       this.find(
-        `protocol ${name} dials itself (${p.info}): nobody listens there, and the two collide`,
+        `protocol ${name} dials itself (${p.info}): nothing listens there, and the two connections collide`,
         `${FILE}, protocol ${name}: \`passive;\``,
         "warning",
       );
@@ -192,7 +193,7 @@ class Audit {
       );
   }
 
-  /** The one line that the operator has to change in a protocol of his own. */
+  /** Checks the one line that the operator changes in the operator's own kernel protocol. */
   private operatorsKernel(family: Family): void {
     const fib = `fib${family}`;
     const own = [...this.facts.protocols.values()].filter(
@@ -222,7 +223,7 @@ class Audit {
     }
   }
 
-  /** A session's channel of a family; a finding when it has none. */
+  /** Returns a session's channel of a family; adds a finding when it is missing. */
   private channel(name: string, family: Family, stanza: string): BirdChannel | undefined {
     const p = this.facts.protocols.get(name);
     if (p === undefined || p.type !== "BGP") return undefined;
@@ -242,7 +243,7 @@ class Audit {
     const at = `${FILE}, protocol shortcut, ipv${family}`;
     if (c.table !== `fib${family}`)
       this.find(
-        `offers enter table ${c.table}, not fib${family}${c.table === `master${family}` ? ": neighbours would hear them" : ""}`,
+        `offers enter table ${c.table}, not fib${family}${c.table === `master${family}` ? ": neighbours would receive them" : ""}`,
         `${at}: \`table fib${family};\``,
       );
     if (none(c.importFilter))

@@ -1,7 +1,7 @@
 /**
- * Why an offer is, or is not, BIRD's choice, in BIRD's own words. Pure. The order of the questions is the way of a route through
- * BIRD: session, import filter, best route of the table (preference first, RFC 4271 9.1 only among equals), resolution of the next
- * hop, export filter of the kernel protocol.
+ * Explains, in BIRD's terms, why BIRD has selected an offer or not. Pure. The checks follow a route
+ * through BIRD: session, import filter, best route of the table (preference first, RFC 4271
+ * §9.1 only among equals), resolution of the next hop, export filter of the kernel protocol.
  */
 
 import { type Address, familyOf, type Prefix } from "../../../net/address.js";
@@ -10,13 +10,13 @@ import type { BirdProtocol, BirdRoute } from "../../../wire/bird/show.js";
 import type { DaemonExplanation } from "../../ports.js";
 
 export interface OfferFacts {
-  /** Protocol `shortcut`; undefined when there is none. */
+  /** Protocol `shortcut`; undefined when it does not exist. */
   readonly session: BirdProtocol | undefined;
   /** All routes for the prefix in fib4 or fib6. */
   readonly routes: readonly BirdRoute[];
-  /** The offer is among the filtered routes (`import keep filtered`). */
+  /** Whether the offer is among the filtered routes (`import keep filtered`). */
   readonly filtered: boolean;
-  /** What the alias resolves by on the blackboard. */
+  /** The route on the blackboard that resolves the alias. */
   readonly aliasRoute: BirdRoute | undefined;
   /** Kernel protocols on fib4 or fib6, and whether each exports the prefix. */
   readonly kernels: readonly {
@@ -44,7 +44,7 @@ export function explainBird(prefix: Prefix, alias: Address, facts: OfferFacts): 
   if (offer === undefined) {
     if (channel === undefined) return not({ kind: "bird-no-channel", family });
     if (facts.filtered) return not({ kind: "bird-rejected", filter });
-    // Without `import keep filtered` BIRD forgets what it filtered, and only counts it.
+    // Without `import keep filtered` BIRD does not keep filtered routes: it only counts them.
     const counts = channel.importUpdates;
     if (counts !== undefined && counts.filtered > 0) return not({ kind: "bird-rejected", filter });
     if (counts !== undefined && counts.rejected > 0) return not({ kind: "bird-invalid" });

@@ -1,12 +1,12 @@
 /**
- * To whom BIRD sends routes: every protocol that exports to others, and what is seen of a route that it exports. shortcutd's own
- * sessions, pipes and kernel protocols are none of them. Pure.
+ * Lists the protocols over which BIRD sends routes to others, and what a neighbour sees of an
+ * exported route. shortcutd's own sessions, pipes and kernel protocols are left out. Pure.
  */
 import { type Family, parseAddress } from "../../../net/address.js";
 import type { BirdProtocol, BirdRoute } from "../../../wire/bird/show.js";
 import type { Neighbour } from "../../ports.js";
 
-/** Types of protocols behind which somebody hears (the second column of `show protocols`). */
+/** Types of protocols that have neighbours (the second column of `show protocols`). */
 const SPEAKING = new Set(["BGP", "OSPF", "RIP", "Babel"]);
 const OWN = new Set(["shortcut", "shortcut_feed"]);
 
@@ -15,7 +15,7 @@ export interface Listener {
   readonly families: ReadonlySet<Family>;
 }
 
-/** By the protocol's name, those that are up. Of `show protocols all`. */
+/** Returns the protocols of `show protocols all` that are up, by name. */
 export function listeners(protocols: readonly BirdProtocol[]): Map<string, Listener> {
   const out = new Map<string, Listener>();
   for (const p of protocols) {
@@ -37,6 +37,6 @@ export function listeners(protocols: readonly BirdProtocol[]): Map<string, Liste
   return out;
 }
 
-/** What is exported, one text for equal routes. */
+/** Returns the exported attributes as one text, equal for equal routes. */
 export const sentAttributes = (r: BirdRoute): string =>
   `from ${r.protocol}, ${[...r.attributes].map(([k, v]) => `${k} ${v}`).join(", ")}`;

@@ -1,6 +1,7 @@
 /**
- * What is missing of frr-config/ in a running FRR, as findings. Pure: parsed configuration in, findings out. The two peer groups are
- * found by their listen ranges, so they may have other names; what they do is what counts.
+ * Finds what a running FRR lacks of frr-config/. Pure: parsed configuration in, findings out. The
+ * two peer groups are found by their listen ranges, so their names may differ. The audit judges
+ * what they do.
  */
 
 import {
@@ -24,9 +25,9 @@ import type {
 import type { DaemonExpectation, DaemonFinding } from "../../ports.js";
 
 export interface FrrConfigFacts {
-  /** bgpd's. */
+  /** The configuration of bgpd. */
   readonly config: RunningConfig;
-  /** What other daemons redistribute. */
+  /** The redistribution of other daemons. */
   readonly elsewhere: readonly Redistribution[];
 }
 
@@ -34,7 +35,10 @@ const FILE = "shortcut.conf";
 const ALIASES = "SHORTCUT-ALIASES";
 const NO_ALIAS = "SHORTCUT-NO-ALIAS";
 
-/** `offersAs` is checked only when given: under eBGP it is the hub's AS. */
+/**
+ * Compares a running FRR with frr-config/. `offersAs` is checked only when given: under eBGP it is
+ * the hub's AS.
+ */
 export function auditFrr(
   facts: FrrConfigFacts,
   expect: DaemonExpectation,
@@ -98,7 +102,7 @@ class Audit {
     this.findings.push({ severity, problem, remedy });
   }
 
-  /** A line of the router's own stanza, as it stands in the shipped file. */
+  /** Quotes lines of the router's own stanza, as the shipped file has them. */
   private line(...lines: string[]): string {
     return `${FILE}, router bgp ${this.bgp.as}: ${lines.map((l) => `\`${l}\``).join(", ")}`;
   }
@@ -107,7 +111,7 @@ class Audit {
     return `${FILE}, router bgp ${this.bgp.as}, address-family ipv${family} unicast: ${lines.map((l) => `\`${l}\``).join(", ")}`;
   }
 
-  /** The name of the group whose longest range holds the source. */
+  /** Returns the name of the group whose longest range contains the source. */
   listenRange(source: Address): string | undefined {
     const host = hostPrefix(source);
     const holding = this.bgp.listenRanges.filter((l) => contains(l.range, host));
@@ -116,7 +120,7 @@ class Audit {
 
   noListenRange(source: Address, group: string, what: string): void {
     this.find(
-      `bgpd lets nobody in from ${source}: ${what} cannot come up`,
+      `bgpd accepts no session from ${source}: ${what} cannot come up`,
       this.line(`bgp listen range ${hostPrefix(source)} peer-group ${group}`),
     );
   }
@@ -131,7 +135,7 @@ class Audit {
     return g;
   }
 
-  /** A family of a group that is activated; else a finding. */
+  /** Returns a family of a group when it is activated; otherwise adds a finding. */
   private active(g: ConfiguredNeighbor, family: Family, severity: DaemonFinding["severity"]) {
     const f = g.families[family];
     if (f?.flags.has("activate") === true) return f;
@@ -231,7 +235,7 @@ class Audit {
       );
     else if (!sets.some((s) => /^large-comm-list \S+ delete$/.test(s) || s === "large-community none"))
       this.find(
-        `route-map ${name} leaves shortcutd's large communities on IPv${family} offers: neighbours would hear them`,
+        `route-map ${name} leaves shortcutd's large communities on IPv${family} offers: neighbours would receive them`,
         `${entry}: \`set large-comm-list SHORTCUT-OWN delete\``,
         "warning",
       );
@@ -256,7 +260,7 @@ class Audit {
       if (f === undefined) continue;
       if (!f.flags.has("route-reflector-client"))
         this.find(
-          `peer group ${name} is no route reflector client for IPv${family}: routes learned by iBGP are not sent to shortcutd`,
+          `peer group ${name} is not a route reflector client for IPv${family}: routes learned over iBGP are not sent to shortcutd`,
           this.familyLine(family, `neighbor ${name} route-reflector-client`),
           severity,
         );
@@ -279,7 +283,9 @@ class Audit {
     return family === 4 ? this.expect.aliasPool4 : this.expect.aliasPool6;
   }
 
-  /** Whether the first entry of the list that decides about host routes of the pool permits them. */
+  /**
+   * Returns whether the first entry of the list that matches host routes of the pool permits them.
+   */
   private covers(list: string, family: Family, pool: Prefix): boolean {
     for (const entry of this.facts.config.prefixLists[family].get(list) ?? []) {
       const m = /^(permit|deny) (\S+)(?: ge (\d+))?(?: le (\d+))?$/.exec(entry);
@@ -308,7 +314,10 @@ class Audit {
     }
   }
 
-  /** Whether a route-map refuses what `clause` matches by a prefix-list of the alias pool, itself or by a call. */
+  /**
+   * Returns whether a route-map denies what `clause` matches by a prefix-list of the alias pool,
+   * itself or through a call.
+   */
   private refuses(map: string | undefined, clause: RegExp, depth = 0): boolean {
     if (map === undefined || depth > 8) return false;
     const pool = this.expect.aliasPool4;
@@ -342,12 +351,15 @@ class Audit {
     );
   }
 
-  /** Which neighbours are hubs is not known here; at least one of them has to be kept from hearing offers. */
+  /**
+   * Checks that at least one neighbour is sent no offers. It is not known here which neighbours are
+   * hubs.
+   */
   towardsHub(own: readonly (string | undefined)[]): void {
     const others = [...this.bgp.neighbors.values()].filter(
       (n) => !own.includes(n.name) && !own.includes(n.group),
     );
-    // an external neighbour is sent its own routes back, and an offer is no other route to it
+    // An external neighbour is sent its own routes back, so an offer changes nothing for it.
     if (others.length === 0 || (this.offersAs ?? this.expect.localAs) !== this.expect.localAs) return;
     const kept = others.some((n) =>
       ([4, 6] as const).some((family) =>
@@ -356,7 +368,7 @@ class Audit {
     );
     if (!kept)
       this.find(
-        "no neighbour's outgoing route-map keeps offers back: the hub would hear the offer that replaced its own route",
+        "no neighbour's outgoing route-map filters offers: the hub would receive the offer that replaced its own route",
         `your own configuration, towards each hub: \`neighbor HUB route-map SHORTCUT-NOT-TO-HUB out\``,
         "warning",
       );

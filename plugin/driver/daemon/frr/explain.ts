@@ -1,6 +1,7 @@
 /**
- * Why an offer is, or is not, FRR's choice, in FRR's own words. Pure. An offer passes the import route-map, wins in bgpd's best path
- * selection (RFC 4271 9.1, weight before everything), then zebra compares the distances of protocols and resolves the alias.
+ * Explains, in FRR's terms, why FRR has selected an offer or not. Pure. An offer passes the import
+ * route-map and wins in bgpd's best path selection (RFC 4271 §9.1, weight before
+ * everything). Then zebra compares the distances of protocols and resolves the alias.
  */
 
 import type { Address, Family } from "../../../net/address.js";
@@ -12,9 +13,9 @@ export type FrrFacts =
   | {
       readonly kind: "received";
       readonly alias: Address;
-      /** All of bgpd's paths for the prefix, one of them by the alias. */
+      /** All of bgpd's paths for the prefix; one of them has the alias as its next hop. */
       readonly paths: readonly BgpPath[];
-      /** What zebra has for the prefix. */
+      /** The routes that zebra has for the prefix. */
       readonly routes: readonly ZebraRoute[];
     }
   | {
@@ -22,7 +23,9 @@ export type FrrFacts =
       readonly family: Family;
       readonly source: Address;
       readonly neighbor: BgpNeighbor | undefined;
-      /** Unknown without soft-reconfiguration inbound. */
+      /**
+       * Whether the import policy filtered the offer; unknown without soft-reconfiguration inbound.
+       */
       readonly filtered: "yes" | "no" | "unknown";
     };
 

@@ -1,7 +1,8 @@
 /**
- * What bgpd's neighbours would see of an offer that has the attributes of the route underneath. An external neighbour sees nothing: what it
- * hears is written anew. An internal one sees the alias next hop, unless bgpd puts itself there; and whatever bgpd
- * reflects (RFC 4456) tells by ORIGINATOR_ID and CLUSTER_LIST who announced it. Pure.
+ * Tells what bgpd's neighbours would see of an offer that has the attributes of the route
+ * underneath. An external neighbour sees nothing, because bgpd rewrites what it sends there. An
+ * internal neighbour sees the alias next hop, unless bgpd sets itself as the next hop. In a
+ * reflected route (RFC 4456), ORIGINATOR_ID and CLUSTER_LIST show who announced it. Pure.
  */
 import type { Address } from "../../../net/address.js";
 import { parseAddress } from "../../../net/address.js";
@@ -11,18 +12,18 @@ export interface NeighbourDetail {
   readonly internal: boolean;
   readonly reflectorClient: boolean;
   readonly nextHopSelf: boolean;
-  /** `route-map X`, `prefix-list Y`. */
+  /** The outgoing policy: `route-map X`, `prefix-list Y`. */
   readonly outgoing: readonly string[];
 }
 
 export interface PrefixFacts {
-  /** Neighbours by name, which is an address or an interface, and how many paths each is sent. */
+  /** The neighbours, by address or interface, and the number of paths that each is sent. */
   readonly advertisedTo: ReadonlyMap<string, number>;
-  /** Neighbours by whom bgpd has a path. */
+  /** The neighbours from which bgpd has a path. */
   readonly tellers: ReadonlySet<string>;
-  /** bgpd has a path; without one an offer would be a prefix that is new. */
+  /** Whether bgpd has a path. Without a path, an offer would be a new prefix. */
   readonly known: boolean;
-  /** The best path was learned by iBGP. */
+  /** Whether the best path was learned over iBGP. */
   readonly internal: boolean;
 }
 
@@ -32,10 +33,10 @@ export function neighbourOf(key: string, d: NeighbourDetail): Neighbour {
   return { name: `neighbor ${key}`, address, filter };
 }
 
-/** Why an offer in the place of this path would be seen there; empty when it would not. */
+/** Returns why an offer in place of this path would be seen there; empty when it would not. */
 export function visibleReason(d: NeighbourDetail, { internal }: PrefixFacts): string {
   if (!d.internal) return "";
   if (internal)
     return "this router reflects routes to it, and ORIGINATOR_ID, CLUSTER_LIST and next hop would be those of the offer";
-  return d.nextHopSelf ? "" : "iBGP without next-hop-self, so that it would hear the alias next hop";
+  return d.nextHopSelf ? "" : "iBGP without next-hop-self, so it would receive the alias next hop";
 }

@@ -8,7 +8,7 @@ import { describeReason, type Reason } from "../../../../plugin/shortcut/reasons
 const P = prefix("10.3.0.0/24");
 const rules = { acceptVisible: false, hubs: [address("10.255.0.3")] };
 
-/** `up` are the neighbours, `sent` what each is sent. */
+/** Makes a view: `up` are the neighbours, `sent` is what each is sent. */
 const audience = (
   up: readonly string[],
   sent: Readonly<Record<string, string>>,
@@ -31,8 +31,8 @@ const RA = "10.1.8.2";
 const HUB = "10.255.0.3";
 const before = audience([RA, HUB], { [RA]: "1 path(s)" });
 
-describe("harm to a neighbour", () => {
-  it("is none when everybody is sent what he was", () => {
+describe("a change at a neighbour", () => {
+  it("is not reported when every neighbour is sent the same as before", () => {
     expect(changeSeen(P, before, before, rules)).toBeUndefined();
   });
   it("is a route that it loses: named, with the filter", () => {
@@ -41,7 +41,7 @@ describe("harm to a neighbour", () => {
     );
     expect(changeSeen(P, before, audience([RA], {}), { ...rules, acceptVisible: true })).toBeDefined();
   });
-  it("is none to one whose session is down, nor to a hub that gets its own route back no more", () => {
+  it("is not reported for a session that is down, nor for a hub that no longer gets its own route back", () => {
     expect(changeSeen(P, before, audience([HUB], {}), rules)).toBeUndefined();
     const sentBack = audience([RA, HUB], { [RA]: "1 path(s)", [HUB]: "1 path(s)" });
     expect(changeSeen(P, sentBack, before, rules)).toBeUndefined();
@@ -56,7 +56,7 @@ describe("harm to a neighbour", () => {
       expect(changeSeen(P, before, now, { ...rules, acceptVisible: true })).toBeUndefined();
     }
   });
-  it("is none when a neighbour came up meanwhile", () => {
+  it("is not reported when a neighbour came up meanwhile", () => {
     expect(
       changeSeen(
         P,
@@ -75,7 +75,7 @@ describe("harm to a neighbour", () => {
   });
 });
 
-describe("an offer that does harm", () => {
+describe("an offer that a neighbour sees or that replaces its route", () => {
   let now: number;
   let timers: { at: number; run: () => void }[];
   let answer: NeighbourView;
@@ -159,7 +159,7 @@ describe("an offer that does harm", () => {
     expect(await permits(P)).toBe(true);
   });
 
-  it("is made again when the route underneath is another", async () => {
+  it("is made again when the route underneath has changed", async () => {
     expect(await permits(P)).toBe(true);
     answer = audience([RA], {});
     harm.observe(P, true);
@@ -169,7 +169,7 @@ describe("an offer that does harm", () => {
     expect(said.at(-1)).toBe("over");
   });
 
-  it("is noticed when the configuration changes while it is selected, and the next one is compared anew", async () => {
+  it("is noticed when the configuration changes while it is selected, and the next offer is compared again", async () => {
     expect(await permits(P)).toBe(true);
     harm.observe(P, true);
     await advance(2_000);
@@ -180,7 +180,7 @@ describe("an offer that does harm", () => {
     expect(await permits(P)).toBe(true);
   });
 
-  it("that nobody noticed costs two questions, and one each for many at a time", async () => {
+  it("that no neighbour notices costs two questions, and one each for many at a time", async () => {
     const many = Array.from({ length: 50 }, (_, i) => prefix(`10.3.${i}.0/24`));
     const permitted = many.map((p) => harm.permits(p));
     await advance(10);
@@ -191,7 +191,7 @@ describe("an offer that does harm", () => {
     expect(said).toEqual([]);
   });
 
-  it("is made when the daemon does not answer, and that is said", async () => {
+  it("is made when the daemon does not answer, and that is reported", async () => {
     harm = new NeighbourGuard(
       { neighbourView: () => Promise.reject(new Error("no answer")) },
       clock,

@@ -81,7 +81,7 @@ beforeEach(() => {
 const of = <K extends Input["kind"]>(kind: K) => inputs.filter((i) => i.kind === kind);
 
 describe("an offer", () => {
-  it("is announced when its alias and the net under its prefix stand in the kernel", async () => {
+  it("is announced when its alias and the guard route of its prefix are in the kernel", async () => {
     w.establish();
     const { announced } = w.session("offers");
     const set = announced.set.bind(announced);
@@ -97,7 +97,7 @@ describe("an offer", () => {
     expect(before).toEqual([NET, "4242 198.18.0.1/32 dev wg0 proto 99 metric 99"]);
   });
 
-  it("is reported once for every change of what became of it, also after its withdrawal", async () => {
+  it("is reported once for every change of its state, also after its withdrawal", async () => {
     w.establish();
     o.perform({ kind: "alias", alias: ALIAS, to: "overlay" });
     o.perform(OFFER);
@@ -135,7 +135,7 @@ describe("an offer", () => {
 });
 
 describe("the sessions", () => {
-  it("count when both are up and the feed is complete; told once, and the kernel is read afresh", () => {
+  it("count when both are up and the feed is complete; they are reported once, and the kernel is read again", () => {
     expect(o.sessionText).toBe("not yet connected to the daemon");
     w.establish();
     w.session("feed").events.onEndOfRib(4);
@@ -144,7 +144,7 @@ describe("the sessions", () => {
     expect(o.sessionText).toBe("sessions established");
   });
 
-  it("that fail leave a net under what stood offered, for longer than the daemon takes to start", async () => {
+  it("that fail leave a guard route for each offer, for longer than the daemon takes to start", async () => {
     w.establish();
     o.perform({ kind: "alias", alias: ALIAS, to: "overlay" });
     o.perform(OFFER);
@@ -162,6 +162,6 @@ describe("the sessions", () => {
   });
 });
 
-it("says what the daemon routes itself", () => {
+it("tells which routes the daemon has itself", () => {
   expect(o.routing.underneath(P)).toEqual({ ok: true, prefix: P, nextHop: C });
 });

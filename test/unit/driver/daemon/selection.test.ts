@@ -47,14 +47,14 @@ describe("BIRD's decision", () => {
     expect(d.reason?.kind).toBe("bird-kernel-filter");
   });
 
-  it("is not what an override of our own says", () => {
+  it("does not count an override of our own", () => {
     expect(bird(fibOf(chosen, ours("10.1.0.0/24", OVERLAY)), offer)).toMatchObject({
       selected: false,
       harmful: true,
     });
   });
 
-  it("is none of ours when the main table goes elsewhere", () => {
+  it("is not ours when the main table has another path", () => {
     expect(bird(fibOf(chosen, route("10.1.0.0/24", "eth0")), offer)).toMatchObject({
       selected: false,
       harmful: false,
@@ -88,7 +88,7 @@ describe("FRR's decision", () => {
     expect(d.reason?.kind).toBe("frr-tied-fib");
   });
 
-  it("is none while the prefix is not in the FIB", () => {
+  it("is not a selection while the prefix is not in the FIB", () => {
     expect(frrRule(fibOf(route("10.0.0.0/8", OVERLAY, { gateway: ALIAS })), offer)).toMatchObject({
       selected: false,
       fromAbsence: true,
@@ -96,7 +96,7 @@ describe("FRR's decision", () => {
     });
   });
 
-  it("is none when the alias resolves by another interface", () => {
+  it("is not a selection when the alias resolves via another interface", () => {
     expect(frrRule(by([ALIAS], "eth0"), offer)).toMatchObject({
       selected: false,
       reason: { kind: "frr-alias-elsewhere", devices: "eth0" },
@@ -117,7 +117,7 @@ describe("the watcher", () => {
     return w;
   };
   const main = route("10.1.0.0/24", OVERLAY);
-  /** The offer is selected, and that was told. */
+  /** Selects the offer and reports it. */
   const told = () => {
     const fib = fibOf(chosen, main);
     const w = watch(fib);
@@ -126,7 +126,7 @@ describe("the watcher", () => {
     return { fib, w };
   };
 
-  it("believes nothing while the session is down: table 4242 keeps residue", () => {
+  it("believes nothing while the session is down: table 4242 keeps stale routes", () => {
     const fib = fibOf(chosen, main);
     const w = watch(fib);
     expect(w.examine(0, "all")).toMatchObject([
@@ -138,7 +138,7 @@ describe("the watcher", () => {
     expect(w.examine(2, "all")).toMatchObject([{ selected: false, reason: { kind: "session-down" } }]);
   });
 
-  it("tells a state once, and every change", () => {
+  it("reports a state once, and every change", () => {
     const fib = fibOf(main);
     const w = watch(fib);
     w.setSession(YES);
@@ -186,17 +186,17 @@ describe("the watcher", () => {
     expect(w.examine(10 + SETTLE, "all")).toMatchObject([{ selected: false, harmful: true, path: "none" }]);
     fib.apply({ kind: "set", route: main });
     expect(w.examine(10 + SETTLE + 1, "all")).toMatchObject([{ selected: true, harmful: false }]);
-    // a new gap is a new doubt
+    // a new gap starts a new wait
     fib.apply({ kind: "gone", route: main });
     expect(w.examine(500, "all")).toEqual([]);
     expect(w.pollTimeout()).toBe(500 + SETTLE);
   });
 
-  it("stays due until it was looked at: a timer that is armed anew when the time is past must still be armed", () => {
+  it("stays due until it was rechecked: a timer that is armed again when the time is past must still be armed", () => {
     const { fib, w } = told();
     fib.apply({ kind: "gone", route: chosen });
     w.examine(10, [P]);
-    // something else is examined, late
+    // another prefix is examined, late
     expect(w.examine(10 + SETTLE + 5, [prefix("10.9.0.0/24")])).toEqual([]);
     expect(w.pollTimeout()).toBe(10 + SETTLE);
     expect(w.examine(10 + SETTLE + 6, w.inDoubt())).toMatchObject([
@@ -206,7 +206,7 @@ describe("the watcher", () => {
     expect(w.inDoubt()).toEqual([]);
   });
 
-  it("has no doubt left about an offer that was withdrawn, or whose session ended", () => {
+  it("does not wait for an offer that was withdrawn, or whose session ended", () => {
     for (const end of [
       (w: SelectionWatcher) => w.withdraw(P),
       (w: SelectionWatcher) => w.setSession(no({ kind: "session-down", session: "offers", text: "closed" })),
@@ -220,7 +220,7 @@ describe("the watcher", () => {
     }
   });
 
-  it("sees the direct interface go down: the kernel removes routes without a word about the reason", () => {
+  it("sees the direct interface go down: the kernel removes routes without a message", () => {
     const direct = route("10.1.0.0/24", DIRECT);
     const fib = fibOf(chosen, direct);
     const w = watch(fib);

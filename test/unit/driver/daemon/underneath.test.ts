@@ -15,7 +15,9 @@ const HUB = address("10.255.0.1");
 const C = address("10.255.0.3");
 const ALIAS = address("198.18.0.1");
 const SELF = address("10.255.0.9");
-/** An offer; NAT doubtful; rate class 3; round trip slower; the owner 10.255.0.3. */
+/**
+ * The communities of an offer: NAT doubtful; rate class 3; round trip slower; the owner 10.255.0.3.
+ */
 const MARKS = ["1:1", "1:21", "1:33", "1:42", "2:184483843"].map((c) => largeCommunity(`65000:${c}`));
 
 type FeedPath = Partial<PathAttributes> & { readonly pathId?: number };
@@ -63,7 +65,7 @@ describe("what lies underneath an offer", () => {
     expect(routing({ "10.1.0.0/24": [{}] }).underneath(P)).toEqual({ ok: true, prefix: P, nextHop: C });
   });
 
-  it("is refused when the feed has none, or only more specific ones", () => {
+  it("is refused when the feed has no such route, or only more specific ones", () => {
     expect(routing({}).underneath(P)).toEqual({
       ok: false,
       reason: { kind: "nothing-underneath", prefix: P },
@@ -72,7 +74,7 @@ describe("what lies underneath an offer", () => {
     expect(routing({ "10.1.0.0/25": [{}] }).underneath(P)).toHaveProperty("ok", false);
   });
 
-  it("is refused when its next hop does not leave by the overlay", () => {
+  it("is refused when its next hop does not leave via the overlay", () => {
     const r = routing({ "10.1.0.0/24": [{ nextHop: address("192.0.2.9") }] }, [
       route("10.255.0.0/24", OVERLAY),
       route("0.0.0.0/0", "eth0"),
@@ -120,7 +122,7 @@ describe("what lies underneath an offer", () => {
     expect(routing({ "10.1.0.0/24": [{ nextHop: ALIAS }] }).underneath(P)).toHaveProperty("ok", false);
   });
 
-  it("is of several paths the one that the daemon most likely uses", () => {
+  it("is, of several paths, the one that the daemon most likely uses", () => {
     const by = (...paths: FeedPath[]) => {
       const u = routing({ "10.1.0.0/24": paths }).underneath(P);
       return u.ok ? u.nextHop : u.reason.kind;
@@ -140,7 +142,7 @@ describe("what lies underneath an offer", () => {
 describe("this router's own routes", () => {
   const own = (...routes: ReturnType<typeof route>[]) => routing({}, routes).routesItself(P);
 
-  it("are those by other interfaces, and aggregates", () => {
+  it("are those via other interfaces, and aggregates", () => {
     expect(own(route("10.1.0.0/24", "eth1"))).toBe(true);
     expect(own(route("10.1.0.0/16", "eth1"))).toBe(true);
     expect(own({ ...route("10.1.0.0/16", "eth1"), type: "unreachable", nextHops: [] })).toBe(true);
@@ -150,7 +152,7 @@ describe("this router's own routes", () => {
     expect(routing({}).routesItself(hostPrefix(SELF))).toBe(true);
   });
 
-  it("are neither default routes, nor those by the hub or a shortcut, nor ours", () => {
+  it("are not default routes, nor those via the hub or a shortcut, nor ours", () => {
     expect(own()).toBe(false);
     expect(own(route("0.0.0.0/0", "eth0"))).toBe(false);
     expect(own(route("10.1.0.0/24", OVERLAY))).toBe(false);
@@ -186,14 +188,14 @@ describe("an offer", () => {
     expect(a.asPath).toEqual([{ type: "sequence", ases: [64512] }]);
   });
 
-  it("over a covering route is a new prefix, which no neighbour may hear", () => {
+  it("over a covering route is a new prefix, which no neighbour may receive", () => {
     const r = routing({ "10.0.0.0/8": [{}] });
     expect(r.underneath(P)).toEqual({ ok: true, prefix: "10.0.0.0/8", nextHop: C });
     expect(attributes(r).communities).toEqual([NO_ADVERTISE]);
     expect(attributes(routing({ "10.1.0.0/24": [{}] })).communities).toEqual([]);
   });
 
-  it("is refused on a session of another type than the route's, unless the daemon shows offers to nobody", () => {
+  it("is refused on a session of another type than the route's, unless the daemon announces offers to no neighbour", () => {
     const ebgp = { "10.1.0.0/24": [{ asPath: [{ type: "sequence" as const, ases: [65099] }] }] };
     const u = routing(ebgp, undefined, undefined, false).underneath(P);
     expect(u.ok ? "" : describeReason(u.reason)).toContain("learned by eBGP from AS 65099");

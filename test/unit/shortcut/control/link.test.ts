@@ -36,7 +36,7 @@ interface Held {
   count: number;
 }
 
-/** The real primitives, counted. */
+/** Makes the real primitives, with counters. */
 function keys(): Held {
   const { privateKey, publicKey } = generateKeyPairSync("x25519");
   const jwk = publicKey.export({ format: "jwk" });
@@ -103,7 +103,7 @@ class End {
   }
 }
 
-/** Delivers everything between two ends until both are quiet; returns what travelled. */
+/** Delivers all datagrams between two ends until both are quiet; returns the datagrams. */
 function exchange(now: number, a: End, b: End): { from: Address; kind: string; size: number }[] {
   const log: { from: Address; kind: string; size: number }[] = [];
   for (;;) {
@@ -167,7 +167,7 @@ describe("a first request", () => {
   });
 });
 
-/** Everything that hangs on an object, counted: what a spoofed source could make grow. */
+/** Counts everything reachable from an object: what a spoofed source could make grow. */
 function weight(root: unknown, seen = new Set<unknown>()): number {
   if (typeof root !== "object" || root === null || seen.has(root)) return 0;
   seen.add(root);
@@ -205,7 +205,7 @@ describe("spoofed sources", () => {
     const small = encodeEnvelope({
       requestId: id64FromBytes(new Uint8Array(8)),
       reply: false,
-      cookie: new Uint8Array(16), // so it is not padded
+      cookie: new Uint8Array(16), // not padded
       publicKey: keys().publicKey,
       bootId: id64FromBytes(new Uint8Array(8)),
       body: new Uint8Array(),
@@ -262,7 +262,7 @@ describe("the MAC", () => {
     },
   );
 
-  it("lets nobody use another's key: Mallory has a cookie for A's public key and not the private one", () => {
+  it("does not allow the use of another router's key: Mallory has a cookie for A's public key and not the private key", () => {
     const [a, hub] = [new End(A), new End(HUB, keys(), 2, 2)];
     const mallory = new End(MALLORY, { ...keys(), publicKey: a.held.publicKey }, 3, 3);
     const outcomes = ask(0, mallory, HUB);
@@ -351,7 +351,7 @@ describe("cookies", () => {
       return hub.take().map((d) => kindOf(d.payload));
     };
     expect(answerAt(119_000)).toEqual(["ack"]);
-    expect(answerAt(121_000)).toEqual(["ack"]); // the previous secret
+    expect(answerAt(121_000)).toEqual(["ack"]); // by the previous secret
     expect(answerAt(242_000)).toEqual(["challenge"]);
   });
 
@@ -380,7 +380,7 @@ describe("cookies", () => {
     expect(outcomes).toHaveLength(1);
   });
 
-  it("and the key are learned anew when the answerer restarted with another key", () => {
+  it("and the key are learned again when the answerer restarted with another key", () => {
     const [a, hub] = [new End(A), new End(HUB, keys(), 2, 2)];
     ask(0, a, HUB);
     exchange(0, a, hub);
@@ -401,7 +401,7 @@ describe("cookies", () => {
         sent++;
         const e = decodeEnvelope(d.payload);
         if (!e.ok) throw new Error("no envelope");
-        // the cookie is stripped: to the hub every request is a first one
+        // the cookie is stripped: the hub takes every request as a first one
         hub.link.handleDatagram(
           now,
           a.endpoint,
@@ -492,12 +492,12 @@ describe("garbage", () => {
     expect(hub.link.problems.length).toBeLessThanOrEqual(64);
   });
 
-  it("from one who has a cookie and a key is refused by name", () => {
+  it("from a sender with a cookie and a key is refused by name", () => {
     const [a, hub] = [new End(A), new End(HUB, keys(), 2, 2)];
     // a reply's body in a request
     a.link.request(0, HUB, JSON.parse(`{ "kind": "ack" }`), () => {});
     exchange(0, a, hub);
     expect(hub.asked).toEqual([]);
-    expect(hub.link.problems.map((p) => p.problem)).toEqual(["ack is no request"]);
+    expect(hub.link.problems.map((p) => p.problem)).toEqual(["ack is not a request"]);
   });
 });

@@ -27,7 +27,9 @@ const A = address("10.255.0.2");
 const C = address("10.255.0.3");
 const D = address("10.255.0.4");
 
-/** A, C and D with their overlay addresses, and what the case adds. */
+/**
+ * Makes a hub with A, C and D, their overlay addresses, and the routes and AllowedIPs of the case.
+ */
 const hub = (routes: Parameters<typeof fib>[0], ips: Readonly<Record<string, readonly string[]>>) =>
   new Attestation({
     fib: fib({ "10.255.0.0/24": "overlay", ...routes }),
@@ -41,7 +43,7 @@ const hub = (routes: Parameters<typeof fib>[0], ips: Readonly<Record<string, rea
 describe("what a hub attests", () => {
   const cases: [string, Parameters<typeof fib>[0], Record<string, string[]>, Record<string, string[]>][] = [
     [
-      "a route by the overlay and the same AllowedIPs",
+      "a route via the overlay and the same AllowedIPs",
       { "10.1.0.0/24": "overlay" },
       { c: ["10.1.0.0/24"] },
       { c: ["10.1.0.0/24"] },
@@ -98,13 +100,13 @@ describe("what a hub attests", () => {
       { c: ["10.1.0.0/16"] },
     ],
     [
-      "default AllowedIPs: what the FIB sends by the overlay and to nobody else",
+      "default AllowedIPs: what the FIB sends via the overlay and to no other spoke",
       { "0.0.0.0/0": "elsewhere", "10.1.0.0/24": "overlay", "10.2.0.0/24": "overlay" },
       { c: ["0.0.0.0/0"], d: ["10.2.0.0/24"] },
       { c: ["10.1.0.0/24"], d: ["10.2.0.0/24"] },
     ],
     [
-      "back and forth: C in D in C",
+      "nested prefixes: C in D in C",
       { "10.1.0.0/29": "overlay" },
       { c: ["10.1.0.0/29", "10.1.0.0/31"], d: ["10.1.0.0/30"] },
       { c: ["10.1.0.0/31", "10.1.0.4/30"], d: ["10.1.0.2/31"] },
@@ -118,7 +120,8 @@ describe("what a hub attests", () => {
   ];
   it.each(cases)("%s", (_name, routes, ips, want) => {
     const h = hub(routes, ips);
-    // the overlay's own /24 is routed too: with default AllowedIPs its free addresses are C's; left out here
+    // the overlay's own /24 is routed too: with default AllowedIPs its free addresses are C's; left
+    // out here
     const site = (owner: Address) => h.prefixesOf(owner).filter((p) => !overlaps(p, prefix("10.255.0.0/24")));
     if (want["c"] !== undefined) expect(site(C)).toEqual(want["c"]);
     if (want["d"] !== undefined) expect(site(D)).toEqual(want["d"]);
@@ -132,7 +135,7 @@ describe("what a hub attests", () => {
     expect(h.prefixesOf(address("10.255.0.99"))).toEqual([]);
   });
 
-  it("gives the same generation for the same set, and another for another", () => {
+  it("gives the same generation for the same set, and a different one for another set", () => {
     const one = hub({ "10.1.0.0/24": "overlay" }, { c: ["10.1.0.0/24"] });
     const two = hub({ "10.0.0.0/8": "overlay", "10.1.0.0/24": "overlay" }, { c: ["10.1.0.0/24"] });
     const three = hub({ "10.1.0.0/24": "overlay" }, { c: ["10.1.0.0/25"] });
@@ -141,7 +144,7 @@ describe("what a hub attests", () => {
   });
 });
 
-describe("whom a hub names as owner", () => {
+describe("the owner that a hub names", () => {
   const h = hub(
     {
       "10.1.0.0/24": "overlay",
@@ -264,7 +267,8 @@ describe("attestation of a large hub", () => {
     });
     const h = build();
     expect(h.prefixesOf(address("10.255.1.7"))).toHaveLength(4);
-    // 50 ms is the aim on an idle machine; the bound leaves room for a busy one, and none for a quadratic algorithm
+    // 50 ms is the target on an idle machine; the bound leaves room for a busy one, and excludes a
+    // quadratic algorithm
     expect(Math.min(...times)).toBeLessThan(200);
     if (process.env["SHOW_TIMES"] !== undefined) console.log(times.map((t) => t.toFixed(1)).join(" "));
   });

@@ -16,7 +16,10 @@ import type { World } from "../../../sim/world.js";
 const stage = (a: Router, c: Router) => status(a, c)?.stage;
 const bothDirect = (w: World, a: Router, c: Router, limit = 15_000) =>
   until(w, limit, () => direct(a, c), 10);
-/** Three spokes and a hub, no random loss; the invariants hold after every step of every script. */
+/**
+ * Three spokes and a hub, without random loss; the invariants hold after every step of every
+ * script.
+ */
 let w: World;
 let a: Router;
 let c: Router;
@@ -33,11 +36,11 @@ describe("a direct shortcut", () => {
   });
   const gone = (limit: number) => until(w, limit, () => !a.peers.has(c.key) && !c.peers.has(a.key));
 
-  /** Why either end went back. */
+  /** Returns why each end fell back. */
   const ends = () =>
     w.transitions.filter((t) => t.stage === "returning").map((t) => `${t.router}: ${t.reason}`);
 
-  it.each(["A", "C"])("ends when the policy of %s takes the prefix out", (who) => {
+  it.each(["A", "C"])("ends when the policy of %s no longer accepts the prefix", (who) => {
     const r = who === "A" ? a : c;
     r.daemon.policy = () => false;
     r.reconsider(who === "A" ? c.site : a.site);
@@ -56,7 +59,7 @@ describe("a direct shortcut", () => {
       if (how === "from A") w.brokenOneWay.add(w.directed(a, c));
       if (how === "from C") w.brokenOneWay.add(w.directed(c, a));
       const took = until(w, 5_000, () => onHub(a, c));
-      // what was in flight, one end detects and tells the other, then the daemons' delay
+      // packets in flight, one end detects and tells the other, then the daemons' delay
       expect(took).toBeLessThanOrEqual(23 + detection + 23 + Math.max(a.daemon.delay, c.daemon.delay));
       const first = w.milestones.filter((m) => m.milestone === "path-failed").at(-1);
       expect(first).toBeDefined();
@@ -87,7 +90,8 @@ describe("a direct shortcut", () => {
   });
 
   it("keeps its peer while the FIB points at it, however long the daemon takes", () => {
-    // overrides do not help here: the kernel refuses them; C, which hears nothing, goes after the hold time
+    // overrides do not help here: the kernel refuses them; C, which hears nothing, falls back after
+    // the hold time
     w.check = () => {};
     const apply = a.apply.bind(a);
     a.apply = (o) => {
@@ -110,7 +114,7 @@ describe("a direct shortcut", () => {
     a.daemon.alive = false;
     w.input(a, { kind: "purge", owner: "all" });
     until(w, 3_000, () => stage(a, c) === "draining");
-    // somebody deletes the override, and a dead daemon's route shows through
+    // another process deletes the override, and a dead daemon's route takes effect
     w.check = () => {};
     a.overrides.delete(c.site);
     a.report(c.site);
@@ -122,7 +126,7 @@ describe("a direct shortcut", () => {
     until(w, 3 * p.drain, () => !a.peers.has(c.key));
   });
 
-  it("ends at once when the route underneath goes", () => {
+  it("ends at once when the route underneath disappears", () => {
     w.setRouted(c.site, false);
     until(w, 500, () => !a.daemon.offers.has(c.site));
     gone(p.remoteHold + 3_000);
@@ -133,7 +137,7 @@ describe("a direct shortcut", () => {
 
   it("ends when the hub purges what it attested", () => {
     const before = w.transitions.length;
-    // the hub routes C's site no longer, and only the hub notices
+    // the hub no longer routes C's site, and only the hub notices
     w.routed.delete(c.site);
     w.tellFib();
     w.routed.add(c.site);
@@ -175,7 +179,7 @@ describe("a direct shortcut", () => {
     expect(direct(a, c)).toBe(true);
   });
 
-  it("ends after a restart of the hub that attests otherwise, although nobody purges", () => {
+  it("ends after a restart of the hub that attests something else, although no purge is sent", () => {
     w.passes = (_f, to, kind) => !(to === c && kind === "kept");
     w.hub.crash();
     w.routed.delete(c.site);
@@ -196,7 +200,7 @@ describe("a direct shortcut", () => {
     expect(ends()).toEqual([]);
   });
 
-  it.each(["A", "C"])("is left by the other end when %s restarts, and comes back", (who) => {
+  it.each(["A", "C"])("is torn down by the other end when %s restarts, and comes back", (who) => {
     const [r, other] = who === "A" ? [a, c] : [c, a];
     r.crash();
     w.start(r);
@@ -268,7 +272,7 @@ describe("a direct shortcut", () => {
     };
     until(w, 30_000, () => onHub(a, c) && stage(a, c) !== "direct");
     bothDirect(w, a, c, 60_000);
-    // one more round, so that what was captured is of an older epoch
+    // one more round, so that the captured exchange is of an older epoch
     capture = false;
     w.input(a, { kind: "purge", owner: "all" });
     until(w, 30_000, () => onHub(a, c) && stage(a, c) !== "direct");
@@ -281,7 +285,7 @@ describe("a direct shortcut", () => {
     expect(stage(c, a)).toBe("direct");
   });
 
-  it("goes by stop: both ends on the hub path, then nothing is left of it", () => {
+  it("ends by stop: both ends on the hub path, then nothing is left of it", () => {
     w.input(a, { kind: "stop" });
     until(w, 8_000, () => a.stopped);
     expect(a.peers.size + a.aliases.size + a.daemon.offers.size + a.overrides.size).toBe(0);
@@ -291,7 +295,7 @@ describe("a direct shortcut", () => {
 });
 
 describe("a change of the next hop underneath", () => {
-  it("moves the offers to another alias, and leaves none behind", () => {
+  it("moves the offers to another alias, and leaves no old alias behind", () => {
     const hops = new Map<Router, Router>();
     w.nextHop = (r, owner) => hops.get(r) ?? owner;
     drive(a, c);

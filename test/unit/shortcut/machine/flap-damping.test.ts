@@ -6,7 +6,7 @@ import { FlapDamping, PENALTY } from "../../../../plugin/shortcut/machine/flap-d
 const p = { halfLife: 30_000, suppress: 2_500, reuse: 750, longest: 300_000 };
 
 describe("flap damping", () => {
-  it("lets one failure, and two, pass", () => {
+  it("tolerates one failure, and two", () => {
     const d = new FlapDamping(p);
     d.fail(0);
     expect([d.penalty(0), d.suppressedFor(0)]).toEqual([PENALTY, 0]);
@@ -57,7 +57,7 @@ describe("flap damping", () => {
     expect(d.suppressedFor(600_000)).toBe(0);
   });
 
-  it("keeps penalty and suppression bounded, whatever fails when", () => {
+  it("keeps penalty and suppression bounded for any sequence of failures", () => {
     fc.assert(
       fc.property(
         fc.record({

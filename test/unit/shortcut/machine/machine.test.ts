@@ -14,7 +14,10 @@ import {
 } from "../../../sim/script.js";
 import { World, type WorldOptions } from "../../../sim/world.js";
 
-/** Three spokes and a hub, no random loss; the invariants hold after every step of every script. */
+/**
+ * Makes three spokes and a hub, without random loss; the invariants hold after every step of every
+ * script.
+ */
 function world(given: Partial<WorldOptions> = {}): ReturnType<typeof checkedWorld> {
   const all = checkedWorld({ seed: 42, spokes: 3, loss: 0, ...given });
   all.w.run(all.w.now + 5_000);
@@ -92,7 +95,7 @@ describe("a shortcut comes up", () => {
 
   const STEPS = ["exchange", "exchanged", "selected", "ready", "ack", "resolve", "resolve-owner", "resolved"];
   it.each(STEPS)("although the first two of every %s are lost", (kind) => {
-    // a ping says it too, before two were sent
+    // a ping tells it too, before two were sent
     if (kind === "ready" || kind === "ack") ({ w, a, c, d } = world({ pings: false }));
     const lost = new Map<string, number>();
     w.passes = (from, to, k) => {
@@ -103,7 +106,7 @@ describe("a shortcut comes up", () => {
     };
     drive(a, c);
     bothDirect(w, a, c, 40_000);
-    // what was answered by nothing is said again, also after the flip
+    // an unanswered statement is repeated, also after the flip
     w.run(w.now + 2_000);
     expect([...lost.values()].some((n) => n === 2)).toBe(true);
   });
@@ -139,7 +142,7 @@ describe("a shortcut does not come up, and says why", () => {
     expect(a.daemon.offers.size).toBe(0);
   });
 
-  it("when the owner fell silent: no answer, backoff, no offer", () => {
+  it("when the owner does not answer any more: backoff, no offer", () => {
     c.runs = false;
     drive(a, c);
     never(20_000);
@@ -206,7 +209,7 @@ describe("a shortcut does not come up, and says why", () => {
     until(quiet, 60_000, () => direct(x, y), 10);
   });
 
-  it("when the underlay carries nothing between the two: no pair answers, and no NAT is asked before it has forgotten", () => {
+  it("when the underlay carries nothing between the two: no pair answers, and the pause lasts until the NATs have forgotten", () => {
     w.broken.add(w.linkKey(a, c));
     drive(a, c);
     w.run(w.now + 200_000);
@@ -218,7 +221,7 @@ describe("a shortcut does not come up, and says why", () => {
       const before = tries[i - 1];
       if (before !== undefined) expect(t.at - before.at).toBeGreaterThan(0.75 * p.checkPause);
     });
-    // a peer that nothing answers is never made at the initiator
+    // a peer is never created at the initiator when nothing answers
     expect(w.milestones.some((m) => m.router === a.address && m.milestone === "peer-created")).toBe(false);
     expect(onHub(a, c)).toBe(true);
     w.broken.clear();
@@ -245,7 +248,7 @@ describe("a shortcut does not come up, and says why", () => {
     expect(bothDirect(w, a, c, 200_000)).toBeLessThan(200_000);
   });
 
-  /** Peers may exist for a while, but nothing flips. */
+  /** Runs, and checks that nothing flips, although peers may exist for a while. */
   const unproven = (ms: number) => {
     const from = w.now;
     w.check = (r) => {
@@ -267,7 +270,7 @@ describe("a shortcut does not come up, and says why", () => {
     bothDirect(w, a, c, 200_000);
   });
 
-  it("when packets of the full size do not pass", () => {
+  it("when full-size packets do not pass", () => {
     w.largestProbe = 1_300;
     drive(a, c);
     unproven(40_000);
@@ -275,7 +278,7 @@ describe("a shortcut does not come up, and says why", () => {
   });
 
   it("when the hub attests other prefixes to the owner than to us: our sources are not accepted", () => {
-    // the hub tells A that it owns more than what C was told
+    // the hub attests to A more prefixes for the owner than C was told
     w.passes = (_from, to, kind) => !(to === a && kind === "kept");
     w.routed.delete(a.site);
     w.tellFib();
@@ -307,7 +310,7 @@ describe("a shortcut does not come up, and says why", () => {
 });
 
 describe("at the maximum of shortcuts", () => {
-  it("the least used makes room for one that deserves it clearly more, and for no other", () => {
+  it("the least used is evicted by one with a clearly higher rate, and by no other", () => {
     ({ w, a, c, d } = world({ maxShortcuts: 1 }));
     drive(a, c, 2e6);
     bothDirect(w, a, c);
@@ -325,8 +328,8 @@ describe("at the maximum of shortcuts", () => {
   });
 });
 
-describe("a harmful offer", () => {
-  it("is withdrawn at once: an export filter takes the hub route away with it", () => {
+describe("an offer that takes the hub route away", () => {
+  it("is withdrawn at once: an export filter drops the hub route with it", () => {
     a.dropsOffers = true;
     drive(a, c);
     until(w, 15_000, () => a.daemon.offers.size > 0);

@@ -1,4 +1,7 @@
-/** Connectivity checks of candidates that are learnt late, and when hubs are asked from where they see this router. */
+/**
+ * Connectivity checks of candidates that are learned late, and when hubs are asked for this
+ * router's endpoint.
+ */
 import { describe, expect, it } from "vitest";
 import { address, type Endpoint, formatEndpoint, parseEndpoint } from "../../../../plugin/net/address.js";
 import { publicKeyFromBytes } from "../../../../plugin/net/key.js";
@@ -44,7 +47,7 @@ function pinging(): { sent: Sent[]; take: () => string[]; host: ConstructorParam
   return { sent, take, host, observes: common };
 }
 
-describe("a candidate that is learnt late", () => {
+describe("a candidate that is learned late", () => {
   const checks = () => {
     const p = pinging();
     const ends = {
@@ -101,7 +104,7 @@ describe("a candidate that is learnt late", () => {
 
 describe("a better pair that is found while direct", () => {
   const LAN = "192.168.1.9:51821";
-  /** Direct by {@link BEFORE}, and a ping to {@link LAN} was answered. */
+  /** Is direct by {@link BEFORE}, and a ping to {@link LAN} was answered. */
   const found = () => {
     const p = pinging();
     const ends = {
@@ -135,7 +138,7 @@ describe("a better pair that is found while direct", () => {
     expect(take(c)).toBe("nothing better");
   });
 
-  it("is taken again when WireGuard has gone back to the pair before, but not for ever", () => {
+  it("is taken again when WireGuard has returned to the pair before, but not without limit", () => {
     const c = found();
     const taken = [1, 2, 3, 4, 5].map(() => {
       const t = take(c);
@@ -185,7 +188,7 @@ describe("a hub is asked", () => {
     expect(take()).toEqual(asked);
   });
 
-  it("whatever it has answered, where there is reason to", () => {
+  it("regardless of its last answer, where there is reason to", () => {
     const { o, sent, take } = observer();
     answer(o, sent, 5, BEFORE);
     take();
@@ -195,7 +198,7 @@ describe("a hub is asked", () => {
     expect(o.reflexive).toEqual(endpoint(NOW));
   });
 
-  it("again before an attempt, once a round of its own was in vain", () => {
+  it("again before an attempt, when its own round was in vain", () => {
     const { o, take } = observer();
     for (let at = o.pollTimeout() ?? 0; at < 20_000; at = o.pollTimeout() ?? 20_000) o.handleTimeout(at);
     take();

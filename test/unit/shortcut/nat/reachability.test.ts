@@ -1,4 +1,4 @@
-/** Candidates, mapping behaviour, and how many NATs have to be opened. */
+/** Candidates, mapping behaviour, and the number of NATs to open. */
 import { describe, expect, it } from "vitest";
 import { address, type Endpoint, parseEndpoint, prefix } from "../../../../plugin/net/address.js";
 import { publicKeyFromBytes } from "../../../../plugin/net/key.js";
@@ -62,13 +62,13 @@ describe("what a router offers", () => {
     ["IPv6 link-local", at("eth0", "fe80::1", 64)],
     ["the overlay's", at("wg0", "10.255.0.1", 24)],
     ["the direct interface's", at("shortcut0", "10.255.0.1", 32)],
-    ["what others reach by the overlay", at("eth2", "10.1.0.1", 24)],
+    ["what others reach via the overlay", at("eth2", "10.1.0.1", 24)],
     ["what the operator denies", at("eth3", "172.20.1.1", 24)],
   ])("never %s", (_, a) => {
     expect(offered({ addresses: [a], denied: [prefix("10.1.0.0/24"), prefix("172.20.0.0/16")] })).toEqual([]);
   });
 
-  it("is no more than an exchange carries, with room for what hubs see", () => {
+  it("is limited to what an exchange carries, with room for what hubs see", () => {
     const addresses = Array.from({ length: 40 }, (_, i) => at("eth0", `203.0.113.${i + 1}`, 24));
     const list = offered({ addresses, reflexive: [endpoint("192.0.2.2:1")] });
     expect(list).toHaveLength(12);
@@ -148,7 +148,7 @@ describe("the mapping behaviour (RFC 4787)", () => {
     expect(describeMapping(v)).toBe("endpoint-independent mapping (keeps the port, seen by one hub address)");
   });
 
-  it("of both ends lets expect a path, or none", () => {
+  it("of both ends forecasts a path, or no path", () => {
     const hard = "address-and-port-dependent";
     expect(natPrognosisOf("endpoint-independent", "endpoint-independent", false)).toBe("likely");
     expect(natPrognosisOf(hard, "endpoint-independent", false)).toBe("doubtful");
@@ -172,14 +172,14 @@ describe("an opening travels", () => {
     ["one hop where the router itself is the NAT", ["192.0.2.1"], 1],
     ["past one NAT", ["192.168.1.1", "192.0.2.1"], 2],
     ["past two", ["192.168.1.1", "100.64.0.1", "198.51.100.1"], 3],
-    ["past one when nobody answers", [], 2],
+    ["past one when no router answers", [], 2],
     ["past those that answer when the rest is silent", ["192.168.1.1", "10.0.0.1"], 3],
     ["past one when the first is silent", [undefined, "192.0.2.1"], 2],
   ])("%s", (_, hops, want) => {
     expect(ttl(...hops)).toBe(want);
   });
 
-  it("whatever strangers say", () => {
+  it("whatever unknown routers say", () => {
     const h = new HopCount();
     h.begin(HUB);
     h.exceeded(address("8.8.8.8"), endpoint("192.0.2.67:51821"), 1);
@@ -239,7 +239,7 @@ describe("where this router may be reached", () => {
     expect(where.changed()).toBe(false);
   });
 
-  it("is without pings only where a hub or the operator has seen it to work", () => {
+  it("is, without pings, only where a hub or the operator has seen it to work", () => {
     for (const pings of [true, false]) {
       const { where, link } = router(pings);
       where.learn([...lan, at("eth1", "10.1.0.1", 24)]);
@@ -252,7 +252,7 @@ describe("where this router may be reached", () => {
     }
   });
 
-  it("is measured up to the last NAT, and said in words", () => {
+  it("is measured up to the last NAT, and described in words", () => {
     const { where, sent } = router();
     expect(where.openTtl).toBe(2);
     where.measureHops({ publicKey: key, endpoint: endpoint(HUB) });
@@ -262,11 +262,11 @@ describe("where this router may be reached", () => {
     where.exceeded(address("198.51.100.9"), endpoint(HUB), 3);
     expect(where.openTtl).toBe(3);
     expect(where.describe()).toBe(
-      "NAT behaviour unknown; way to the hub: 192.168.1.1, 100.64.0.1, 198.51.100.9",
+      "NAT behaviour unknown; path to the hub: 192.168.1.1, 100.64.0.1, 198.51.100.9",
     );
     const silent = router(false);
     silent.where.measureHops({ publicKey: key, endpoint: endpoint(HUB) });
     expect(silent.sent).toEqual([]);
-    expect(silent.where.describe()).toBe("no pings: NATs are not looked through");
+    expect(silent.where.describe()).toBe("pings unavailable: NAT behaviour unknown");
   });
 });

@@ -49,13 +49,13 @@ describe("the alias pool", () => {
     ).toBeUndefined();
   });
 
-  it("knows its own", () => {
+  it("recognizes its own addresses", () => {
     expect(pool().contains(address("198.18.0.7"))).toBe(true);
     expect(pool().contains(address("198.18.0.8"))).toBe(false);
     expect(pool().contains(address("fd00:1::ffff"))).toBe(true);
   });
 
-  it("never gives one address twice at a time, whatever is acquired and released", () => {
+  it("never gives one address twice at a time, in any order of acquire and release", () => {
     fc.assert(
       fc.property(fc.array(fc.tuple(fc.nat(400), fc.boolean()), { maxLength: 80 }), (steps) => {
         const p = new AliasPool({ 4: prefix("198.18.0.0/23"), 6: undefined });

@@ -1,4 +1,7 @@
-/** Classes change reluctantly: an offer is announced again with every change, and policy may turn around. */
+/**
+ * Tests that classes change slowly: an offer is announced again with every change, and a policy may
+ * reverse its decision.
+ */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { communitiesOf, ownerValue } from "../../../../plugin/driver/daemon/communities.js";
@@ -24,7 +27,7 @@ describe("the rate class", () => {
     }
   });
 
-  it("rises after 2 s above its bound, to what was never fallen below", () => {
+  it("rises after 2 s above its bound, to the class that it has not fallen below", () => {
     const c = new RateClass();
     let t = feed(c, 0, 3, 2e6);
     t = feed(c, t, 2, 200e6);
@@ -35,7 +38,7 @@ describe("the rate class", () => {
     expect(c.value).toBe(5);
   });
 
-  it("falls after 10 s clearly below its bound, and not for a pause", () => {
+  it("falls after 10 s clearly below its bound, and not after a short pause", () => {
     const c = new RateClass();
     let t = feed(c, 0, 2, 12e6);
     t = feed(c, t, 30, 8.5e6);
@@ -60,7 +63,7 @@ describe("the rate class", () => {
     expect(changes).toBeLessThanOrEqual(1);
   });
 
-  it("never changes more often than once in 2 s, whatever the rates", () => {
+  it("never changes more often than once in 2 s, for any rates", () => {
     fc.assert(
       fc.property(fc.array(fc.double({ min: 0, max: 2e10, noNaN: true }), { maxLength: 200 }), (rates) => {
         const c = new RateClass();
@@ -80,14 +83,14 @@ describe("the rate class", () => {
 });
 
 describe("the round-trip class", () => {
-  it("is slower after 3 s of a direct path that is clearly slower, and comes back when it is not", () => {
+  it("is slower after 3 s of a direct path that is clearly slower, and returns when it is not", () => {
     const c = new RoundTripClass();
     expect(c.at(0)).toBe("unknown");
     for (let t = 0; t < 3_000; t += 1000) c.read(t, 30, 10);
     expect(c.at(2_000)).toBe("unknown");
     c.read(3_000, 30, 10);
     expect(c.at(3_000)).toBe("slower");
-    // neither one nor the other
+    // neither slower nor not slower
     for (let t = 4_000; t < 20_000; t += 1000) c.read(t, 10.5, 10);
     expect(c.at(20_000)).toBe("slower");
     for (let t = 20_000; t <= 23_000; t += 1000) c.read(t, 9, 10);

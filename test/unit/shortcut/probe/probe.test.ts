@@ -48,7 +48,10 @@ interface Given {
   readonly seed?: number;
 }
 
-/** Two ends and the path between them: 10 ms one way and more; `cut` names the directions that lose everything. */
+/**
+ * Two ends and the path between them: one way takes 10 ms and more; `cut` names the directions that
+ * lose everything.
+ */
 class Pair {
   now: number;
   readonly sessions: Record<End, ProbeSession>;
@@ -89,7 +92,7 @@ class Pair {
     if (!lost) this.flight.push({ at, to: other(end), probe });
   }
 
-  /** Events are as exact as the clock: to the millisecond. */
+  /** Runs in steps of a millisecond: events are as exact as the clock. */
   run(ms: number): void {
     const until = this.now + ms;
     for (; this.now < until; this.now++) {
@@ -120,7 +123,7 @@ class Pair {
     return describeReason(this.probers[end].unproven(end === "a" ? GEN_A : GEN_C));
   }
 
-  /** Intervals between the probes that an end sent since `from`. */
+  /** Returns the intervals between the probes that an end sent since `from`. */
   gaps(end: End, from: number): number[] {
     const at = this.sent[end].filter((s) => s.at >= from).map((s) => s.at);
     return at.slice(1).map((t, i) => t - (at[i] ?? t));
@@ -136,14 +139,14 @@ describe("probes", () => {
     expect(p.describe("a")).toBe("proven");
   });
 
-  it("wait for nothing: the answer to the first proves the path to one end, the answer to that to the other", () => {
+  it("need no extra wait: the answer to the first proves the path to one end, the answer to that to the other", () => {
     const p = new Pair();
     p.run(500);
     expect(p.proven.a).toBeLessThanOrEqual(2 * FLIGHT + 2);
     expect(p.proven.c).toBeLessThanOrEqual(3 * FLIGHT + 3);
   });
 
-  it("of the end that answers do not come before it was asked", () => {
+  it("of the end that answers are not sent before it was asked", () => {
     const p = new Pair();
     p.cut.add("a");
     p.run(1_000);
@@ -156,7 +159,7 @@ describe("probes", () => {
     p.run(1_000);
     expect([p.verdict("a"), p.verdict("c")]).toEqual(["waiting", "waiting"]);
     expect(p.describe(end)).toBe("the owner does not hear our probes on the direct path");
-    expect(p.describe(other(end))).toBe("no probe arrived by the direct path");
+    expect(p.describe(other(end))).toBe("no probe arrived on the direct path");
   });
 
   it.each(ENDS)("prove nothing when full-size packets of %s are lost", (end) => {
@@ -168,7 +171,7 @@ describe("probes", () => {
     expect(p.describe(other(end))).toContain("full size (1372 bytes");
   });
 
-  it("say that the other end does not accept our sources, when its generation is another", () => {
+  it("say that the other end does not accept our sources, when its generation differs", () => {
     const p = new Pair({ c: { accepted: OTHER } });
     p.run(500);
     expect([p.verdict("a"), p.verdict("c")]).toEqual(["unaccepted", "proven"]);
@@ -193,7 +196,7 @@ describe("probes", () => {
     expect(a.receive(good.now, { ...probe, epochs: { mine: 9, yours: 6 }, down: true })).toBe(false);
   });
 
-  it("say at once that an end goes back, keeps what it owns, or has flipped", () => {
+  it("say at once that an end falls back, keeps what it owns, or has flipped", () => {
     const p = new Pair();
     p.run(500);
     p.say("c", { flipped: true, ownsRoutes: true });
@@ -356,7 +359,7 @@ describe("the rate", () => {
     expect(p.streams.a.pace).toBe(IDLE);
   });
 
-  it("changes again and again without an alarm, with one probe in ten lost and a multiplier that bears it", () => {
+  it("changes repeatedly without an alarm, with one probe in ten lost and a multiplier that tolerates it", () => {
     for (let seed = 1; seed <= 5; seed++) {
       const p = new Pair({ loss: 0.1, jitter: 40, seed, a: { multiplier: 12 }, c: { multiplier: 12 } });
       p.run(1_000);
@@ -369,7 +372,7 @@ describe("the rate", () => {
   });
 });
 
-describe("a path that becomes narrow", () => {
+describe("a path that no longer carries full-size packets", () => {
   it.each(ENDS)("for large packets of %s is lost there in three seconds, although small ones pass", (end) => {
     const p = new Pair();
     p.run(5_000);
@@ -396,7 +399,7 @@ describe("a path that becomes narrow", () => {
     expect((p.losses[0]?.at ?? 0) - at).toBeLessThanOrEqual(5_000);
   });
 
-  it("is tried at full size about once a second while it is wide", () => {
+  it("is tried at full size about once a second while it carries full-size packets", () => {
     const p = new Pair();
     p.run(11_000);
     const full = p.sent.a.filter((s) => s.at >= 1_000 && s.probe.size === FULL);
@@ -405,7 +408,7 @@ describe("a path that becomes narrow", () => {
     expect(p.sent.a.some((s) => s.probe.size === PROBE_BYTES)).toBe(true);
   });
 
-  it("is not what a lost full-size probe now and then means", () => {
+  it("is not concluded from an occasional lost full-size probe", () => {
     const p = new Pair({ loss: 0.05, jitter: 60, a: { multiplier: 12 }, c: { multiplier: 12 } });
     p.run(600_000);
     expect(p.losses).toEqual([]);
@@ -414,8 +417,11 @@ describe("a path that becomes narrow", () => {
 
 describe("random loss", () => {
   /**
-   * A false alarm takes a silence of 300 ms: with intervals of 75 to 100 ms, at least three lost in a row (and with three, four intervals: 300 to 400 ms). At
-   * 1% that is 10^-6 for each of 11.4 probes a second and direction: one in 24 hours a direction. The simulation runs at 10%, where it is 1000 times as frequent.
+   * Simulates at 10% loss, and compares the alarms with the expected number. A false alarm takes a
+   * silence of 300 ms. With intervals of 75 to 100 ms, that is at least three lost in a row (and
+   * with three, four intervals: 300 to 400 ms). At 1% the probability is 10^-6 for each of 11.4
+   * probes a second and direction: one alarm in 24 hours for a direction. At 10% it is 1000 times
+   * as frequent.
    */
   it("causes as many alarms as three lost in a row are likely, and no more", () => {
     const loss = 0.1;
@@ -458,7 +464,7 @@ describe("the relay", () => {
     return sent;
   };
 
-  it("answers for an engine that is busy for a second, and not for one that hangs", () => {
+  it("answers for an engine that is busy for a second, and not for an engine that hangs", () => {
     const r = new ProbeRelay(() => 0.5, 0);
     r.set(0, key, session("a"));
     r.renew(100);
@@ -470,7 +476,7 @@ describe("the relay", () => {
     expect(run(r, 10_000, 10_010)).toEqual([10_000]);
   });
 
-  it("passes on what arrived with its time, and nothing of a path that is not probed", () => {
+  it("passes on received probes with their time, and nothing of a path that is not probed", () => {
     const a = new ProbeRelay(() => 0.5, 0);
     const c = new ProbeRelay(() => 0.5, 0);
     a.set(0, key, session("a"));
@@ -490,7 +496,7 @@ describe("the relay", () => {
     expect(drain(c)).toEqual([]);
   });
 
-  it("that takes over from one that died says what was heard last", () => {
+  it("that takes over from a dead one reports what was heard last", () => {
     const before = new Pair();
     before.run(1_000);
     const last = before.sent.c.at(-1);

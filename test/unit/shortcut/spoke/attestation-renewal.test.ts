@@ -86,14 +86,14 @@ it("an attestation that runs out is asked for again, once", () => {
   expect(dueAt()).toBe(120_010);
 });
 
-it("nothing is asked for a machine that rests", () => {
+it("nothing is asked for a shortcut that rests", () => {
   resting = true;
   expect(dueAt()).toBeUndefined();
   r.handleTimeout(70_000);
   expect(asked).toHaveLength(0);
 });
 
-it("a hub that does not answer is asked again, and what it said holds meanwhile", () => {
+it("a hub that does not answer is asked again, and its last answer holds meanwhile", () => {
   r.handleTimeout(60_000);
   answer(61_000, { kind: "timeout" });
   expect(told).toEqual([]);
@@ -101,7 +101,7 @@ it("a hub that does not answer is asked again, and what it said holds meanwhile"
   expect(resolutions.known(C)?.prefixes).toEqual(HAS);
 });
 
-it("another answer of a hub that has only just come back is not believed, of one that is settled it is", () => {
+it("a changed answer is not believed from a hub that has only just come back, and is believed from a settled hub", () => {
   unsettled = true;
   r.handleTimeout(60_000);
   answer(60_010, resolved(MORE));
@@ -113,7 +113,7 @@ it("another answer of a hub that has only just come back is not believed, of one
   expect(told).toMatchObject([{ prefixes: MORE }]);
 });
 
-it("an owner of which the hub knows nothing any more is forgotten", () => {
+it("an owner that the hub no longer knows is forgotten", () => {
   r.handleTimeout(60_000);
   answer(60_010, {
     kind: "reply",

@@ -48,7 +48,7 @@ beforeEach(() => {
   read(0, [D]);
 });
 
-/** `mbit` towards each for as long as it takes to be hot. */
+/** Reads counters with `mbit` towards each, for as long as it takes to be above the threshold. */
 function read(mbit: number, to: readonly Prefix[], seconds = 1): void {
   for (let i = 0; i < seconds; i++) {
     now += 1_000;
@@ -67,7 +67,7 @@ const NOBODY = {
 } as const;
 
 describe("a destination", () => {
-  it("is not asked for before it is hot, and says how much is missing", () => {
+  it("is not asked for before it is above the threshold, and shows the missing time", () => {
     read(2, [D]);
     d.pursue(now);
     expect(asked).toEqual([]);
@@ -75,7 +75,7 @@ describe("a destination", () => {
     expect(reason()).toBe("above threshold for 1.0 of 2 s: 2.0 of 1.0 Mbit/s");
   });
 
-  it("that is hot is asked for once, and begins with its owner and how long that took", () => {
+  it("above the threshold is asked for once, and begins with its owner and the time that took", () => {
     read(2, [D], 4);
     d.pursue(now);
     d.pursue(now);
@@ -91,7 +91,7 @@ describe("a destination", () => {
     expect(asked).toHaveLength(1);
   });
 
-  it("that has a machine already is not asked for", () => {
+  it("that has a shortcut already is not asked for", () => {
     taken.add(D);
     read(2, [D], 4);
     d.pursue(now);
@@ -116,7 +116,7 @@ describe("a destination", () => {
     expect(pauses).toEqual([5_000, 10_000, 20_000, 40_000, 60_000, 60_000]);
   });
 
-  it("forgets what was refused when it cools", () => {
+  it("loses its refusal when it falls below the threshold", () => {
     read(2, [D], 4);
     d.pursue(now);
     asked[0]?.answer(now, NOBODY);

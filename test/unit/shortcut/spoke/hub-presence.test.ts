@@ -15,7 +15,7 @@ const direct = () => areDirect(a, c);
 const stage = (x: Router, y: Router) => statusOf(x, y)?.stage;
 const until = (limit: number, holds: () => boolean) => within(w, limit, holds);
 
-/** Runs, and tells when the shortcut was not direct at both ends. */
+/** Runs, and reports when the shortcut was not direct at both ends. */
 function stays(ms: number): void {
   for (const end = w.now + ms; w.now < end; ) {
     w.run(w.now + 10);
@@ -33,14 +33,14 @@ beforeEach(() => {
 });
 
 describe("a shortcut whose hub has gone", () => {
-  it("stays as long as it may, and not longer", () => {
+  it("stays as long as allowed, and not longer", () => {
     w.killHub();
     stays(p.outlive - 1_000);
     expect(w.milestones.some((m) => m.router === a.address && m.milestone === "outlives-hub")).toBe(true);
     until(2_000, () => a.daemon.offers.size === 0 && c.daemon.offers.size === 0);
   });
 
-  it("stays without a session that tells, by the silence of the hub", () => {
+  it("stays without a session that could tell, by the silence of the hub", () => {
     w.hubSession = () => "none";
     w.killHub();
     stays(60_000);
@@ -48,7 +48,7 @@ describe("a shortcut whose hub has gone", () => {
     stays(60_000);
   });
 
-  it("stays over the hub's return, and is an ordinary one afterwards", () => {
+  it("stays when the hub returns, and is an ordinary shortcut afterwards", () => {
     w.killHub();
     stays(60_000);
     w.reviveHub(8_000);
@@ -57,7 +57,7 @@ describe("a shortcut whose hub has gone", () => {
     until(500, () => !a.daemon.offers.has(c.site));
   });
 
-  it("stays when the hub is away again and again, each time anew", () => {
+  it("stays when the hub is away repeatedly, for the full time each time", () => {
     for (let i = 0; i < 3; i++) {
       w.killHub();
       stays(200_000);
@@ -66,7 +66,7 @@ describe("a shortcut whose hub has gone", () => {
     }
   });
 
-  it("goes when the hub is back and does not bring the route back", () => {
+  it("ends when the hub is back and does not bring the route back", () => {
     w.killHub();
     stays(60_000);
     w.reviveHub(10_000_000);
@@ -74,14 +74,14 @@ describe("a shortcut whose hub has gone", () => {
     expect(took).toBeGreaterThan(2 * p.hubKeepalive);
   });
 
-  it("goes at once when the owner has no route of its own any more", () => {
+  it("ends at once when the owner has no route of its own any more", () => {
     w.killHub();
     stays(20_000);
     c.routesSite = false;
     until(p.probeInterval * 3, () => !a.daemon.offers.has(c.site));
   });
 
-  it("bears a silence that would be a failure with a hub to go back to, and goes after three seconds more", () => {
+  it("tolerates a silence that would be a failure with a hub to fall back to, and ends after three seconds more", () => {
     w.killHub();
     stays(20_000);
     w.broken.add(w.linkKey(a, c));
@@ -93,14 +93,14 @@ describe("a shortcut whose hub has gone", () => {
   });
 });
 
-describe("a route underneath that goes", () => {
-  it("takes its offer with it within a round trip, when the hub answers", () => {
+describe("a route underneath that disappears", () => {
+  it("withdraws its offer within a round trip, when the hub answers", () => {
     w.setRouted(c.site, false);
     expect(a.daemon.offers.has(c.site)).toBe(true);
     until(2 * 65 + 5, () => !a.daemon.offers.has(c.site));
   });
 
-  it("does so when only the hub's shortcutd is dead, and the daemon has no session with it, by what the overlay receives", () => {
+  it("withdraws it when only the hub's shortcutd is dead, and the daemon has no session with it, by the bytes that the overlay receives", () => {
     w.hubSession = () => "none";
     w.hub.runs = false;
     w.run(w.now + 60_000);
@@ -109,7 +109,7 @@ describe("a route underneath that goes", () => {
     until(300, () => !a.daemon.offers.has(c.site));
   });
 
-  it("takes its offer with it at once where nothing may outlive the hub, and where the owner does not confirm", () => {
+  it("withdraws its offer at once where nothing may outlive the hub, and where the owner does not confirm", () => {
     c.routesSite = false;
     w.run(w.now + 1_000);
     w.setRouted(c.site, false);
@@ -132,7 +132,7 @@ describe("the presence of the hub", () => {
     return { it, seen, asked: () => asked };
   };
 
-  it("is doubted once, and settled by the daemon's session", () => {
+  it("is checked once, and settled by the daemon's session", () => {
     const x = absence();
     x.it.checkHubAlive(0);
     x.it.checkHubAlive(1);
@@ -172,7 +172,7 @@ describe("the presence of the hub", () => {
     }
   });
 
-  it("is settled by bytes received, not by those received before, nor by counters that begin anew", () => {
+  it("is settled by bytes received, not by those received before, nor by counters that start again", () => {
     const x = absence();
     x.it.received(0, 500);
     x.it.checkHubAlive(1);
@@ -187,7 +187,7 @@ describe("the presence of the hub", () => {
 
   it.each([
     ["nothing", (_: HubPresence) => {}, "absent"],
-    ["a session with nobody", (it: HubPresence) => it.session(1, "none"), "absent"],
+    ["a session with no hub", (it: HubPresence) => it.session(1, "none"), "absent"],
     ["an answer, and the daemon says nothing", (it: HubPresence) => it.heard(1), "present"],
   ] as const)("is given up after three seconds with %s", (_, told, end) => {
     const x = absence();
@@ -198,7 +198,7 @@ describe("the presence of the hub", () => {
     expect(x.seen).toEqual(["checking", end]);
   });
 
-  it("is up by one session of several", () => {
+  it("is up with one session of several", () => {
     expect(summarySession([])).toBe("none");
     expect(summarySession([false, false])).toBe("down");
     expect(summarySession([false, true])).toBe("up");

@@ -6,7 +6,10 @@ import { Trigger, type TriggerParameters } from "../../../../plugin/shortcut/spo
 const P = prefix("10.1.0.0/24");
 const parameters: TriggerParameters = { rate: 8_000, duration: 3_000, hysteresis: 0.5, capacity: 3 };
 
-/** Feeds one reading a second; each number is bytes per second for P. Returns hot after each reading. */
+/**
+ * Feeds one reading a second; each number is bytes per second for P. Returns whether P is above the
+ * threshold after each reading.
+ */
 function feed(rates: readonly number[], given: Partial<TriggerParameters> = {}): boolean[] {
   const t = new Trigger({ ...parameters, ...given });
   let bytes = 0;
@@ -21,17 +24,17 @@ function feed(rates: readonly number[], given: Partial<TriggerParameters> = {}):
 const only = (t: Trigger, p: Prefix = P) => [...t.rates()].find((r) => r.destination === p);
 
 describe("the trigger", () => {
-  it("is hot once the rate was at the threshold for the duration, not before", () => {
+  it("is above the threshold once the rate was at the threshold for the duration, not before", () => {
     expect(feed([1000, 1000, 1000, 1000])).toEqual([false, false, true, true]);
     expect(feed([999, 999, 999, 999, 999])).toEqual([false, false, false, false, false]);
     expect(feed([1000, 1000, 999, 1000, 1000, 1000])).toEqual([false, false, false, false, false, true]);
   });
 
-  it("heats at once when no duration is asked for", () => {
+  it("passes the threshold at once when no duration is asked for", () => {
     expect(feed([1000], { duration: 0 })).toEqual([true]);
   });
 
-  it("cools only below the hysteresis", () => {
+  it("falls below only under the hysteresis", () => {
     expect(feed([1000, 1000, 1000, 600, 500, 501, 499, 1000])).toEqual([
       false,
       false,
@@ -44,7 +47,7 @@ describe("the trigger", () => {
     ]);
   });
 
-  it("tells once which destinations became hot", () => {
+  it("reports once which destinations passed the threshold", () => {
     const t = new Trigger({ ...parameters, duration: 1000 });
     t.read(0, [{ destination: P, bytes: 0 }]);
     expect(t.read(1000, [{ destination: P, bytes: 5000 }])).toEqual([P]);
@@ -54,7 +57,8 @@ describe("the trigger", () => {
   it("measures bits per second over the real interval", () => {
     const t = new Trigger(parameters);
     t.read(1_000, [{ destination: P, bytes: 500 }]);
-    expect(only(t)?.bitsPerSecond).toBe(0); // bytes of before the first reading have no known duration
+    // bytes of before the first reading have no known duration
+    expect(only(t)?.bitsPerSecond).toBe(0);
     t.read(3_500, [{ destination: P, bytes: 3_000 }]);
     expect(only(t)?.bitsPerSecond).toBe(8_000);
     expect(only(t)?.aboveSince).toBe(1_000);
@@ -90,7 +94,7 @@ describe("the trigger", () => {
     expect(only(t)?.bitsPerSecond).toBe(12_000);
   });
 
-  it("remembers no more than its capacity, and forgets the coldest first", () => {
+  it("remembers no more than its capacity, and forgets the lowest rate first", () => {
     const t = new Trigger(parameters);
     const sample = (i: number, bytes: number) => ({ destination: prefix(`10.0.${i}.0/24`), bytes });
     t.read(0, []);
@@ -102,7 +106,7 @@ describe("the trigger", () => {
     ]);
   });
 
-  it("stays within its capacity when everything is hot, and keeps the hottest", () => {
+  it("stays within its capacity when everything is above the threshold, and keeps the highest rates", () => {
     const t = new Trigger({ ...parameters, duration: 0 });
     const samples = (n: number) =>
       Array.from({ length: 10 }, (_, i) => ({
@@ -114,9 +118,10 @@ describe("the trigger", () => {
     expect(t.aboveThreshold(prefix("10.0.9.0/24"))).toBe(true);
   });
 
-  it("does not take a counter that it had forgotten for a new one", () => {
+  it("does not take a forgotten counter for a new one", () => {
     const t = new Trigger(parameters);
-    // ten old counters, all slow: seven of them do not fit, and must not come back with all their bytes as one second's
+    // ten old counters, all slow: seven of them do not fit, and must not return with all their
+    // bytes as those of one second
     for (let n = 0; n < 6; n++) {
       t.read(
         n * 1000,

@@ -1,4 +1,4 @@
-/** The audit and the explanations, on recorded replies and on what was changed in them. */
+/** The audit and the explanations, on recorded replies and on modified ones. */
 
 import { describe, expect, it } from "vitest";
 import { auditBird, type BirdFacts } from "../../../../../plugin/driver/daemon/bird/audit.js";

@@ -1,4 +1,4 @@
-/** The audit and the explanations, on recorded replies and on what was changed in them. */
+/** The audit and the explanations, on recorded replies and on modified ones. */
 
 import { describe, expect, it } from "vitest";
 import { auditFrr } from "../../../../../plugin/driver/daemon/frr/audit.js";
@@ -34,7 +34,7 @@ const edited = (from: string, to: string): string => {
 describe("the audit of FRR", () => {
   it("finds nothing in what is shipped", () => expect(problems(shipped)).toEqual([]));
 
-  it("goes by what peer groups do, not by their names", () => {
+  it("judges what peer groups do, not their names", () => {
     const renamed = shipped
       .replaceAll(/\bSHORTCUT-FEED\b(?!-)/g, "UNDER")
       .replaceAll(/\b(neighbor|peer-group) SHORTCUT\b(?!-)/g, "$1 DIRECT");
@@ -69,7 +69,7 @@ describe("the audit of FRR", () => {
     expect(problems(text)).toEqual([expect.stringMatching(problem)]);
   });
 
-  it("takes graceful restart for an error where the router does it", () => {
+  it("counts graceful restart as an error where the router enables it", () => {
     const text = edited(" neighbor SHORTCUT graceful-restart-disable\n", "").replace(
       "router bgp 65000\n",
       "router bgp 65000\n bgp graceful-restart\n",
