@@ -24,9 +24,4 @@ export default tseslint.config(
     },
   },
   { files: ["test/**/*.ts"], rules: { "max-lines-per-function": "off" } },
-  // Not yet within the limits: Spoke.handleInput; explainBird; renderExplanation.
-  {
-    files: ["plugin/shortcut/**/*.ts", "plugin/driver/daemon/bird/explain.ts", "plugin/status/render.ts"],
-    rules: { "max-lines-per-function": "off", complexity: "off" },
-  },
 );

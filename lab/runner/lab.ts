@@ -207,7 +207,7 @@ export function keptLabs(directory: string = tmpdir()): KeptLab[] {
     .flatMap((name) => readKept(join(directory, name)) ?? []);
 }
 
-/** The kept lab of one run directory; undefined when there is none. */
+/** Reads the kept lab of one run directory; undefined without one. */
 export function readKept(runDir: string): KeptLab | undefined {
   let state: unknown;
   try {

@@ -107,7 +107,7 @@ function childrenOf(pid: number): number[] {
 
 /**
  * Field 22 of /proc/PID/stat: tells a process from a later one with the same id. Undefined when
- * there is none.
+ * the process is gone.
  */
 export function startTime(pid: number): string | undefined {
   try {

@@ -8,7 +8,7 @@ import { contains, hostPrefix, type Prefix, parseAddress, parsePrefix } from "..
 import { ALIAS_POOLS, BLACKBOARD, type Daemon } from "./triangle.js";
 
 /** linux/rtnetlink.h; 99 is shortcutd's. */
-export const PROTOCOL = { bird: 12, bgp: 186, shortcutd: 99 } as const;
+const PROTOCOL = { bird: 12, bgp: 186, shortcutd: 99 } as const;
 const MAIN = 254;
 
 export interface RouteChange {
@@ -91,7 +91,7 @@ export interface Interval {
   readonly until: number | undefined;
 }
 
-/** A daemon replaces a route by delete and add: a gap of less than this is none. Milliseconds. */
+/** A daemon replaces a route by delete and add: a shorter gap than this does not count. Milliseconds. */
 const REPLACEMENT = 100;
 
 /** When the daemon had selected at least one offer. */

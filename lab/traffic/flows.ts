@@ -61,7 +61,7 @@ export interface DirectionCount {
 /** One direction over some span of time. */
 export type DirectionTotal = Omit<DirectionCount, "longestSilence">;
 
-/** By which way packets of one direction went: what its sender sent, and what its receiver got. */
+/** The path of the packets of one direction: packets sent by its sender, and received by its receiver. */
 export interface DirectionPaths {
   readonly width: number;
   readonly sent: readonly (readonly [number, number])[];

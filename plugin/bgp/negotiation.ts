@@ -33,7 +33,7 @@ export interface SessionConfig {
   readonly backoff: { readonly minMs: number; readonly maxMs: number };
 }
 
-/** What was agreed. */
+/** The outcome of the negotiation. */
 export interface Agreement {
   readonly remoteId: Address;
   readonly sessionType: SessionType;

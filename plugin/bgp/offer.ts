@@ -55,7 +55,7 @@ export interface OfferRefusal {
   readonly kind: "session-type" | "neighbour-as" | "as-path";
   /** In words, with the AS to configure. */
   readonly reason: string;
-  /** What `local AS` of the offers session would have to be; undefined when none would do. */
+  /** The `local AS` that the offers session would need; undefined when no AS would do. */
   readonly wantedLocalAs: number | undefined;
 }
 

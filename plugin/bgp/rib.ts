@@ -13,7 +13,7 @@ export interface Route {
   readonly attributes: PathAttributes;
 }
 
-/** What has to be sent for one family: withdrawals, and announcements grouped by equal attributes. */
+/** The changes to send for one family: withdrawals, and announcements grouped by equal attributes. */
 export interface Difference {
   readonly withdrawn: readonly Nlri[];
   readonly reach: readonly Reach[];
@@ -63,7 +63,7 @@ export class AdjRibOut {
     return false;
   }
 
-  /** What to send so that the neighbour has what it shall have; counts as sent from here on. */
+  /** Takes the changes that bring the neighbour up to date; they count as sent from here on. */
   takeDifference(family: Family): Difference {
     const t = this.tables[family];
     const withdrawn: Nlri[] = [];
@@ -136,7 +136,7 @@ export class AdjRibIn {
     return this.count;
   }
 
-  /** All paths of exactly this prefix; empty when there is none. */
+  /** Returns all paths of exactly this prefix; an empty list without any. */
   pathsOf(prefix: Prefix): readonly RibPath[] {
     return this.paths.get(prefix) ?? [];
   }

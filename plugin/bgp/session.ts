@@ -6,8 +6,8 @@
  *     Idle --start/backoff over--> Connect --connected, OPEN--> OpenSent --OPEN, KEEPALIVE--> OpenConfirm --KEEPALIVE--> Established
  *     any --error, close, stop--> Idle (stopped, or until the backoff is over)
  *
- * Time is milliseconds of a monotonic clock and comes in; bytes, connection requests and events are polled. What the
- * neighbour shall hear is kept in Adj-RIB-Out across sessions and sent when outputs are polled, so that changes made
+ * Time is milliseconds of a monotonic clock and comes in; bytes, connection requests and events are polled. Routes
+ * for the neighbour are kept in Adj-RIB-Out across sessions and sent when outputs are polled, so that changes made
  * together leave together. There is no graceful restart: a session that ends takes its routes along, at both ends.
  */
 import type { Family, Prefix } from "../net/address.js";
@@ -94,7 +94,7 @@ export class Session {
     return this.state.name;
   }
 
-  /** What was agreed with the neighbour; undefined unless Established. */
+  /** The agreement with the neighbour; undefined unless Established. */
   get agreement(): Agreement | undefined {
     return this.state.name === "Established" ? this.state.agreement : undefined;
   }
@@ -402,7 +402,7 @@ export class Session {
 
   // ------------------------------------------------------------------------------------------------ common
 
-  /** What OpenSent, OpenConfirm and Established do alike. */
+  /** Handles the events that OpenSent, OpenConfirm and Established treat alike. */
   private common(
     s: OpenSent | OpenConfirm | Established,
     now: number,

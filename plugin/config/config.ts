@@ -69,7 +69,7 @@ export interface DaemonConfig {
   readonly peer: Address | undefined;
   readonly port: number;
   readonly holdTime: Seconds;
-  /** Offers that a neighbour of the daemon would notice are made all the same. */
+  /** Offers that a neighbour of the daemon would notice are made nevertheless. */
   readonly acceptVisible: boolean;
   /** BIRD's control socket, or the directory of FRR's vty sockets. */
   readonly socket: string;

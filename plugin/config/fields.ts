@@ -29,7 +29,7 @@ const rateUnits: Readonly<Record<string, number>> = { "": 1, k: 1e3, M: 1e6, G: 
 const LOWEST_RATE: BitsPerSecond = 1e3;
 const HIGHEST_RATE: BitsPerSecond = 1e12;
 
-/** What somebody who writes `10 Mbps` or `10M` may have meant. */
+/** Suggests the spelling that the writer of `10 Mbps` or `10M` may have meant. */
 function rateSuggestion(text: string): string {
   const m = /^(\d+(?:\.\d+)?)\s*([kmg]?)(?:bps|bits?|bits\/s|bit\/sec)?$/i.exec(text);
   const [, number, unit = ""] = m ?? [];

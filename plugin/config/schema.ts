@@ -134,7 +134,7 @@ export const schema = group({
 /** The file's content, complete with defaults. */
 export type Parsed = z.infer<typeof schema>;
 
-/** What a key holds, without the wrapping that makes it optional or gives it a default. */
+/** The schema of the value of a key, without the wrapping that makes it optional or gives it a default. */
 export function unwrapped(field: unknown): unknown {
   let inner = field;
   while (inner instanceof z.ZodOptional || inner instanceof z.ZodDefault || inner instanceof z.ZodPrefault)

@@ -48,7 +48,7 @@ export interface RoutePort {
   ): Promise<{ close(): Promise<void>; resync(): Promise<void> }>;
   /** One table, without reading the others (NETLINK_GET_STRICT_CHK). */
   dump(table: number): Promise<readonly KernelRoute[]>;
-  /** RTM_GETROUTE with RTM_F_FIB_MATCH: the FIB entry that matches; undefined when there is none (ENETUNREACH). */
+  /** RTM_GETROUTE with RTM_F_FIB_MATCH: the FIB entry that matches; undefined without a match (ENETUNREACH). */
   lookup(destination: Address): Promise<KernelRoute | undefined>;
   /** RTM_NEWROUTE with NLM_F_CREATE|NLM_F_REPLACE; `dev` without gateway, scope link. */
   replace(route: {
@@ -294,7 +294,7 @@ export interface DaemonPort {
   close(): Promise<void>;
 }
 
-/** What the daemon's configuration must agree with. */
+/** The values with which the daemon's configuration must agree. */
 export interface DaemonExpectation {
   readonly overlay: string;
   readonly blackboardTable: number;

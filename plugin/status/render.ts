@@ -6,7 +6,7 @@ import { formatEndpoint } from "../net/address.js";
 import type { OfferClasses } from "../shortcut/events.js";
 import { RATE_CLASSES } from "../shortcut/offer/offer-classes.js";
 import { describeNat, describeRate } from "../shortcut/reasons.js";
-import type { Explanation, StatusReport } from "./report.js";
+import type { Explanation, ShortcutReport, StatusReport } from "./report.js";
 
 export function duration(ms: number): string {
   const s = ms / 1000;
@@ -113,11 +113,16 @@ export function renderExplanation(e: Explanation): string {
     const text = (t: number | undefined) => (t === undefined ? "not measured" : ms(t));
     out.push(`  round trip: direct ${text(roundTrip)}, via the hub ${text(hubRoundTrip)}`);
   }
-  const { suppressedFor = 0, penalty = 0 } = e.shortcut ?? {};
+  if (e.shortcut !== undefined) out.push(...renderPauses(e.shortcut));
+  return out.join("\n");
+}
+
+/** Words the pauses during which the direct path is not used. */
+function renderPauses({ suppressedFor, penalty, retryIn }: ShortcutReport): string[] {
+  const out: string[] = [];
   if (suppressedFor > 0)
     out.push(`  the path flaps: suppressed for ${duration(suppressedFor)}, penalty ${penalty}`);
   else if (penalty > 0) out.push(`  the path has failed: penalty ${penalty}`);
-  if (e.shortcut?.retryIn !== undefined)
-    out.push(`  next try in ${duration(Math.max(0, e.shortcut.retryIn))}`);
-  return out.join("\n");
+  if (retryIn !== undefined) out.push(`  next try in ${duration(Math.max(0, retryIn))}`);
+  return out;
 }

@@ -46,7 +46,7 @@ export interface Ping {
 
 const domain = new TextEncoder().encode("shortcutd ping 1");
 
-/** What the MAC covers. */
+/** Returns the bytes that the MAC covers. */
 export function pingMacInput(bytes: Uint8Array): Uint8Array {
   const out = new Uint8Array(domain.length + SIGNED_BYTES);
   out.set(domain);

@@ -118,7 +118,7 @@ export function decodeSetReply(text: string): Result<number, UapiError> {
   return m === null ? err({ line: 0, problem: "no errno line in the reply" }) : ok(Math.abs(Number(m[1])));
 }
 
-/** What the lines of a reply to `get=1` have said so far. */
+/** The state that the lines of a reply to `get=1` have given so far. */
 interface ReplyState {
   privateKey: Uint8Array | undefined;
   listenPort: number;

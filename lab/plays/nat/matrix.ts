@@ -38,7 +38,7 @@ export interface Cell {
  * RFC 4787: a mapping that changes with the destination passes only where the other end filters by
  * address at most.
  */
-export function expected(a: Kind, c: Kind): "direct" | "hub" {
+function expected(a: Kind, c: Kind): "direct" | "hub" {
   const [x, y] = [KINDS[a], KINDS[c]];
   if (x.mapping === "easy" && y.mapping === "easy") return "direct";
   if (x.mapping === "hard" && y.mapping === "hard") return "hub";
@@ -273,7 +273,7 @@ export interface MatrixOptions extends NatOptions {
   readonly cells?: readonly Cell[];
 }
 
-export const everyCell = (): Cell[] => [
+const everyCell = (): Cell[] => [
   ...ALL.flatMap((a) => ALL.map((c) => pair(a, c))),
   ...Object.values(SPECIAL),
 ];

@@ -13,7 +13,7 @@ const SIZE = 700;
 /** Brisk, so that a cell of the matrix does not take longer than it has to. */
 const BRISK = ["trigger: { rate: 1 Mbit/s, for: 400 ms, interval: 200 ms }"];
 
-export const INSIDE: Readonly<Record<Spoke, string>> = { a: "192.168.1.10", c: "192.168.3.10" };
+const INSIDE: Readonly<Record<Spoke, string>> = { a: "192.168.1.10", c: "192.168.3.10" };
 const BOX: Readonly<Record<Spoke, string>> = { a: "na", c: "nc" };
 
 /** The daemon connects to the hub now. */

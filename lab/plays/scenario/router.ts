@@ -129,8 +129,8 @@ const rpFilter: Scenario = {
  * Inside what the hub takes from A (its AllowedIPs), and routed by nobody: as a LAN is that was
  * added behind A a minute ago.
  */
-const STRANGER = "2001:db8:1:77::10";
-const COUNT_STRANGER = `table inet stranger { counter got { }; chain c { type filter hook prerouting priority -300; ip6 saddr ${STRANGER} counter name got; }; }`;
+const UNATTESTED = "2001:db8:1:77::10";
+const COUNT_UNATTESTED = `table inet unattested { counter got { }; chain c { type filter hook prerouting priority -300; ip6 saddr ${UNATTESTED} counter name got; }; }`;
 
 const unattestedSources: Scenario = {
   name: "unattested-sources",
@@ -139,21 +139,21 @@ const unattestedSources: Scenario = {
   script: async (run) => {
     const { site } = run;
     const got = async () =>
-      Number(/packets (\d+)/.exec(await site.sh("host-c", "nft list counter inet stranger got"))?.[1]);
-    await site.sh("host-c", `nft '${COUNT_STRANGER}'`);
-    await site.sh("host-a", `ip address add ${STRANGER}/128 dev lo`);
+      Number(/packets (\d+)/.exec(await site.sh("host-c", "nft list counter inet unattested got"))?.[1]);
+    await site.sh("host-c", `nft '${COUNT_UNATTESTED}'`);
+    await site.sh("host-a", `ip address add ${UNATTESTED}/128 dev lo`);
     await run.step({
       name: "200 packets from a new LAN",
       ends: "direct",
       within: 0,
       lost: 0,
       duplicated: 0,
-      act: () => site.sh("host-a", `ping -q -I ${STRANGER} -c 200 -i 0.002 -W 1 2001:db8:3::10 || true`),
+      act: () => site.sh("host-a", `ping -q -I ${UNATTESTED} -c 200 -i 0.002 -W 1 2001:db8:3::10 || true`),
     });
     await run.becomes("all 200 arrived at host-c", 5_000, async () => (await got()) === 200);
     await run.becomes("status on A names the source", 10_000, async () =>
       ((await site.shortcutd("a").status())?.unattestedSources ?? []).some(
-        (x) => x.source === STRANGER && x.packets === 200,
+        (x) => x.source === UNATTESTED && x.packets === 200,
       ),
     );
   },

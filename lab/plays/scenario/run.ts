@@ -1,7 +1,7 @@
 /**
  * Runs a scenario: brings its site up, lets its script act while packets flow both ways, then
  * judges the limits of every step on the account of all packets. Writes NAME.json and NAME.svg. A
- * run whose script failed is judged and drawn too, as far as it came. What failed on a starved
+ * run whose script failed is judged and drawn too, as far as it came. A run that failed on a starved
  * machine is run again, as a whole (runner/retry.ts).
  */
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";

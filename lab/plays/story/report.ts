@@ -102,7 +102,7 @@ export function directionBetween(before: DirectionCount, after: DirectionCount):
 export const seconds = (ms: number): number => Math.round(ms) / 1000;
 
 /** `+0.045 s` */
-export const sinceZero = (s: number): string => `${s < 0 ? "-" : "+"}${Math.abs(s).toFixed(3)} s`;
+const sinceZero = (s: number): string => `${s < 0 ? "-" : "+"}${Math.abs(s).toFixed(3)} s`;
 
 /** The line of the live timeline. */
 export function stepLine(step: StepReport): string {

@@ -1,6 +1,6 @@
 /**
  * The three routers as the story sees them: shortcutd on each, its routes as the kernel tells them,
- * its direct interface's peers, and what it was before. What the steps ask of the kernel is
+ * its direct interface's peers, and what it was before. The steps ask the kernel; their questions are
  * answered here.
  */
 import { rmSync } from "node:fs";
@@ -237,7 +237,7 @@ export class Routers {
 }
 
 /** Says what a shortcutd that answers still waits for; empty when it is ready. */
-export function waitsFor(s: StatusReport | undefined): string {
+function waitsFor(s: StatusReport | undefined): string {
   if (s === undefined) return "it does not answer on its status socket";
   if (s.role === "hub") {
     const known = s.registrations.filter((r) => r.endpoint !== undefined).length;

@@ -92,7 +92,7 @@ export const STEPS: readonly Step[] = [
   {
     part: "appears",
     id: "resolved",
-    title: "owner resolved by the hub",
+    title: "owner resolved at the hub",
     routers: both,
     any: true,
     event: "resolved",

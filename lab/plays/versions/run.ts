@@ -53,7 +53,7 @@ const ROOT_TIMEOUT = 600_000;
 /**
  * The root of a version, built when it is not there yet; a string that says why it cannot be had.
  */
-export function rootOf(
+function rootOf(
   v: Version,
   repository: string,
 ): Promise<{ readonly path: string } | { readonly skipped: string }> {

@@ -86,7 +86,7 @@ export class BgpConnection {
     this.input({ kind: "stop", reason: "aborted" });
   }
 
-  /** What is announced and withdrawn in one turn of the event loop leaves in as few messages as possible. */
+  /** Sends together, in as few messages as possible, all that one turn of the event loop announces and withdraws. */
   announce(routes: Iterable<Route>): void {
     this.session.announce(routes);
     this.schedulePump();

@@ -212,7 +212,7 @@ const OSPF_NEIGHBOUR: Neighbour = {
   filter: "route-map of redistribute bgp in router ospf",
 };
 
-/** What `show running-config` of bgpd and ospfd says, as far as it decides what neighbours are sent. */
+/** The part of `show running-config` of bgpd and ospfd that decides what neighbours are sent. */
 interface RunningConfiguration {
   /** Changes with the configuration. */
   readonly digest: string;
@@ -403,7 +403,7 @@ class FrrClient implements DaemonPort {
     return to;
   }
 
-  /** What OSPF redistributes of the prefix; undefined: nothing, and an offer would not change that. */
+  /** Reads what OSPF redistributes of the prefix; undefined: nothing, and an offer would not change that. */
   private async sentByOspf(
     prefix: Prefix,
     facts: PrefixFacts,

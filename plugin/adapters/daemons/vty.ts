@@ -28,7 +28,7 @@ export interface CommandOptions<R> {
   readonly protocol: CommandProtocol<R>;
   /** Milliseconds for one command, connecting included. */
   readonly timeoutMs: number;
-  /** What an operator can do about an error of this code: `ENOENT`, `ECONNREFUSED`, `EACCES`, `ETIMEDOUT`, `EPROTO`, `ECONNRESET`. */
+  /** Remedies for an operator, by error code: `ENOENT`, `ECONNREFUSED`, `EACCES`, `ETIMEDOUT`, `EPROTO`, `ECONNRESET`. */
   readonly remedy: (code: string) => string;
 }
 
@@ -58,7 +58,7 @@ export class CommandConnection<R> {
 
   constructor(private readonly options: CommandOptions<R>) {}
 
-  /** Resolves with the reply, whatever it says. @throws PortError when there is none. */
+  /** Resolves with the reply, whatever it says. @throws PortError without a reply. */
   ask(command: string): Promise<R> {
     return new Promise((resolve, reject) => {
       if (this.closed) return reject(this.error("ECANCELED", "the client was closed"));

@@ -1,6 +1,6 @@
 /**
  * Interfaces and their addresses by rtnetlink, and the per-interface switches of /proc/sys/net, which netlink does not
- * reach. What `ip link`, `ip address` and `sysctl` would do, without spawning them.
+ * reach. This does what `ip link`, `ip address` and `sysctl` would do, without spawning them.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { PortError } from "../../driver/ports.js";

@@ -122,7 +122,7 @@ function receive(fd: number): Received {
   }
 }
 
-/** What reading cost: a test shows by it that a dump of one table reads no other. */
+/** The cost of reading: a test shows by it that a dump of one table reads no other. */
 export interface DumpCost {
   messages: number;
   bytes: number;

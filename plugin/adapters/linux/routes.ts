@@ -65,7 +65,7 @@ export interface RouteAdapterOptions {
   readonly onError?: (error: PortError) => void;
   /** Notifications were lost and a new snapshot follows. */
   readonly onOverrun?: () => void;
-  /** What each dump read. */
+  /** The messages and bytes that each dump read. */
   readonly onDump?: (what: string, cost: DumpCost) => void;
 }
 

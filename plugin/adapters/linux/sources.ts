@@ -19,7 +19,7 @@ interface SourceGuardSpec {
   readonly sources: readonly Prefix[];
 }
 
-/** What `nft -f -` gets: the table is replaced as a whole, in one transaction. */
+/** The input of `nft -f -`: the table is replaced as a whole, in one transaction. */
 function sourceGuardScript({ table, direct, overlay, sources }: SourceGuardSpec): string {
   const of = (family: 4 | 6): string => sources.filter((p) => familyOf(p) === family).join(", ");
   const sets = ([4, 6] as const).map((family) => {

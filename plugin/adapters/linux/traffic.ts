@@ -37,7 +37,7 @@ const maskText = (bits: number, size: 4 | 16): string => {
   return prefix.slice(0, prefix.indexOf("/"));
 };
 
-/** What `nft -f -` gets. The table is replaced as a whole, in one transaction, also when there was none. */
+/** The input of `nft -f -`. The table is replaced as a whole, in one transaction, also when there was none. */
 export function nftScript(spec: TrafficSpec): string {
   const set = (name: string, type: string): string =>
     `  set ${name} { type ${type}; size ${SET_SIZE}; flags dynamic,timeout; timeout ${spec.timeoutSeconds}s; counter; }`;

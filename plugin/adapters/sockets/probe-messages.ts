@@ -1,4 +1,4 @@
-/** What the main thread and the thread of probes say to each other; structured clones of plain values. */
+/** Messages between the main thread and the thread of probes; structured clones of plain values. */
 import type { PortError } from "../../driver/ports.js";
 import type { Address, Endpoint } from "../../net/address.js";
 import type { PublicKey } from "../../net/key.js";

@@ -9,22 +9,22 @@ import type { NatPrognosis } from "../../shortcut/reasons.js";
 import { type LargeCommunity, largeCommunityFromParts } from "../../wire/bgp/community.js";
 
 /** Function 1: the classes of the offer, by value. */
-export const OFFER_FUNCTION = 1;
-export const OFFER_VALUE = 1;
-export const PROSPECT_VALUES: Readonly<Record<NatPrognosis, number>> = {
+const OFFER_FUNCTION = 1;
+const OFFER_VALUE = 1;
+const PROSPECT_VALUES: Readonly<Record<NatPrognosis, number>> = {
   likely: 20,
   doubtful: 21,
   hopeless: 22,
 };
 /** Value of rate class 0; class N has this value plus N. */
-export const RATE_VALUE = 30;
-export const ROUND_TRIP_VALUES: Readonly<Record<RoundTrip, number>> = {
+const RATE_VALUE = 30;
+const ROUND_TRIP_VALUES: Readonly<Record<RoundTrip, number>> = {
   unknown: 40,
   "not-slower": 41,
   slower: 42,
 };
 /** Function 2: the owner. */
-export const OWNER_FUNCTION = 2;
+const OWNER_FUNCTION = 2;
 
 /** Returns an IPv4 address as a number; of an IPv6 address, the last 32 bits. */
 export const ownerValue = (owner: Address): number =>

@@ -118,7 +118,7 @@ export class OwnRoutes {
     return { table: this.main, prefix, dev: this.host.fib.overlay, metric: OVERRIDE_METRIC };
   }
 
-  /** What a machine wants. */
+  /** Takes what a shortcut wants. */
   setOverride(prefix: Prefix, want: boolean): void {
     if (want) {
       const route = this.overrideOf(prefix);

@@ -28,7 +28,7 @@ export class SourceGuard {
     private readonly problem: (place: string, text: string) => void,
   ) {}
 
-  /** What the hub attests for this router. */
+  /** Takes the prefixes that the hub attests for this router. */
   attested(own: readonly Prefix[]): void {
     this.own = own;
     this.apply();

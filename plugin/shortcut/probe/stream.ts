@@ -269,6 +269,6 @@ export class ProbeStream {
 }
 
 /** Returns microseconds modulo 2^32. */
-export const micros = (ms: number): number => Math.round(ms * 1000) >>> 0;
+const micros = (ms: number): number => Math.round(ms * 1000) >>> 0;
 /** Compares in the circular order of 32-bit numbers (RFC 1982). */
 const after = (a: number, b: number): boolean => a !== b && (a - b) >>> 0 < 0x80000000;

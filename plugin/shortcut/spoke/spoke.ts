@@ -189,45 +189,39 @@ export class Spoke {
   handleInput(now: number, input: Exclude<Input, { kind: "datagram" | "fib" | "ping" }>): void {
     switch (input.kind) {
       case "traffic":
-        this.destinations.read(now, input.samples);
-        this.shortcuts.tellRates(now, this.destinations.rates());
-        if (!this.stopping && this.obstacle === undefined) this.destinations.pursue(now);
-        this.own.learn(now);
+        this.traffic(now, input.samples);
         break;
       case "probe":
         this.probe(now, input.owner, input.event);
         return;
       case "route-state":
-        for (const m of this.shortcuts.all())
-          if (m.offersPrefix(input.state.prefix)) m.routeState(now, input.state);
+        this.tell((m) => m.offersPrefix(input.state.prefix) && m.routeState(now, input.state));
         break;
       case "underneath-changed": {
+        const { prefixes } = input;
         const touches = (m: Shortcut) =>
-          input.prefixes === "all" ||
-          m.prefixes.some((p) => (input.prefixes as readonly Prefix[]).some((q) => overlaps(p, q)));
-        for (const m of this.shortcuts.all()) if (touches(m)) m.underneathChanged(now);
+          prefixes === "all" || m.prefixes.some((p) => prefixes.some((q) => overlaps(p, q)));
+        this.tell((m) => touches(m) && m.underneathChanged(now));
         break;
       }
       case "offers-session":
         this.session = input.verdict;
-        if (!input.verdict.ok) for (const m of this.shortcuts.all()) m.sessionDown(now, input.verdict.reason);
+        this.tell((m) => !input.verdict.ok && m.sessionDown(now, input.verdict.reason));
         break;
       case "offer-blocked":
-        for (const m of this.shortcuts.all()) m.offerBlocked(now, input.prefix, input.reason);
+        this.tell((m) => m.offerBlocked(now, input.prefix, input.reason));
         break;
       case "offer-unblocked":
-        for (const m of this.shortcuts.all())
-          if (input.prefixes.some((p) => m.blockedBy(p))) m.offerUnblocked(now);
+        this.tell((m) => input.prefixes.some((p) => m.blockedBy(p)) && m.offerUnblocked(now));
         break;
       case "explained":
-        for (const m of this.shortcuts.all()) m.explained(input.prefix, input.reason);
+        this.tell((m) => m.explained(input.prefix, input.reason));
         break;
       case "peers":
         this.peers(now, input.peers);
         break;
       case "peer-applied":
-        for (const m of this.shortcuts.all())
-          if (m.publicKey === input.publicKey) m.peerApplied(now, input.error);
+        this.tell((m) => m.publicKey === input.publicKey && m.peerApplied(now, input.error));
         break;
       case "pings":
         this.reachability.reobserve(now);
@@ -249,20 +243,30 @@ export class Spoke {
         break;
       case "direct-usable":
         this.usable = input.verdict;
-        if (!input.verdict.ok)
-          for (const m of this.shortcuts.all()) m.directUnusable(now, input.verdict.reason);
+        this.tell((m) => !input.verdict.ok && m.directUnusable(now, input.verdict.reason));
         break;
       case "purge":
-        for (const m of this.shortcuts.all())
-          if (input.owner === "all" || input.owner === m.owner) m.stop(now, { kind: "purged" });
+        this.tell((m) => [m.owner, "all"].includes(input.owner) && m.stop(now, { kind: "purged" }));
         this.resolutions.forget(input.owner);
         break;
       case "stop":
         this.stopping = true;
-        for (const m of this.shortcuts.all()) m.stop(now, { kind: "stopping" });
+        this.tell((m) => m.stop(now, { kind: "stopping" }));
         break;
     }
     this.shortcuts.removeFinished(now);
+  }
+
+  /** Tells every shortcut, as they are now: telling one may end another. */
+  private tell(fact: (m: Shortcut) => void): void {
+    for (const m of this.shortcuts.all()) fact(m);
+  }
+
+  private traffic(now: number, samples: Extract<Input, { kind: "traffic" }>["samples"]): void {
+    this.destinations.read(now, samples);
+    this.shortcuts.tellRates(now, this.destinations.rates());
+    if (!this.stopping && this.obstacle === undefined) this.destinations.pursue(now);
+    this.own.learn(now);
   }
 
   /** Handles the most frequent input by far: it concerns one shortcut only. */

@@ -107,7 +107,7 @@ export interface Nlri {
   readonly pathId: number;
 }
 
-/** What both ends agreed on, as far as it changes how an UPDATE reads. */
+/** The agreement of both ends, as far as it changes how an UPDATE reads. */
 export interface UpdateContext {
   readonly sessionType: SessionType;
   /** Both ends have the 4-octet AS capability (RFC 6793). */

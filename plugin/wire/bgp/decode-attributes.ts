@@ -22,7 +22,7 @@ export interface AttributeFault {
   readonly handling: FaultHandling;
   /** In words, with the attribute's name first. */
   readonly reason: string;
-  /** What to send if the session is reset. */
+  /** The NOTIFICATION to send if the session is reset. */
   readonly notification: Notification;
 }
 

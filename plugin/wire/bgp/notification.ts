@@ -80,7 +80,7 @@ export const notification = (
   data: Uint8Array = new Uint8Array(0),
 ): Notification => ({ code, subcode, data });
 
-/** The text of an administrative shutdown or reset (RFC 9003); undefined when there is none or it is malformed. */
+/** The text of an administrative shutdown or reset (RFC 9003); undefined when it is missing or malformed. */
 export function shutdownCommunication(n: Notification): string | undefined {
   if (n.code !== 6 || (n.subcode !== 2 && n.subcode !== 4)) return undefined;
   const length = n.data[0] ?? 0;

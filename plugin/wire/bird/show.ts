@@ -66,7 +66,7 @@ export interface StaticRoute {
   readonly dormant: boolean;
 }
 
-/** `2.0.12` of `show status`; undefined when there is none. */
+/** `2.0.12` of `show status`; undefined when the reply has no version. */
 export function parseVersion(reply: BirdReply): string | undefined {
   const line = reply.lines.find((l) => l.code === 1000);
   return line === undefined ? undefined : /^BIRD (\S+)/.exec(line.text)?.[1];

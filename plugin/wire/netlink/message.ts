@@ -84,7 +84,7 @@ export function encodeMessage(m: NetlinkMessage): Uint8Array {
   return out;
 }
 
-/** What a request wants sent: {@link NetlinkMessage} without the parts that the transport fills in. */
+/** The part of a message that a request gives: {@link NetlinkMessage} without the parts that the transport fills in. */
 export interface NetlinkRequest {
   readonly type: number;
   /** Without NLM_F_REQUEST and NLM_F_ACK, which the transport adds. */

@@ -44,7 +44,7 @@ import {
 interface Slot {
   /** Every route with this table, prefix and metric, in the order of the FIB. */
   readonly routes: RawRoute[];
-  /** What was last reported of it. */
+  /** The state that was last reported of it. */
   reported: KernelRoute | undefined;
 }
 

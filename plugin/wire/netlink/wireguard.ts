@@ -83,7 +83,7 @@ export interface WireGuardDeviceState {
   readonly peers: readonly WireGuardPeerState[];
 }
 
-/** What a peer shall be; what is undefined is left alone. `allowedIps` replaces the whole list. */
+/** The wanted state of a peer; an undefined field is left as it is. `allowedIps` replaces the whole list. */
 export interface WireGuardPeerChange {
   readonly publicKey: PublicKey;
   readonly presharedKey?: PrivateKey | undefined;

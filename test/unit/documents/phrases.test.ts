@@ -7,7 +7,7 @@ import { documents, filesBelow, proseOf, textOf } from "./markdown.js";
 import { commentsOf, proseOfSource, stumbles } from "./phrases.js";
 
 /** Folders of TypeScript whose comments and string literals are held to the list. */
-const SOURCES: readonly string[] = ["plugin/shortcut", "plugin/driver/daemon", "plugin/status"];
+const SOURCES: readonly string[] = ["plugin", "lab"];
 
 const files: readonly (readonly [string, (text: string) => readonly string[]])[] = [
   ...documents().map((p) => [p, (t: string) => [proseOf(t)]] as const),
