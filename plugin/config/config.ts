@@ -6,13 +6,7 @@
  */
 import { type Address, address, type Endpoint, type Prefix } from "../net/address.js";
 import { err, ok, type Result } from "../net/result.js";
-import {
-  type BitsPerSecond,
-  type Milliseconds,
-  type Seconds,
-  toMilliseconds,
-  toSeconds,
-} from "../net/units.js";
+import { type BitsPerSecond, type Milliseconds, type Seconds, toMilliseconds } from "../net/units.js";
 import { defaultParameters, type Parameters } from "../shortcut/parameters.js";
 import { findContradictions, MAIN_TABLE } from "./checks.js";
 import { Source } from "./positions.js";
@@ -192,7 +186,7 @@ function parametersOf({ bgp, consent, damping, direct, timers }: Parsed): Parame
     backoff: timers.backoff,
     backoffMax: timers["backoff-max"],
     outlive: timers.outlive,
-    peerKeepalive: Math.round(toSeconds(timers.keepalive)),
+    peerKeepalive: timers.keepalive,
     remoteHold: bgp === undefined ? defaultParameters.remoteHold : toMilliseconds(bgp["hold-time"]),
     maxRoundTrip: direct["max-round-trip"],
     damping: {

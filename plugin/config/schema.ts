@@ -4,7 +4,6 @@
  */
 import { z } from "zod";
 import { address, prefix } from "../net/address.js";
-import { toMilliseconds } from "../net/units.js";
 import { defaultParameters } from "../shortcut/parameters.js";
 import {
   addressField,
@@ -96,7 +95,7 @@ const timers = group({
   drain: timeField(100, 60_000).default(p.drain),
   backoff: timeField(100, 600_000).default(p.backoff),
   "backoff-max": timeField(1_000, 86_400_000).default(p.backoffMax),
-  keepalive: timeField(5_000, 25_000).default(toMilliseconds(p.peerKeepalive)),
+  keepalive: timeField(5_000, 25_000).default(p.peerKeepalive),
   outlive: timeField(0, 86_400_000).default(p.outlive),
 });
 

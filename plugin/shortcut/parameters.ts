@@ -33,7 +33,7 @@ export interface Parameters {
    */
   readonly hubKeepalive: number;
   /**
-   * WireGuard persistent keepalive of rendezvous and shortcut peers, seconds: below every NAT's 30
+   * WireGuard persistent keepalive of rendezvous and shortcut peers: below every NAT's 30
    * s (RFC 4787 REQ-5 allows 120, home routers do less).
    */
   readonly peerKeepalive: number;
@@ -100,7 +100,7 @@ export interface Parameters {
    * direct in one direction only.
    */
   readonly oneWay: boolean;
-  /** Seconds for which a resolution is valid; a purge ends it earlier. */
+  /** For how long a resolution is valid; a purge ends it earlier. */
   readonly resolutionLifetime: number;
 }
 
@@ -108,7 +108,7 @@ export const defaultParameters: Parameters = {
   retransmit: 250,
   attempts: 5,
   hubKeepalive: 10_000,
-  peerKeepalive: 20,
+  peerKeepalive: 20_000,
   offerTimeout: 5_000,
   connectTimeout: 11_000,
   checkTimeout: 3_000,
@@ -129,5 +129,5 @@ export const defaultParameters: Parameters = {
   refresh: 20_000,
   outlive: 300_000,
   oneWay: false,
-  resolutionLifetime: 300,
+  resolutionLifetime: 300_000,
 };

@@ -5,6 +5,7 @@
  * AllowedIPs for each registered spoke, and purges its earlier answers when its own routing
  * changes.
  */
+
 import {
   type Address,
   compareAddresses,
@@ -14,6 +15,7 @@ import {
   type Prefix,
 } from "../../net/address.js";
 import type { PublicKey } from "../../net/key.js";
+import { wholeSeconds } from "../../net/units.js";
 import { type Id64, MAX_PREFIXES, type ReplyBody, type RequestBody } from "../../wire/control/message.js";
 import type { Ping } from "../../wire/ping.js";
 import type { Correspondent, Outcome } from "../control/link.js";
@@ -163,7 +165,7 @@ export class Hub {
       owner,
       prefixes: prefixes.slice(page * MAX_PREFIXES, (page + 1) * MAX_PREFIXES),
       generation,
-      lifetime: this.host.parameters.resolutionLifetime,
+      lifetime: wholeSeconds(this.host.parameters.resolutionLifetime),
       pages: Math.max(1, Math.ceil(prefixes.length / MAX_PREFIXES)),
     };
   }

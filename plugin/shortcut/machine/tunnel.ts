@@ -6,6 +6,7 @@
  */
 
 import { type Address, type Endpoint, hostPrefix, type Prefix } from "../../net/address.js";
+import { type Seconds, wholeSeconds } from "../../net/units.js";
 import type { Epochs, Id64 } from "../../wire/control/message.js";
 import type { Identity } from "../control/link.js";
 import type { Milestone, Output, PeerStatus } from "../events.js";
@@ -85,6 +86,10 @@ export class Tunnel {
     return this.handshakeSeen || this.prober.heard;
   }
 
+  private get keepalive(): Seconds {
+    return wholeSeconds(this.host.parameters.peerKeepalive);
+  }
+
   get role(): Role {
     return this.ends.role;
   }
@@ -107,12 +112,12 @@ export class Tunnel {
     if (this.configured) return;
     this.state = "wanted";
     this.endpoint = endpoint;
-    this.want(this.endpoint, this.role === "initiator" ? this.host.parameters.peerKeepalive : 0);
+    this.want(this.endpoint, this.role === "initiator" ? this.keepalive : 0);
   }
 
   /** Starts the responder's keepalive when the path is proven: its endpoint is left unchanged. */
   keepAlive(): void {
-    if (this.role === "responder") this.want(undefined, this.host.parameters.peerKeepalive);
+    if (this.role === "responder") this.want(undefined, this.keepalive);
   }
 
   /**
@@ -124,7 +129,7 @@ export class Tunnel {
   move(endpoint: Endpoint): void {
     this.endpoint = endpoint;
     this.want(undefined, 0);
-    this.want(endpoint, this.host.parameters.peerKeepalive);
+    this.want(endpoint, this.keepalive);
   }
 
   private want(endpoint: Endpoint | undefined, keepalive: number): void {

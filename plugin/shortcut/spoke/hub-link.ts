@@ -7,6 +7,7 @@
 import { type Address, type Endpoint, hostPrefix, type Prefix, sameEndpoint } from "../../net/address.js";
 import type { PublicKey } from "../../net/key.js";
 import { PrefixMap } from "../../net/lpm.js";
+import { wholeSeconds } from "../../net/units.js";
 import type { Id64, RequestBody } from "../../wire/control/message.js";
 import type { Ping } from "../../wire/ping.js";
 import type { Correspondent, Outcome } from "../control/link.js";
@@ -72,7 +73,7 @@ export class HubLink {
   ) {
     this.since = now;
     this.nextAt = now;
-    this.observer = new Observer(host, host.parameters.peerKeepalive * 1000);
+    this.observer = new Observer(host, host.parameters.peerKeepalive);
   }
 
   /** The endpoint at which the hub sees this router's direct interface. */
@@ -241,7 +242,7 @@ export class HubLink {
         publicKey: key,
         endpoint,
         allowedIps: [hostPrefix(linkLocalOf(key))],
-        keepalive: this.host.parameters.peerKeepalive,
+        keepalive: wholeSeconds(this.host.parameters.peerKeepalive),
       },
     });
   }

@@ -127,7 +127,7 @@ describe("the configuration of a spoke", () => {
       { ratio: 1.5, margin: 5 },
     ],
     ["direct: { max-round-trip: {} }", (c) => c.parameters.maxRoundTrip, { ratio: 1, margin: 2 }],
-    ["timers: { keepalive: 15 s }", (c) => c.parameters.peerKeepalive, 15],
+    ["timers: { keepalive: 15 s }", (c) => c.parameters.peerKeepalive, 15_000],
     ["log: debug", (c) => c.logLevel, "debug"],
   ])("takes %s", (line, read, want) => {
     expect(read(good(text(line)))).toEqual(want);

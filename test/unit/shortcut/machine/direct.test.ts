@@ -195,7 +195,7 @@ describe("a direct shortcut", () => {
       if (from === a && to.hub) kinds.push(kind);
       return true;
     };
-    w.run(w.now + p.resolutionLifetime * 1000 + 20_000);
+    w.run(w.now + p.resolutionLifetime + 20_000);
     expect(kinds).toContain("resolve-owner");
     expect(ends()).toEqual([]);
   });
