@@ -60,7 +60,7 @@ export abstract class Standing<X extends Step> extends Active<X> {
     if (outcome.kind === "timeout")
       return fallBackToHub({ kind: "owner-silent", owner: this.c.owner }, SILENT);
     if (outcome.body.kind === "refused" && outcome.body.code === "stale")
-      return fallBackToHub({ kind: "owner-started-anew" }, PEER_INITIATED);
+      return fallBackToHub({ kind: "owner-started-again" }, PEER_INITIATED);
     return undefined;
   }
 

@@ -425,7 +425,7 @@ export class Shortcut {
           return stale("exchange of an older epoch");
         if (!remote.isAnother(from) && epochs.yours === b.epochs.mine)
           return { kind: "exchanged", ...remote.exchangeBody() };
-        this.fallBack(now, { kind: "owner-started-anew" }, PEER_INITIATED);
+        this.fallBack(now, { kind: "owner-started-again" }, PEER_INITIATED);
         this.otherFlipped(now);
         return busy(TAKEN_DOWN);
       }
