@@ -1,3 +1,7 @@
+/**
+ * Shows, with simulated routers, that a path that fails is left, that a path that does not is
+ * kept, and what the probes cost.
+ */
 import { beforeEach, describe, expect, it } from "vitest";
 import { defaultParameters as p } from "../../plugin/shortcut/parameters.js";
 import { LEASE } from "../../plugin/shortcut/probe/relay.js";
