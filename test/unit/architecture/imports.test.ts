@@ -17,7 +17,7 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
 };
 const core = ["net", "wire", "bgp", "shortcut", "config", "driver"];
 /** Packages that are computation only. */
-const pure = ["ipaddr.js", "yaml", "zod", "protobufjs/minimal.js"];
+const pure = ["ipaddr.js", "yaml", "zod", "protobufjs/minimal.js", "tinyqueue"];
 
 function sources(dir: string): string[] {
   return readdirSync(dir).flatMap((name) => {
