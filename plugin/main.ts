@@ -12,6 +12,7 @@ import { bgpAdapter } from "./adapters/daemons/speaker.js";
 import { hostAdapter } from "./adapters/linux/host.js";
 import { routeAdapter } from "./adapters/linux/routes.js";
 import { sourceGuardAdapter } from "./adapters/linux/sources.js";
+import { tableWatchAdapter } from "./adapters/linux/table-watch.js";
 import { trafficAdapter } from "./adapters/linux/traffic.js";
 import { nodeClock } from "./adapters/process/clock.js";
 import { type LeveledLog, logAdapter } from "./adapters/process/log.js";
@@ -104,6 +105,7 @@ function routerOf(overlay: Overlay, privateKey: PrivateKey): ThisRouter {
     overlayMtu: overlay.mtu,
     crypto: {
       shared: (theirs) => sharedSecret(privateKey, theirs),
+      x25519: sharedSecret,
       hmac: (key, data) => createHmac("sha256", key).update(data).digest(),
     },
     randomBytes,
@@ -137,8 +139,9 @@ async function run(file: string): Promise<void> {
       host: hostAdapter(),
       routes,
       wireguard: wireguardAdapter(),
-      traffic: trafficAdapter(),
+      traffic: trafficAdapter(process.geteuid?.() ?? 0),
       sources: sourceGuardAdapter(config.control.table),
+      tableWatch: tableWatchAdapter(),
       datagrams: datagramAdapter(),
       probes: probeAdapter(new URL("./adapters/sockets/probe-worker.js", import.meta.url)),
       pings: pingAdapter(),

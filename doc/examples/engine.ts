@@ -7,7 +7,7 @@
 import { createHmac, randomBytes } from "node:crypto";
 import { fileURLToPath } from "node:url";
 import { generatePrivateKey, publicKeyOf, sharedSecret } from "../../plugin/adapters/wireguard/keys.js";
-import { address, prefix } from "../../plugin/net/address.js";
+import { address, hostPrefix, prefix } from "../../plugin/net/address.js";
 import { Engine, type EngineConfig } from "../../plugin/shortcut/engine.js";
 import type { Output } from "../../plugin/shortcut/events.js";
 import { defaultParameters } from "../../plugin/shortcut/parameters.js";
@@ -33,6 +33,8 @@ function engine(self: typeof HUB, role: EngineConfig["role"], now: number): Engi
   };
   const crypto = {
     shared: (theirs: typeof identity.publicKey) => sharedSecret(key, theirs),
+    // The overlay interfaces of this example have the same keys as the direct ones.
+    overlayShared: (theirs: typeof identity.publicKey) => sharedSecret(key, theirs),
     hmac: (secret: Uint8Array, data: Uint8Array) => createHmac("sha256", secret).update(data).digest(),
   };
   // A real router answers from the daemon's routes; this one has no routes.
@@ -62,6 +64,18 @@ export function run(): string[] {
     } else if (out.kind === "peer")
       e.handleInput(now, { kind: "peer-applied", publicKey: out.want.publicKey, error: undefined });
   };
+  // Each router has read its overlay interface: the peer behind which the other is. A spoke proves
+  // its registration with the interface's key.
+  for (const [self, other] of [
+    [HUB, SPOKE],
+    [SPOKE, HUB],
+  ] as const) {
+    const publicKey = engines.get(other)?.config.self.publicKey;
+    if (publicKey === undefined) continue;
+    const peer = { publicKey, allowedIps: [hostPrefix(other)], endpoint: undefined, rxBytes: 0 };
+    const key = engines.get(self)?.config.self.publicKey;
+    engines.get(self)?.handleInput(now, { kind: "overlay-peers", key, peers: [peer] });
+  }
   while (!registered() && now < 60_000) {
     // Take outputs until no engine has any: what one puts out may be another's input.
     for (let busy = true; busy; ) {

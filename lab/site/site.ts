@@ -151,6 +151,12 @@ export class Site {
     return (await this.status(spoke))?.shortcuts.find((s) => s.owner === SPOKE[other(spoke)].overlay)?.stage;
   }
 
+  /** The nftables tables that shortcutd has made, without counters and elements. */
+  async ownTables(router: RouterName): Promise<string> {
+    const list = "for f in inet netdev; do nft -s -t list table $f shortcutd_wg0 2> /dev/null; done; true";
+    return this.sh(router, list);
+  }
+
   /** Asks `shortcutctl explain` about the other site's host. */
   explain(spoke: Spoke): Promise<string> {
     return this.shortcutd(spoke).ctl("explain", SPOKE[other(spoke)].hostAddress);

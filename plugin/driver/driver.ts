@@ -6,7 +6,9 @@
 
 import type { Config } from "../config/config.js";
 import { hostPrefix } from "../net/address.js";
+import type { PrivateKey, PublicKey } from "../net/key.js";
 import { unreachable } from "../net/result.js";
+import type { Crypto } from "../shortcut/control/pair-secrets.js";
 import { Engine } from "../shortcut/engine.js";
 import type { Input, Output } from "../shortcut/events.js";
 import { no } from "../shortcut/reasons.js";
@@ -17,9 +19,17 @@ import { applyReload, engineConfig } from "./engine-config.js";
 import { type DirectEnds, DirectInterface, type DirectPorts } from "./kernel/direct-interface.js";
 import { FibView } from "./kernel/fib-view.js";
 import { OwnRoutes } from "./kernel/own-routes.js";
+import { OwnTables } from "./kernel/own-tables.js";
 import { SourceGuard } from "./kernel/source-guard.js";
 import { Pollers } from "./pollers.js";
-import type { BgpPort, DaemonPort, DatagramSocket, RoutePort, SourceGuardPort } from "./ports.js";
+import type {
+  BgpPort,
+  DaemonPort,
+  DatagramSocket,
+  RoutePort,
+  SourceGuardPort,
+  TableWatchPort,
+} from "./ports.js";
 import { Journal } from "./runtime/journal.js";
 import { Schedule } from "./runtime/schedule.js";
 import { type Step, Steps } from "./runtime/steps.js";
@@ -30,12 +40,16 @@ export interface Ports extends DirectPorts {
   readonly bgp: BgpPort;
   /** Undefined on a hub. */
   readonly sources: SourceGuardPort;
+  readonly tableWatch: TableWatchPort;
   readonly daemon: DaemonPort | undefined;
 }
 
 /** This router, as main found it before it made a driver. */
 export interface ThisRouter extends DirectEnds {
-  readonly crypto: ConstructorParameters<typeof Engine>[1]["crypto"];
+  readonly crypto: Omit<Crypto, "overlayShared"> & {
+    /** X25519 of any private key; undefined for a low-order point. */
+    x25519(own: PrivateKey, theirs: PublicKey): Uint8Array | undefined;
+  };
   readonly randomBytes: (n: number) => Uint8Array;
 }
 
@@ -55,7 +69,10 @@ export class Driver {
   private readonly routes: OwnRoutes;
   private readonly direct: DirectInterface;
   readonly sources: SourceGuard;
+  private readonly tables: OwnTables;
   private readonly schedule: Schedule;
+  /** The private key of the overlay interface: it proves the registration. */
+  private overlayKey: PrivateKey | undefined;
   private readonly pollers: Pollers;
   private readonly steps: Steps;
   /** Aliases, offers and whatever else must follow them, in order. */
@@ -79,12 +96,31 @@ export class Driver {
     this.fib = new FibView(config.overlay, config.direct.interface, config.fibTable);
     this.schedule = new Schedule(clock, (place, e) => journal.problem(place, e.message));
     this.routeTasks = new TaskQueue((e) => journal.problem(e.place, e.message));
-    this.direct = new DirectInterface(config, router, ports, journal, input);
+    this.direct = new DirectInterface(config, router, ports, journal, input, () => this.tables.verdict);
     this.sources = new SourceGuard(
       ports.sources,
       { direct: config.direct.interface, overlay: config.overlay },
       router.overlayAddresses.map(hostPrefix),
       (place, text) => journal.problem(place, text),
+    );
+    this.tables = new OwnTables(
+      ports.tableWatch,
+      [config.control.table],
+      [
+        {
+          place: `nftables table inet ${config.control.table}`,
+          intact: () => ports.traffic.intact(),
+          restore: () => this.setUpCounters(),
+        },
+        {
+          place: `nftables table netdev ${config.control.table}`,
+          intact: () => this.sources.intact(),
+          restore: () => this.sources.restore(),
+        },
+      ],
+      this.schedule,
+      (place, text) => journal.problem(place, text),
+      () => this.direct.checkUsable(),
     );
     this.routes = new OwnRoutes({
       routes,
@@ -123,7 +159,11 @@ export class Driver {
     this.engine = new Engine(
       engineConfig(config, router),
       {
-        crypto: router.crypto,
+        crypto: {
+          shared: (theirs) => router.crypto.shared(theirs),
+          overlayShared: (theirs) => this.overlayKey && router.crypto.x25519(this.overlayKey, theirs),
+          hmac: (key, data) => router.crypto.hmac(key, data),
+        },
         randomBytes: router.randomBytes,
         routing: this.routing ?? {
           underneath: () => ({ ...no({ kind: "hub-offers-nothing" }), gone: false }),
@@ -139,6 +179,9 @@ export class Driver {
       schedule: this.schedule,
       direct: this.direct,
       sources: this.sources,
+      overlayKey: (key) => {
+        this.overlayKey = key;
+      },
       shortcuts: () => this.engine.spoke?.shortcutStatus(this.ports.clock.now()) ?? [],
       reconcile: () => this.reconcile(),
       input,
@@ -227,6 +270,7 @@ export class Driver {
       { place: "overrides", down: () => this.removeOverrides() },
       { place: "aliases", down: () => this.routes.removeAliasesAndNets() },
       { place: "counters", up: () => this.setUpCounters(), down: () => ports.traffic.tearDown() },
+      { place: "table watch", up: () => this.tables.begin(), down: () => this.tables.end() },
       { place: "watch", up: () => this.openWatch(), down: () => this.watch?.close() },
       { place: "probe socket", up: () => direct.openProbes(), down: () => direct.closeProbes() },
       { place: "ping socket", up: () => direct.openPings(), down: () => direct.closePings() },
@@ -443,6 +487,7 @@ export class Driver {
     await this.direct.tasks.drained();
     await this.routes.reconcile((text) => this.journal.problem("reconcile", text));
     await this.direct.reconcile();
+    await this.tables.check();
     this.offering?.examine("all");
   }
 }

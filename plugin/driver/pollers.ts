@@ -3,6 +3,7 @@
  * depends on what waits for it: peers are read fast while a handshake is expected, forwarding counters after a flip.
  */
 import type { Config } from "../config/config.js";
+import type { PrivateKey, PublicKey } from "../net/key.js";
 import type { Milliseconds } from "../net/units.js";
 import type { Input, ShortcutStatus } from "../shortcut/events.js";
 import type { Clock, RoutePort, TrafficPort, WireGuardPort } from "./ports.js";
@@ -34,6 +35,8 @@ export interface PollersHost {
   readonly schedule: Schedule;
   readonly direct: { poll(): Promise<void>; checkUsable(): void; readForwarding(): Promise<void> };
   readonly sources: { read(): Promise<void> };
+  /** The overlay interface has this private key from now on; undefined: none that can be read. */
+  overlayKey(key: PrivateKey | undefined): void;
   shortcuts(): readonly ShortcutStatus[];
   reconcile(): Promise<void>;
   input(input: Input): void;
@@ -41,6 +44,8 @@ export interface PollersHost {
 
 export class Pollers {
   private addressesPending = false;
+  /** The overlay interface's own key, as last read. */
+  private overlayKey: PublicKey | undefined;
   /** Between two readings of the traffic counters. */
   trafficInterval: Milliseconds;
 
@@ -96,7 +101,11 @@ export class Pollers {
       this.host.journal.problem(`interface ${overlay}`, "no WireGuard answers for the overlay interface");
       return;
     }
-    this.host.input({ kind: "overlay-peers", peers: device.peers });
+    if (device.publicKey !== this.overlayKey) {
+      this.host.overlayKey(await this.host.wireguard.privateKey(overlay));
+      this.overlayKey = device.publicKey;
+    }
+    this.host.input({ kind: "overlay-peers", key: device.publicKey, peers: device.peers });
     this.host.direct.checkUsable();
   }
 

@@ -97,6 +97,8 @@ export interface WireGuardPort {
   ensure(spec: InterfaceSpec): Promise<{ created: boolean; backend: "kernel" | "uapi" }>;
   /** Undefined when there is no such interface, or no WireGuard behind it. */
   device(name: string): Promise<WireGuardDevice | undefined>;
+  /** Reads the interface's private key; undefined when there is no such interface, or it has no key. */
+  privateKey(name: string): Promise<PrivateKey | undefined>;
   setPeer(name: string, peer: WireGuardPeerChange): Promise<void>;
   removePeer(name: string, publicKey: PublicKey): Promise<void>;
   /** Deletes the interface (and ends a wireguard-go that ran it). Idempotent. */
@@ -138,9 +140,17 @@ export interface TrafficPort {
     mask6: number;
     timeoutSeconds: number;
   }): Promise<void>;
+  /** Returns whether the table is as it was set up; a counter's value does not matter. */
+  intact(): Promise<boolean>;
   read(): Promise<readonly TrafficSample[]>;
   readForwarding(): Promise<{ readonly arrived: ForwardingCount; readonly leaving: ForwardingCount }>;
   tearDown(): Promise<void>;
+}
+
+/** Tells when something of our own nftables tables is deleted. */
+export interface TableWatchPort {
+  /** `onDeletion` is also called when notifications were lost. */
+  watch(tables: readonly string[], onDeletion: () => void): { close(): void };
 }
 
 /** A source that is not this router's to use on a direct path. */
@@ -158,6 +168,8 @@ export interface SourceGuardPort {
     /** The sources that may go direct. */
     readonly sources: readonly Prefix[];
   }): Promise<void>;
+  /** Returns whether the guard is as it was last set; also before it was set. */
+  intact(): Promise<boolean>;
   /** Those of the last minutes, as many as are remembered. */
   unattestedSources(): Promise<readonly UnattestedSource[]>;
   remove(): Promise<void>;

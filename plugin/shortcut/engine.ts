@@ -46,6 +46,9 @@ export class Engine {
   readonly pings: Pings;
   readonly spoke: Spoke | undefined;
   readonly hub: Hub | undefined;
+  /** Under the private key of the overlay interface, which may be another one when it was made again. */
+  private readonly overlaySecrets: PairSecrets;
+  private overlayKey: PublicKey | undefined;
   private epoch = 0;
   private stopping = false;
   private stopped = false;
@@ -57,7 +60,15 @@ export class Engine {
   ) {
     const { self, parameters } = config;
     const { randomBytes } = surroundings;
-    const keys = new PairSecrets(surroundings.crypto);
+    const { crypto } = surroundings;
+    const keys = new PairSecrets(
+      (theirs) => crypto.shared(theirs),
+      (key, data) => crypto.hmac(key, data),
+    );
+    this.overlaySecrets = new PairSecrets(
+      (theirs) => crypto.overlayShared(theirs),
+      (key, data) => crypto.hmac(key, data),
+    );
     const emit = (o: Output): void => void this.out.push(o);
     const pings = new Pings(self.bootId, config.listenPort, keys, emit);
     this.pings = pings;
@@ -66,6 +77,7 @@ export class Engine {
     );
     const host = {
       self,
+      overlaySecrets: this.overlaySecrets,
       parameters,
       routing: surroundings.routing,
       aliases: new AliasPool(config.aliasPools),
@@ -122,6 +134,8 @@ export class Engine {
         this.hub?.updateFib(now, input.routes);
         break;
       case "overlay-peers": {
+        if (input.key !== this.overlayKey) this.overlaySecrets.clear();
+        this.overlayKey = input.key;
         const allowed = input.peers.flatMap((p) =>
           p.allowedIps.map((prefix) => ({ prefix, peer: p.publicKey as string })),
         );

@@ -143,6 +143,8 @@ export type Input =
   /** AllowedIPs and endpoints of the overlay interface. */
   | {
       readonly kind: "overlay-peers";
+      /** The overlay interface's own key; undefined when it has none. */
+      readonly key: PublicKey | undefined;
       readonly peers: readonly {
         readonly publicKey: PublicKey;
         readonly allowedIps: readonly Prefix[];

@@ -83,6 +83,10 @@ const WORDS = {
     `${r.owner} does not answer: is shortcutd running there?`,
   "owner-refused": (r: { readonly text: string }) => `the owner refused: ${r.text}`,
   "owner-unexpected": (r: { readonly message: string }) => `unexpected ${r.message} from the owner`,
+  "owner-unregistered-key": (r: { readonly owner: Address }) =>
+    `${r.owner} answers with a key that it has not registered at the hub`,
+  "overlay-key-unknown": () =>
+    "the private key of the overlay interface, or the hub's peer on it, is unknown: the registration cannot be proven",
   "owner-other-attempt": () => "the owner answered another attempt",
   "owner-started-again": () => "the other end started again",
   "owner-restarted": () => "the other end restarted",
@@ -159,6 +163,8 @@ const WORDS = {
   purged: () => "purged by the operator",
   stopping: () => "shortcutd stops",
   "direct-not-up": () => "the direct interface is not up yet",
+  "table-missing": (r: { readonly table: string }) =>
+    `the ${r.table} is missing: the firewall cannot be judged`,
   "direct-gone": (r: { readonly name: string }) => `the direct interface ${r.name} is gone`,
   "rp-filter-strict": (r: { readonly devices: readonly string[] }) =>
     `rp_filter is strict on ${r.devices.join(" and ")}: it would drop packets while only one end has flipped; set net.ipv4.conf.{all,${r.devices.join(",")}}.rp_filter to 2 or 0`,

@@ -9,6 +9,7 @@ import type { TrafficPort } from "../../plugin/driver/ports.js";
 import { eventually, Namespace } from "./namespace.js";
 
 const spec: TrafficSpec = {
+  uid: 0,
   table: "shortcutd",
   overlay: "wg0",
   direct: "shortcut0",
@@ -52,7 +53,7 @@ beforeEach(async () => {
     ip addr add 10.3.1.1/32 dev lo; ip addr add 10.3.2.1/32 dev lo; ip -6 addr add 2001:db8:3:1::1/128 dev lo
     ip route add default via 10.255.0.1; ip -6 route add default via 2001:db8:ff::1`);
   leave = router.enterNetwork();
-  port = trafficAdapter();
+  port = trafficAdapter(0);
 });
 
 afterEach(async () => {
@@ -138,7 +139,7 @@ describe("counters", () => {
     router.sh("nft add table inet other");
     await port.setUp(spec);
     ping(host, "10.3.1.1");
-    await trafficAdapter().setUp({ ...spec, mask4: 32 });
+    await trafficAdapter(0).setUp({ ...spec, mask4: 32 });
     expect(await port.read()).toEqual([]);
     await port.tearDown();
     await port.tearDown();

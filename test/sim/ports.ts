@@ -18,7 +18,7 @@ import {
   type WireGuardPeer,
 } from "../../plugin/driver/ports.js";
 import { type Address, contains, type Endpoint, type Prefix } from "../../plugin/net/address.js";
-import type { PublicKey } from "../../plugin/net/key.js";
+import { type PublicKey, privateKeyFromBytes } from "../../plugin/net/key.js";
 import type { ProbeEvent } from "../../plugin/shortcut/probe/relay.js";
 import type { ProbeSession } from "../../plugin/shortcut/probe/stream.js";
 import type { PathAttributes } from "../../plugin/wire/bgp/attributes.js";
@@ -125,6 +125,8 @@ export class MemoryWorld {
   samples: readonly TrafficSample[] = [];
   readonly pings: OutgoingPing[] = [];
   counters = false;
+  private guardSet = false;
+  private tellDeletion: (() => void) | undefined;
   /** Sources that the guard allows on the direct path. */
   guarded: readonly Prefix[] | undefined;
   daemonClosed = false;
@@ -169,6 +171,13 @@ export class MemoryWorld {
     const s = this.sessions.find((x) => x.name === name);
     if (s === undefined) throw new Error(`no session ${name}`);
     return s;
+  }
+
+  /** Another program deletes all nftables tables. */
+  flushRuleset(): void {
+    this.counters = false;
+    this.guarded = undefined;
+    this.tellDeletion?.();
   }
 
   private async call(name: string): Promise<void> {
@@ -245,6 +254,7 @@ export class MemoryWorld {
           const d = this.devices.get(name);
           return d && { name, publicKey: d.publicKey, listenPort: 51821, peers: [...d.peers.values()] };
         },
+        privateKey: async () => privateKeyFromBytes(new Uint8Array(32).fill(8)),
         setPeer: async (name, p) => {
           await this.call("wireguard.setPeer");
           const before = this.devices.get(name)?.peers.get(p.publicKey);
@@ -274,6 +284,7 @@ export class MemoryWorld {
           await this.call("traffic.setUp");
           this.counters = true;
         },
+        intact: async () => this.counters,
         read: async () => {
           await this.call("traffic.read");
           return this.samples;
@@ -291,11 +302,20 @@ export class MemoryWorld {
         set: async ({ sources }) => {
           await this.call("sources.set");
           this.guarded = sources;
+          this.guardSet = true;
         },
+        intact: async () => this.guarded !== undefined || !this.guardSet,
         unattestedSources: async () => [],
         remove: async () => {
           await this.call("sources.remove");
           this.guarded = undefined;
+          this.guardSet = false;
+        },
+      },
+      tableWatch: {
+        watch: (_, onDeletion) => {
+          this.tellDeletion = onDeletion;
+          return { close: () => (this.tellDeletion = undefined) };
         },
       },
       datagrams: {

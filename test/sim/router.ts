@@ -153,9 +153,12 @@ export class Router {
       },
       routesItself: (p) => p === this.site && this.routesSite,
     };
+    const shared = (theirs: PublicKey) =>
+      fakeHmac(new Uint8Array(1), Buffer.from([this.key, theirs].sort().join("")));
     const crypto = {
-      shared: (theirs: PublicKey) =>
-        fakeHmac(new Uint8Array(1), Buffer.from([this.key, theirs].sort().join(""))),
+      shared,
+      // overlay and direct interface have the same key here
+      overlayShared: shared,
       hmac: fakeHmac,
     };
     return new Engine(config, { crypto, randomBytes: (n) => w.bytes(n), routing }, w.now);

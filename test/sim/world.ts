@@ -153,7 +153,7 @@ export class World {
         endpoint: s.endpoint,
         rxBytes: 0,
       }));
-      this.input(r, { kind: "overlay-peers", peers });
+      this.input(r, { kind: "overlay-peers", key: r.key, peers });
       return;
     }
     this.input(r, { kind: "offers-session", verdict: YES });
@@ -178,7 +178,7 @@ export class World {
       endpoint: this.hub.endpoint,
       rxBytes: (this.hubDiedAt ?? this.now) - this.hubAway,
     };
-    this.input(r, { kind: "overlay-peers", peers: [overlayHub] });
+    this.input(r, { kind: "overlay-peers", key: r.key, peers: [overlayHub] });
   }
 
   /** Removes the hub, and the overlay with it: every daemon loses its routes. */

@@ -47,6 +47,33 @@ const firewall: Scenario = {
   },
 };
 
+/** As a firewall's reload does it: everything is flushed first, other programs' tables too. */
+const reload = (rules: string): string => `printf 'flush ruleset\\n%s\\n' '${rules}' | nft -f -`;
+
+const firewallReload: Scenario = {
+  name: "firewall-reload",
+  description:
+    "while direct, a firewall is reloaded from a file that begins with `flush ruleset`: without rules, with rules that name only wg0, and with rules that name both",
+  script: async (run) => {
+    const both = NFT.replaceAll(`"${OVERLAY}"`, `{ "${OVERLAY}", "${DIRECT}" }`);
+    for (const s of ["a", "c", "b"] as const) {
+      const name = s.toUpperCase();
+      const before = await run.site.ownTables(s);
+      await run.step({
+        name: `reload on ${name} without rules`,
+        ends: "direct",
+        within: 0,
+        lost: 0,
+        lasts: 3_000,
+        act: () => run.site.sh(s, "nft flush ruleset"),
+      });
+      run.check(`our tables on ${name} are as before`, (await run.site.ownTables(s)) === before);
+      if (s === "b") continue;
+      await firewalled(run, s, reload(NFT), reload(both), "a reload");
+    }
+  },
+};
+
 const firewallIptables: Scenario = {
   name: "firewall-iptables",
   description: "iptables-nft with FORWARD DROP and rules that name only wg0 on A",
@@ -162,6 +189,7 @@ const unattestedSources: Scenario = {
 export const router: readonly Scenario[] = [
   unattestedSources,
   firewall,
+  firewallReload,
   firewallIptables,
   firewallCold,
   rpFilter,

@@ -227,7 +227,7 @@ export interface Subscription {
 }
 
 /**
- * Joins multicast groups of rtnetlink. Reading starts with {@link Subscription.resume}.
+ * Joins multicast groups of rtnetlink, or of another protocol. Reading starts with {@link Subscription.resume}.
  * `receiveBuffer` in bytes (SO_RCVBUFFORCE; the kernel doubles it for its own bookkeeping).
  * @throws NetlinkError when a group cannot be joined.
  */
@@ -235,9 +235,10 @@ export function subscribe(
   groups: readonly number[],
   receiveBufferBytes: number,
   handlers: NotificationHandlers,
+  protocol = NETLINK_ROUTE,
 ): Subscription {
   const place = "netlink subscription";
-  const { fd } = open(NETLINK_ROUTE, place);
+  const { fd } = open(protocol, place);
   if (setsockoptInt(fd, SOL_SOCKET, SO_RCVBUFFORCE, receiveBufferBytes) < 0)
     setsockoptInt(fd, SOL_SOCKET, SO_RCVBUF, receiveBufferBytes);
   for (const group of groups) {

@@ -14,7 +14,7 @@ export function checkNames(table: string, devices: readonly string[]): void {
 }
 
 /** Feeds `nft -f -`. Rejects with a PortError that quotes nft's first complaint. */
-export async function nft(
+async function nft(
   script: string,
   place: string,
   remedy = "shortcutd needs CAP_NET_ADMIN and a kernel with nf_tables",
@@ -42,4 +42,64 @@ export async function nft(
     });
     child.stdin.end(script);
   });
+}
+
+/**
+ * Lists one table as `nft` writes it, without counters and without the elements of sets; undefined when
+ * there is no such table.
+ */
+async function nftList(family: "inet" | "netdev", table: string): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    const child = spawn("nft", ["-s", "-t", "list", "table", family, table], {
+      stdio: ["ignore", "pipe", "ignore"],
+      env: { PATH: SEARCH_PATH },
+    });
+    let text = "";
+    child.stdout.setEncoding("utf8");
+    child.stdout.on("data", (d: string) => {
+      text += d;
+    });
+    child.once("error", () => resolve(undefined));
+    child.once("close", (code) => resolve(code === 0 ? text : undefined));
+  });
+}
+
+/** One table of ours, and what it looked like after it was made. */
+export class OwnTable {
+  private made: string | undefined;
+  private busy = false;
+
+  constructor(
+    private readonly family: "inet" | "netdev",
+    private readonly name: string,
+  ) {}
+
+  /** Makes or replaces it by `script`. */
+  async make(script: string, remedy?: string): Promise<void> {
+    this.busy = true;
+    try {
+      await nft(script, this.place, remedy);
+      this.made = await nftList(this.family, this.name);
+    } finally {
+      this.busy = false;
+    }
+  }
+
+  /** Returns whether it is as it was made; also before it was made, and while it is being made. */
+  async intact(): Promise<boolean> {
+    const { made } = this;
+    if (made === undefined || this.busy) return true;
+    const now = await nftList(this.family, this.name);
+    return this.busy || this.made !== made || now === made;
+  }
+
+  async remove(): Promise<void> {
+    this.made = undefined;
+    const table = `${this.family} ${this.name}`;
+    await nft(`add table ${table}\ndelete table ${table}\n`, this.place);
+  }
+
+  get place(): string {
+    return `nftables table ${this.family} ${this.name}`;
+  }
 }

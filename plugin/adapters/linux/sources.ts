@@ -7,7 +7,7 @@ import { PortError, type SourceGuardPort } from "../../driver/ports.js";
 import { addressFromBytes, familyOf, type Prefix } from "../../net/address.js";
 import { decodeSetElements, dumpSetElements, NFPROTO_NETDEV } from "../../wire/netlink/nftables.js";
 import { NETLINK_NETFILTER, netlinkDump } from "./netlink.js";
-import { checkNames, nft } from "./nft.js";
+import { checkNames, OwnTable } from "./nft.js";
 
 /** How many unattested sources are named; all are sent via the overlay. */
 const NAMED = 64;
@@ -50,18 +50,19 @@ ${rules.join("\n")}
 
 /** {@link SourceGuardPort} of the network namespace that the process is in. */
 export function sourceGuardAdapter(table: string): SourceGuardPort {
-  const place = `nftables table netdev ${table}`;
+  const own = new OwnTable("netdev", table);
+  const { place } = own;
   let made = false;
   return {
     async set(spec) {
       checkNames(table, [spec.direct, spec.overlay]);
-      await nft(
+      await own.make(
         sourceGuardScript({ ...spec, table }),
-        place,
         "shortcutd needs Linux 5.16 for this: without it such packets are lost",
       );
       made = true;
     },
+    intact: () => own.intact(),
     async unattestedSources() {
       const out: { source: ReturnType<typeof addressFromBytes>; packets: number }[] = [];
       if (!made) return out;
@@ -77,7 +78,7 @@ export function sourceGuardAdapter(table: string): SourceGuardPort {
     },
     async remove() {
       made = false;
-      await nft(`add table netdev ${table}\ndelete table netdev ${table}\n`, place);
+      await own.remove();
     },
   };
 }

@@ -10,7 +10,7 @@ import { prefixFromBytes } from "../../net/address.js";
 import { ENOENT } from "../../wire/netlink/errno.js";
 import { decodeSetElements, dumpSetElements } from "../../wire/netlink/nftables.js";
 import { NETLINK_NETFILTER, NetlinkError, netlinkDump } from "./netlink.js";
-import { checkNames, nft } from "./nft.js";
+import { checkNames, OwnTable } from "./nft.js";
 
 /** Elements per set: the destinations of a busy router; beyond it new ones are not counted. */
 const SET_SIZE = 65536;
@@ -21,6 +21,8 @@ const SEEN_SETS = ["in_seen", "out_seen"] as const;
 const FORWARD_SETS = [...SEEN_SETS, "in_passed", "out_passed"] as const;
 
 export interface TrafficSpec {
+  /** The user that shortcutd runs as: besides root, no other sends control packets. */
+  readonly uid: number;
   readonly table: string;
   readonly overlay: string;
   readonly direct: string;
@@ -65,6 +67,10 @@ ${FORWARD_SETS.map((name) => `  set ${name} { type iface_index; size 64; flags d
   chain control {
     type filter hook forward priority -5; policy accept;
     ${arrived} != "${overlay}" oifname "${overlay}" udp dport ${controlPort} counter drop
+  }
+  chain control_out {
+    type filter hook output priority -5; policy accept;
+    oifname "${overlay}" udp dport ${controlPort} meta skuid != { ${[...new Set([0, spec.uid])].join(", ")} } counter drop
   }
   chain before_filters {
     type filter hook forward priority -400; policy accept;
@@ -111,7 +117,7 @@ const explained = (table: string, e: unknown): unknown =>
     ? new PortError(
         `nftables table inet ${table}`,
         "is gone",
-        "something flushed the ruleset; let it keep tables that are not its own",
+        "something flushed the ruleset; shortcutd makes it again",
         "ENOENT",
       )
     : e;
@@ -120,14 +126,18 @@ const explained = (table: string, e: unknown): unknown =>
  * {@link TrafficPort} of the network namespace that the process is in. A counter that expired for want of traffic and came
  * back starts at zero: whoever takes differences must allow for it.
  */
-export function trafficAdapter(): TrafficPort {
+export function trafficAdapter(uid: number): TrafficPort {
   let current: TrafficSpec | undefined;
+  let own: OwnTable | undefined;
   return {
-    async setUp(spec) {
+    async setUp(wanted) {
+      const spec = { ...wanted, uid };
       checkSpec(spec);
-      await nft(nftScript(spec), `nftables table inet ${spec.table}`);
+      own = new OwnTable("inet", spec.table);
+      await own.make(nftScript(spec));
       current = spec;
     },
+    intact: async () => own === undefined || own.intact(),
     async read() {
       if (current === undefined) return [];
       const out: TrafficSample[] = [];
@@ -164,10 +174,9 @@ export function trafficAdapter(): TrafficPort {
       };
     },
     async tearDown() {
-      if (current === undefined) return;
-      const { table } = current;
       current = undefined;
-      await nft(`add table inet ${table}\ndelete table inet ${table}\n`, `nftables table inet ${table}`);
+      await own?.remove();
+      own = undefined;
     },
   };
 }

@@ -1,11 +1,13 @@
 /** The kernel's WireGuard behind generic netlink (linux/wireguard.h). The family's number is asked for each time: it costs 20 µs and survives a reloaded module. */
 import { PortError } from "../../driver/ports.js";
 import type { PrivateKey, PublicKey } from "../../net/key.js";
+import type { Decoded } from "../../wire/netlink/attribute.js";
 import { ENODEV, ENOENT, EOPNOTSUPP } from "../../wire/netlink/errno.js";
 import { decodeFamily, getFamily } from "../../wire/netlink/genl.js";
 import type { NetlinkRequest } from "../../wire/netlink/message.js";
 import {
   decodeDevice,
+  decodePrivateKey,
   getDevice,
   removePeer,
   setDevice,
@@ -47,8 +49,8 @@ async function send(requests: readonly NetlinkRequest[], place: string): Promise
   for (const r of requests) await netlinkRequest(NETLINK_GENERIC, r, place);
 }
 
-/** Undefined when the interface does not exist or is not kernel WireGuard. */
-export async function genlDevice(name: string): Promise<WireGuardDeviceState | undefined> {
+/** Reads the dump of one device; undefined when the interface does not exist or is not kernel WireGuard. */
+async function dumpDevice(name: string): Promise<readonly Uint8Array[] | undefined> {
   const family = await genlFamily(WG_GENL_NAME);
   if (family === undefined) return undefined;
   const place = `WG_CMD_GET_DEVICE ${name}`;
@@ -61,10 +63,27 @@ export async function genlDevice(name: string): Promise<WireGuardDeviceState | u
     if (e instanceof NetlinkError && (e.errno === ENODEV || e.errno === EOPNOTSUPP)) return undefined;
     throw e;
   }
-  const device = decodeDevice(payloads);
-  if (!device.ok) throw new PortError(place, `${device.error.at}: ${device.error.problem}`);
-  return device.value;
+  return payloads;
 }
+
+async function decoded<T>(
+  name: string,
+  decode: (payloads: readonly Uint8Array[]) => Decoded<T>,
+): Promise<T | undefined> {
+  const payloads = await dumpDevice(name);
+  if (payloads === undefined) return undefined;
+  const d = decode(payloads);
+  if (d.ok) return d.value;
+  throw new PortError(`WG_CMD_GET_DEVICE ${name}`, `${d.error.at}: ${d.error.problem}`);
+}
+
+/** Undefined when the interface does not exist or is not kernel WireGuard. */
+export const genlDevice = (name: string): Promise<WireGuardDeviceState | undefined> =>
+  decoded(name, decodeDevice);
+
+/** Undefined when the interface does not exist, is not kernel WireGuard, or has no key. */
+export const genlPrivateKey = (name: string): Promise<PrivateKey | undefined> =>
+  decoded(name, decodePrivateKey);
 
 export async function genlSetDevice(
   name: string,

@@ -28,11 +28,12 @@ import {
 } from "../linux/links.js";
 import { NetlinkError } from "../linux/netlink.js";
 import { requireFreePort } from "../sockets/datagram.js";
-import { genlDevice, genlRemovePeer, genlSetDevice, genlSetPeer } from "./genl.js";
+import { genlDevice, genlPrivateKey, genlRemovePeer, genlSetDevice, genlSetPeer } from "./genl.js";
 import {
   awaitWireGuardGoEnd,
   startWireGuardGo,
   uapiDevice,
+  uapiPrivateKey,
   uapiSet,
   type WireGuardGo,
   wireGuardGoPids,
@@ -48,6 +49,7 @@ const ADDR_GEN_MODE_NONE = "1";
 interface Backend {
   readonly kind: "kernel" | "uapi";
   device(name: string): Promise<WireGuardDeviceState | undefined>;
+  privateKey(name: string): Promise<PrivateKey | undefined>;
   setDevice(name: string, to: { privateKey?: PrivateKey; listenPort?: number }): Promise<void>;
   setPeer(name: string, peer: PeerSpec): Promise<void>;
   removePeer(name: string, key: PublicKey): Promise<void>;
@@ -56,6 +58,7 @@ interface Backend {
 const kernelBackend: Backend = {
   kind: "kernel",
   device: genlDevice,
+  privateKey: genlPrivateKey,
   setDevice: genlSetDevice,
   setPeer: genlSetPeer,
   removePeer: genlRemovePeer,
@@ -64,6 +67,7 @@ const kernelBackend: Backend = {
 const uapiBackend = (go: WireGuardGo): Backend => ({
   kind: "uapi",
   device: (name) => uapiDevice(go, name),
+  privateKey: (name) => uapiPrivateKey(go, name),
   setDevice: (name, to) => uapiSet(go, name, encodeSetDevice(to), "set key and port"),
   setPeer: (name, peer) => uapiSet(go, name, encodeSetPeer(peer), "set a peer"),
   removePeer: (name, key) => uapiSet(go, name, encodeRemovePeer(key), "remove a peer"),
@@ -119,6 +123,12 @@ class WireGuardAdapter implements WireGuardPort {
     if (link === undefined) return undefined;
     const state = await (link.kind === WG_GENL_NAME ? kernelBackend : this.userspace).device(name);
     return state === undefined ? undefined : { name, ...state };
+  }
+
+  async privateKey(name: string): Promise<PrivateKey | undefined> {
+    const link = await findLink(name);
+    if (link === undefined) return undefined;
+    return (link.kind === WG_GENL_NAME ? kernelBackend : this.userspace).privateKey(name);
   }
 
   async setPeer(name: string, peer: PeerSpec): Promise<void> {

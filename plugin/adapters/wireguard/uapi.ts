@@ -10,13 +10,14 @@ import { connect } from "node:net";
 import { basename } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { PortError } from "../../driver/ports.js";
-import { type PublicKey, privateKeyFromBytes } from "../../net/key.js";
+import { type PrivateKey, privateKeyFromBytes } from "../../net/key.js";
 import { errnoName } from "../../wire/netlink/errno.js";
 import type { WireGuardDeviceState } from "../../wire/netlink/wireguard.js";
 import {
   decodeGetReply,
   decodeSetReply,
   UAPI_GET,
+  type UapiDevice,
   uapiReplyComplete,
   withPublicKey,
 } from "../../wire/uapi.js";
@@ -64,8 +65,8 @@ async function exchange(go: WireGuardGo, name: string, request: string): Promise
   });
 }
 
-/** `get=1`; undefined when no wireguard-go serves the name. */
-export async function uapiDevice(go: WireGuardGo, name: string): Promise<WireGuardDeviceState | undefined> {
+/** Asks `get=1`; undefined when no wireguard-go serves the name. */
+async function getDevice(go: WireGuardGo, name: string): Promise<UapiDevice | undefined> {
   const reply = await exchange(go, name, UAPI_GET);
   if (reply === undefined) return undefined;
   const device = decodeGetReply(reply);
@@ -74,11 +75,24 @@ export async function uapiDevice(go: WireGuardGo, name: string): Promise<WireGua
       `wireguard-go socket ${socketPath(go, name)}`,
       `line ${device.error.line}: ${device.error.problem}`,
     );
-  const { privateKey } = device.value;
-  const hasKey = privateKey?.some((b) => b !== 0) === true;
-  const publicKey: PublicKey | undefined =
-    hasKey && privateKey !== undefined ? publicKeyOf(privateKeyFromBytes(privateKey)) : undefined;
-  return withPublicKey(device.value, publicKey);
+  return device.value;
+}
+
+const privateKeyIn = ({ privateKey }: UapiDevice): PrivateKey | undefined =>
+  privateKey?.some((b) => b !== 0) === true ? privateKeyFromBytes(privateKey) : undefined;
+
+/** Undefined when no wireguard-go serves the name. */
+export async function uapiDevice(go: WireGuardGo, name: string): Promise<WireGuardDeviceState | undefined> {
+  const device = await getDevice(go, name);
+  if (device === undefined) return undefined;
+  const key = privateKeyIn(device);
+  return withPublicKey(device, key && publicKeyOf(key));
+}
+
+/** Undefined when no wireguard-go serves the name, or the interface has no key. */
+export async function uapiPrivateKey(go: WireGuardGo, name: string): Promise<PrivateKey | undefined> {
+  const device = await getDevice(go, name);
+  return device && privateKeyIn(device);
 }
 
 /** A `set=1` request. @throws PortError with the errno that wireguard-go answered. */

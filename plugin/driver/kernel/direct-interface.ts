@@ -71,6 +71,8 @@ export class DirectInterface {
     private readonly ports: DirectPorts,
     private readonly journal: Journal,
     private readonly input: (input: Input) => void,
+    /** Whether our own nftables tables stand. */
+    private readonly tables: () => Verdict,
   ) {
     this.name = config.direct.interface;
     this.forwarding = new ForwardingCheck(this.name, ends.self.address);
@@ -259,6 +261,7 @@ export class DirectInterface {
     const both = [this.config.overlay, this.name];
     const strict = both.filter((dev) => this.ports.host.reversePathFilter(dev) === 1);
     if (strict.length > 0) return no({ kind: "rp-filter-strict", devices: strict });
-    return this.forwarding.verdict(this.ports.clock.now());
+    const tables = this.tables();
+    return tables.ok ? this.forwarding.verdict(this.ports.clock.now()) : tables;
   }
 }

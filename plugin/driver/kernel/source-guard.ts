@@ -60,6 +60,16 @@ export class SourceGuard {
     }
   }
 
+  /** Sets the guard again as it was; another program has taken it away. */
+  async restore(): Promise<void> {
+    this.apply();
+    await this.tasks.drained();
+  }
+
+  intact(): Promise<boolean> {
+    return this.port.intact();
+  }
+
   /** Removes what a former run left. */
   async begin(): Promise<void> {
     await this.port.remove();

@@ -140,6 +140,11 @@ export class ControlLink {
       this.problem(from, `${decoded.error.field}: ${decoded.error.problem}`);
       return;
     }
+    // a process without privileges cannot have the port that shortcutd holds
+    if (from.port !== this.port) {
+      this.problem(from, `the source port is not the control port ${this.port}`);
+      return;
+    }
     const envelope = decoded.value;
     if (envelope.reply) this.handleReply(now, from, envelope);
     else this.handleRequest(now, from, envelope, bytes.length);

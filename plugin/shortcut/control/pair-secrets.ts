@@ -9,6 +9,11 @@ import { MAC_BYTES } from "../../wire/control/message.js";
 export interface Crypto {
   /** Computes X25519 with the own direct private key; undefined for a low-order point. */
   shared(theirs: PublicKey): Uint8Array | undefined;
+  /**
+   * X25519 of the private key of the overlay interface; undefined while that key is unknown, and for
+   * a low-order point.
+   */
+  overlayShared(theirs: PublicKey): Uint8Array | undefined;
   /** Computes HMAC-SHA256. */
   hmac(key: Uint8Array, data: Uint8Array): Uint8Array;
 }
@@ -28,12 +33,20 @@ export const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => {
 export class PairSecrets {
   private readonly secrets = new Map<PublicKey, Uint8Array>();
 
-  constructor(private readonly crypto: Crypto) {}
+  constructor(
+    private readonly shared: Crypto["shared"],
+    private readonly hash: Crypto["hmac"],
+  ) {}
+
+  /** Forgets all secrets: the own key has changed. */
+  clear(): void {
+    this.secrets.clear();
+  }
 
   private secretWith(theirs: PublicKey): Uint8Array | undefined {
     const cached = this.secrets.get(theirs);
     if (cached !== undefined) return cached;
-    const secret = this.crypto.shared(theirs);
+    const secret = this.shared(theirs);
     if (secret === undefined) return undefined;
     if (this.secrets.size >= CACHE) {
       const [oldest] = this.secrets.keys();
@@ -46,10 +59,10 @@ export class PairSecrets {
   /** Returns 16 bytes; undefined for an invalid public key. */
   mac(theirs: PublicKey, data: Uint8Array): Uint8Array | undefined {
     const secret = this.secretWith(theirs);
-    return secret && this.crypto.hmac(secret, data).subarray(0, MAC_BYTES);
+    return secret && this.hash(secret, data).subarray(0, MAC_BYTES);
   }
 
   hmac(key: Uint8Array, data: Uint8Array): Uint8Array {
-    return this.crypto.hmac(key, data);
+    return this.hash(key, data);
   }
 }

@@ -16,9 +16,17 @@ import {
 } from "../../net/address.js";
 import type { PublicKey } from "../../net/key.js";
 import { wholeSeconds } from "../../net/units.js";
-import { type Id64, MAX_PREFIXES, type ReplyBody, type RequestBody } from "../../wire/control/message.js";
+import {
+  type Id64,
+  MAX_PREFIXES,
+  type RefusalCode,
+  type ReplyBody,
+  type RequestBody,
+} from "../../wire/control/message.js";
 import type { Ping } from "../../wire/ping.js";
-import type { Correspondent, Outcome } from "../control/link.js";
+import type { Correspondent, Identity, Outcome } from "../control/link.js";
+import type { PairSecrets } from "../control/pair-secrets.js";
+import { proves } from "../control/registration-proof.js";
 import type { Output, PeerStatus } from "../events.js";
 import type { PingTarget } from "../nat/pings.js";
 import type { Parameters } from "../parameters.js";
@@ -26,6 +34,9 @@ import { linkLocalOf } from "../probe/link-local.js";
 import { Attestation } from "./attestation.js";
 
 export interface HubHost {
+  readonly self: Identity;
+  /** Under the private key of the overlay interface. */
+  readonly overlaySecrets: PairSecrets;
   readonly parameters: Parameters;
   readonly listenPort: () => number;
   /** The port that answers pings, beside the port of the direct interface. */
@@ -58,6 +69,8 @@ export interface RegistrationStatus {
   readonly endpoint: Endpoint | undefined;
   readonly prefixes: readonly Prefix[];
 }
+
+const refused = (code: RefusalCode, reason: string): ReplyBody => ({ kind: "refused", code, reason });
 
 export class Hub {
   private readonly spokes = new Map<Address, Registration>();
@@ -102,6 +115,11 @@ export class Hub {
     }
   }
 
+  /** Tells every spoke that resolved the owner that the resolution is no longer valid. */
+  private purgeAll(now: number, owner: Address): void {
+    for (const spoke of this.spokes.values()) if (spoke.resolved.delete(owner)) this.purge(now, spoke, owner);
+  }
+
   /**
    * Sends a purge until the spoke has acknowledged it, has asked again, or is gone. Otherwise the
    * spoke would use an outdated resolution.
@@ -114,7 +132,7 @@ export class Hub {
   }
 
   handle(now: number, from: Correspondent, body: RequestBody): ReplyBody | undefined {
-    if (body.kind === "register") return this.register(now, from);
+    if (body.kind === "register") return this.register(now, from, body.proof);
     const spoke = this.spokes.get(from.address);
     if (spoke === undefined || spoke.publicKey !== from.publicKey || spoke.bootId !== from.bootId)
       return {
@@ -157,12 +175,15 @@ export class Hub {
   }
 
   private resolved(spoke: Registration, owner: Address, page: number): ReplyBody {
+    const publicKey = this.spokes.get(owner)?.publicKey;
+    if (publicKey === undefined) return refused("not-found", `${owner} is not registered at the hub`);
     const prefixes = this.attestation.prefixesOf(owner);
     const generation = this.attestation.generationOf(owner);
     spoke.resolved.set(owner, generation);
     return {
       kind: "resolved",
       owner,
+      publicKey,
       prefixes: prefixes.slice(page * MAX_PREFIXES, (page + 1) * MAX_PREFIXES),
       generation,
       lifetime: wholeSeconds(this.host.parameters.resolutionLifetime),
@@ -170,25 +191,40 @@ export class Hub {
     };
   }
 
-  private register(now: number, from: Correspondent): ReplyBody | undefined {
+  /** Whether the sender holds the key of the overlay peer that has its address; a refusal otherwise. */
+  private proven(from: Correspondent, proof: Uint8Array): PublicKey | ReplyBody | undefined {
+    if (this.allowedIps.length === 0) return undefined; // not read yet: the spoke asks again
+    const peer = this.attestation.peerOf(from.address);
+    if (peer === undefined) return refused("not-permitted", `${from.address} is not a peer of the overlay`);
+    const { address: spoke, publicKey: directKey, bootId } = from;
+    const registration = { spoke, hub: this.host.self.address, directKey, bootId };
+    const key = peer as PublicKey;
+    const right = proves(this.host.overlaySecrets, key, registration, proof);
+    if (right === undefined)
+      return refused("busy", "the hub does not know the private key of its overlay interface yet");
+    return right
+      ? key
+      : refused("not-permitted", `${from.address} has not proven the key of its overlay peer`);
+  }
+
+  private register(now: number, from: Correspondent, proof: Uint8Array): ReplyBody | undefined {
+    const peer = this.proven(from, proof);
+    if (typeof peer !== "string") return peer;
     for (const other of this.spokes.values()) {
       if (other.publicKey === from.publicKey && other.address !== from.address)
         return { kind: "refused", code: "key-in-use", reason: `${other.address} registered this key` };
     }
-    if (this.ready && this.attestation.peerOf(from.address) === undefined)
-      return {
-        kind: "refused",
-        code: "not-permitted",
-        reason: `${from.address} is not a peer of the overlay`,
-      };
     const before = this.spokes.get(from.address);
     if (before === undefined && this.spokes.size >= this.host.maxSpokes)
-      return {
-        kind: "refused",
-        code: "busy",
-        reason: `this hub accepts at most ${this.host.maxSpokes} spokes`,
-      };
-    if (before !== undefined && before.publicKey !== from.publicKey) this.forget(before);
+      return refused("busy", `this hub accepts at most ${this.host.maxSpokes} spokes`);
+    // One owner per overlay peer: the newest that has its key.
+    for (const other of [...this.spokes.values()])
+      if (other.address !== from.address && this.attestation.peerOf(other.address) === peer)
+        this.forget(other);
+    if (before !== undefined && before.publicKey !== from.publicKey) {
+      this.forget(before);
+      this.purgeAll(now, from.address);
+    }
     if (before?.publicKey !== from.publicKey || before.bootId !== from.bootId) {
       const { address, publicKey, bootId } = from;
       const applied = before?.publicKey === publicKey && before.applied;

@@ -73,6 +73,8 @@ export interface Collaborators {
   readonly resolutions: {
     /** Asks the hub for the owner's prefixes; `done` may be called before this returns. */
     ofOwner(now: number, owner: Address, done: (now: number, r: Resolution) => void): void;
+    /** Marks the resolution of the owner as outdated: it is asked for again before it is used. */
+    expire(now: number, owner: Address): void;
   };
   readonly traffic: {
     /** Returns whether traffic to one of these prefixes is above the threshold. */

@@ -21,12 +21,21 @@ export function adopt(c: Context, from: Correspondent, b: ExchangeBody): void {
   c.milestone("exchanged", `key ${shortKey(from.publicKey)}, ${b.candidates.length} candidate(s)`);
 }
 
+/** Returns whether the key is the one that the owner registered, as far as the hub has said. */
+export const speaksForOwner = (c: Context, from: Correspondent): boolean => {
+  const { attested } = c.attempt;
+  return attested === undefined || attested.publicKey === from.publicKey;
+};
+
 /**
  * The stage `resolving`: the other end asked first, and its prefixes are still to be learned from
  * the hub.
  */
 export class Resolving extends Active<StepsFrom<"resolving">> {
   override readonly name = "resolving" as const;
+
+  /** The hub was asked again, since the other end's key is not the one that was known. */
+  private repeated = false;
 
   override begin(now: number): StepsFrom<"resolving"> | undefined {
     const { spoke, owner, later } = this.c;
@@ -41,10 +50,18 @@ export class Resolving extends Active<StepsFrom<"resolving">> {
     return known;
   }
 
-  override resolved(_now: number, r: Resolution): StepsFrom<"resolving"> | undefined {
+  override resolved(now: number, r: Resolution): StepsFrom<"resolving"> | undefined {
     if (!r.ok) return fallBackToHub(r.reason, FAILED);
-    this.c.attempt.attested = r;
-    return this.c.attempt.remote.peer === undefined
+    const { attempt, owner, spoke } = this.c;
+    const { peer } = attempt.remote;
+    if (peer !== undefined && peer.publicKey !== r.publicKey) {
+      if (this.repeated) return fallBackToHub({ kind: "owner-unregistered-key", owner }, FAILED);
+      this.repeated = true;
+      spoke.resolutions.expire(now, owner);
+      return this.begin(now);
+    }
+    attempt.attested = r;
+    return peer === undefined
       ? { to: "exchanging", reason: { kind: "resolved" } }
       : { to: "offered", reason: { kind: "waiting-for-daemons" } };
   }
@@ -62,7 +79,7 @@ export class Exchanging extends Active<StepsFrom<"exchanging">> {
     );
   }
 
-  override exchanged(_now: number, outcome: Outcome): StepsFrom<"exchanging"> {
+  override exchanged(now: number, outcome: Outcome): StepsFrom<"exchanging"> {
     const { c } = this;
     if (outcome.kind === "timeout")
       return fallBackToHub({ kind: "owner-unanswering", owner: c.owner }, FAILED);
@@ -70,6 +87,10 @@ export class Exchanging extends Active<StepsFrom<"exchanging">> {
     if (b.kind === "exchanged") {
       if (b.epochs.yours !== c.attempt.remote.epochs.mine)
         return fallBackToHub({ kind: "owner-other-attempt" }, FAILED);
+      if (!speaksForOwner(c, outcome.from)) {
+        c.spoke.resolutions.expire(now, c.owner);
+        return fallBackToHub({ kind: "owner-unregistered-key", owner: c.owner }, FAILED);
+      }
       adopt(c, outcome.from, b);
       return { to: "offered", reason: { kind: "waiting-for-daemons" } };
     }

@@ -34,7 +34,7 @@ import type { Collaborators } from "./collaborators.js";
 import { Connecting } from "./connecting.js";
 import { Context, type Later } from "./context.js";
 import { Direct } from "./direct.js";
-import { adopt, Exchanging, Resolving } from "./exchanging.js";
+import { adopt, Exchanging, Resolving, speaksForOwner } from "./exchanging.js";
 import { Offered, Refused } from "./offered.js";
 import { busy, stale } from "./remote.js";
 import type { Step } from "./stage.js";
@@ -60,6 +60,13 @@ type AnyStage =
   | Draining
   | Backoff
   | Gone;
+
+/** To a router whose key is not the one that the owner registered at the hub. */
+const UNREGISTERED: ReplyBody = {
+  kind: "refused",
+  code: "not-permitted",
+  reason: "the hub attests another key for this owner",
+};
 
 const TAKEN_DOWN = "the former attempt is being taken down";
 
@@ -205,8 +212,9 @@ export class Shortcut {
   }
 
   /** Returns whether the attempt uses this attestation. */
-  livesBy(generation: Id64): boolean {
-    return this.c.attempt.attested?.generation === generation;
+  livesBy(a: Pick<Attested, "generation" | "publicKey">): boolean {
+    const { attested } = this.c.attempt;
+    return attested?.generation === a.generation && attested.publicKey === a.publicKey;
   }
 
   status(now: number): ShortcutStatus {
@@ -306,7 +314,7 @@ export class Shortcut {
     if (!a.ok) this.fallBack(now, a.reason, PLANNED);
     // Further prefixes need the selection of both ends before the first packet: fall back, and
     // return with the new set.
-    else if (this.c.attempt.attested !== undefined && !this.livesBy(a.generation))
+    else if (this.c.attempt.attested !== undefined && !this.livesBy(a))
       this.fallBack(now, { kind: "attestation-changed" }, PLANNED);
   }
 
@@ -355,6 +363,7 @@ export class Shortcut {
     // the message overtook the reply to our exchange
     if (this.stage === "exchanging" && "epochs" in body && body.epochs.yours === remote.epochs.mine)
       return undefined;
+    if (!speaksForOwner(this.c, from)) return UNREGISTERED;
     if (remote.isAnother(from)) {
       this.fallBack(now, { kind: "owner-restarted" }, PEER_INITIATED);
       this.otherFlipped(now);
@@ -401,6 +410,7 @@ export class Shortcut {
   private handleExchange(now: number, from: Correspondent, b: ExchangeBody): ReplyBody {
     const { c, current } = this;
     const { remote } = c.attempt;
+    if (!speaksForOwner(c, from)) return UNREGISTERED;
     switch (current.name) {
       case "resolving":
         adopt(c, from, b);

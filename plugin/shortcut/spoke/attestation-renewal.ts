@@ -67,7 +67,7 @@ export class AttestationRenewal {
     this.asked.set(owner, Number.POSITIVE_INFINITY);
     resolutions.ofOwner(now, owner, (t, r) => {
       if (shortcuts.get(owner) !== shortcut) return;
-      const same = r.ok && shortcut.livesBy(r.generation);
+      const same = r.ok && shortcut.livesBy(r);
       if ((!r.ok && r.unanswered) || (!same && this.host.unsettled(t))) {
         resolutions.restore(now, owner, before);
         this.asked.set(owner, t + PAUSE);

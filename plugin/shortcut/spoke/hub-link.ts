@@ -10,7 +10,9 @@ import { PrefixMap } from "../../net/lpm.js";
 import { wholeSeconds } from "../../net/units.js";
 import type { Id64, RequestBody } from "../../wire/control/message.js";
 import type { Ping } from "../../wire/ping.js";
-import type { Correspondent, Outcome } from "../control/link.js";
+import type { Correspondent, Identity, Outcome } from "../control/link.js";
+import type { PairSecrets } from "../control/pair-secrets.js";
+import { registrationProof } from "../control/registration-proof.js";
 import type { Output } from "../events.js";
 import type { Observation } from "../nat/mapping.js";
 import { Observer, type ObserverHost } from "../nat/reflexive-observer.js";
@@ -18,7 +20,13 @@ import type { Parameters } from "../parameters.js";
 import { linkLocalOf } from "../probe/link-local.js";
 import { describeReason, type Reason } from "../reasons.js";
 
+/** Milliseconds until it is looked again whether the overlay's peers are known. */
+const OVERLAY_READ_PAUSE = 1_000;
+
 export interface HubLinkHost extends ObserverHost {
+  readonly self: Identity;
+  /** Under the private key of the overlay interface. */
+  readonly overlaySecrets: PairSecrets;
   readonly parameters: Parameters;
   readonly listenPort: () => number;
   random(): number;
@@ -52,6 +60,9 @@ export class HubLink {
   registered: Correspondent | undefined;
   generation: Id64 | undefined;
   problem: Reason | undefined = { kind: "not-registered" };
+  private overlayRead = false;
+  /** Key of the overlay peer behind which the hub is. */
+  private overlayKey: PublicKey | undefined;
   private since: number;
   private nextAt: number;
   private failures = 0;
@@ -124,11 +135,15 @@ export class HubLink {
   handleTimeout(now: number): void {
     this.observer.handleTimeout(now);
     if (this.waiting || now < this.nextAt) return;
+    const body: RequestBody | undefined =
+      this.registered === undefined ? this.registration() : { kind: "keepalive" };
+    if (body === undefined) {
+      // before the overlay's peers were read once, nothing is wrong
+      if (this.overlayRead) this.lose(now, { kind: "overlay-key-unknown" });
+      else this.nextAt = now + OVERLAY_READ_PAUSE;
+      return;
+    }
     this.waiting = true;
-    const body: RequestBody =
-      this.registered === undefined
-        ? { kind: "register", listenPort: this.host.listenPort(), handshakeAge: 0 }
-        : { kind: "keepalive" };
     this.host.request(now, this.address, body, (t, o) => this.answered(t, o));
   }
 
@@ -143,6 +158,20 @@ export class HubLink {
   retrySoon(now: number): void {
     this.failures = 0;
     if (this.registered === undefined) this.nextAt = Math.min(this.nextAt, now);
+  }
+
+  /** The registration, proven by the overlay interface's key; undefined while that cannot be done. */
+  private registration(): RequestBody | undefined {
+    const { host, overlayKey } = this;
+    if (overlayKey === undefined) return undefined;
+    const { address: spoke, publicKey: directKey, bootId } = host.self;
+    const proof = registrationProof(host.overlaySecrets, overlayKey, {
+      spoke,
+      hub: this.address,
+      directKey,
+      bootId,
+    });
+    return proof && { kind: "register", listenPort: host.listenPort(), handshakeAge: 0, proof };
   }
 
   private answered(now: number, o: Outcome): void {
@@ -210,11 +239,20 @@ export class HubLink {
    */
   overlayPeers(
     now: number,
-    peers: readonly { readonly allowedIps: readonly Prefix[]; readonly endpoint: Endpoint | undefined }[],
+    peers: readonly {
+      readonly publicKey: PublicKey;
+      readonly allowedIps: readonly Prefix[];
+      readonly endpoint: Endpoint | undefined;
+    }[],
   ): void {
-    const map = new PrefixMap<Endpoint | undefined>();
-    for (const peer of peers) for (const a of peer.allowedIps) map.set(a, peer.endpoint);
-    const endpoint = map.longestMatch(hostPrefix(this.address))?.value;
+    const map = new PrefixMap<(typeof peers)[number]>();
+    for (const peer of peers) for (const a of peer.allowedIps) map.set(a, peer);
+    const behind = map.longestMatch(hostPrefix(this.address))?.value;
+    const before = this.overlayKey;
+    this.overlayRead = true;
+    this.overlayKey = behind?.publicKey;
+    if (before === undefined && behind !== undefined) this.retrySoon(now);
+    const endpoint = behind?.endpoint;
     if (endpoint === undefined || endpoint.address === this.underlay) return;
     this.underlay = endpoint.address;
     this.meet(now);

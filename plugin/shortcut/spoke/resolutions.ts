@@ -4,6 +4,7 @@
  */
 
 import { type Address, contains, type Prefix } from "../../net/address.js";
+import type { PublicKey } from "../../net/key.js";
 import type { Id64, RequestBody } from "../../wire/control/message.js";
 import { generationOf } from "../control/generation.js";
 import type { Outcome } from "../control/link.js";
@@ -11,6 +12,8 @@ import type { Reason } from "../reasons.js";
 
 /** The prefixes that the hub attests for an owner. */
 export interface Attested {
+  /** The direct key that the owner registered: no other speaks for it. */
+  readonly publicKey: PublicKey;
   readonly prefixes: readonly Prefix[];
   readonly generation: Id64;
 }
@@ -112,14 +115,19 @@ export class Resolutions {
       else if (o.body.kind !== "resolved")
         done(t, refusal({ kind: "resolution-unexpected", message: o.body.kind }));
       else {
-        const { owner, generation, lifetime, pages } = o.body;
+        const { owner, publicKey, generation, lifetime, pages } = o.body;
         collected.push(...o.body.prefixes);
         if (page + 1 < pages && page < MOST_PAGES) next(t, page + 1);
         else if (generationOf(collected) !== generation)
           done(t, refusal({ kind: "resolution-changed" }, true));
         else {
-          this.owners.set(owner, { prefixes: collected, generation, expires: t + lifetime * 1000 });
-          done(t, { ok: true, prefixes: collected, generation, owner });
+          this.owners.set(owner, {
+            publicKey,
+            prefixes: collected,
+            generation,
+            expires: t + lifetime * 1000,
+          });
+          done(t, { ok: true, publicKey, prefixes: collected, generation, owner });
         }
       }
     };

@@ -105,7 +105,9 @@ function toBody(b: ControlBody): pb.Body.$Properties {
     case "challenge":
       return { challenge: { cookie: b.cookie } };
     case "register":
-      return { register: { listenPort: b.listenPort, handshakeAge: b.handshakeAge } };
+      return {
+        register: { listenPort: b.listenPort, handshakeAge: b.handshakeAge, proof: b.proof },
+      };
     case "registered":
       return { registered: { listenPort: b.listenPort, lifetime: b.lifetime, observePort: b.observePort } };
     case "resolve":
@@ -116,6 +118,7 @@ function toBody(b: ControlBody): pb.Body.$Properties {
       return {
         resolved: {
           owner: addressBytes(b.owner),
+          publicKey: keyBytes(b.publicKey),
           prefixes: b.prefixes.map(toPrefix),
           generation: id64Bytes(b.generation),
           lifetime: b.lifetime,
@@ -325,6 +328,7 @@ const bodyDecoders: {
     kind: "register",
     listenPort: aPort("register.listen_port", m.listenPort),
     handshakeAge: m.handshakeAge ?? 0,
+    proof: exactly("register.proof", m.proof ?? new Uint8Array(), MAC_BYTES),
   }),
   registered: (m) => ({
     kind: "registered",
@@ -348,6 +352,7 @@ const bodyDecoders: {
       owner: anAddress("resolved.owner", m.owner ?? new Uint8Array()),
       prefixes: prefixes.map((p, i) => aPrefix(`resolved.prefixes[${i}]`, p)),
       generation: anId("resolved.generation", m.generation ?? new Uint8Array()),
+      publicKey: publicKeyFromBytes(exactly("resolved.public_key", m.publicKey ?? new Uint8Array(), 32)),
       lifetime: m.lifetime ?? 0,
       pages: Math.max(1, m.pages ?? 1),
     };

@@ -20,7 +20,7 @@ export const MIN_REQUEST = 160;
 export const COOKIE_BYTES = 16;
 export const MAC_BYTES = 16;
 /** Bounds on repeated fields: what a datagram of MAX_DATAGRAM can carry. */
-export const MAX_PREFIXES = 48;
+export const MAX_PREFIXES = 46;
 export const MAX_CANDIDATES = 12;
 export const MAX_REASON = 200;
 
@@ -66,7 +66,13 @@ export interface ExchangeBody {
 }
 
 export type RequestBody =
-  | { readonly kind: "register"; readonly listenPort: number; readonly handshakeAge: Seconds }
+  | {
+      readonly kind: "register";
+      readonly listenPort: number;
+      readonly handshakeAge: Seconds;
+      /** MAC under the overlay keys of spoke and hub, {@link MAC_BYTES}. */
+      readonly proof: Uint8Array;
+    }
   | { readonly kind: "resolve"; readonly destination: Prefix; readonly page: number }
   | { readonly kind: "resolve-owner"; readonly owner: Address; readonly page: number }
   | ({ readonly kind: "exchange" } & ExchangeBody)
@@ -108,6 +114,8 @@ export type ReplyBody =
   | {
       readonly kind: "resolved";
       readonly owner: Address;
+      /** The direct key that the owner has registered: no other speaks for it. */
+      readonly publicKey: PublicKey;
       readonly prefixes: readonly Prefix[];
       readonly generation: Id64;
       readonly lifetime: Seconds;

@@ -5,10 +5,16 @@
  */
 import { ok } from "../../net/result.js";
 import { Attributes, BodyWriter, type Decoded, decodeAttributeList, malformed } from "./attribute.js";
-import { type NetlinkRequest, NLM_F_DUMP } from "./message.js";
+import { type NetlinkMessage, type NetlinkRequest, NLM_F_DUMP } from "./message.js";
 
 const NFNL_SUBSYS_NFTABLES = 10;
 const NFT_MSG_GETSETELEM = 13;
+/** Messages that say that something of a table is gone: the table, a chain, a rule, a set. */
+const DELETIONS: ReadonlySet<number> = new Set([2, 5, 8, 11]);
+/** In each of them the attribute of this number is the name of the table (NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, …). */
+const NFTA_ANY_TABLE = 1;
+/** Multicast group of nf_tables (NFNLGRP_NFTABLES, linux/netfilter/nfnetlink.h). */
+export const NFNLGRP_NFTABLES = 7;
 const NFNETLINK_V0 = 0;
 const NFGENMSG_LENGTH = 4;
 /** Families of tables (linux/netfilter.h). */
@@ -26,6 +32,13 @@ const NFTA_EXPR_NAME = 1;
 const NFTA_EXPR_DATA = 2;
 const NFTA_COUNTER_BYTES = 1;
 const NFTA_COUNTER_PACKETS = 2;
+
+/** Returns the name of the table of which a notification says that something was deleted; otherwise undefined. */
+export function tableOfDeletion(m: Pick<NetlinkMessage, "type" | "payload">): string | undefined {
+  if (m.type >> 8 !== NFNL_SUBSYS_NFTABLES || !DELETIONS.has(m.type & 0xff)) return undefined;
+  const decoded = Attributes.decode(m.payload, NFGENMSG_LENGTH, "nf_tables notification");
+  return decoded.ok ? decoded.value.string(NFTA_ANY_TABLE) : undefined;
+}
 
 /** An element and its counter; elements without a counter are zero. */
 export interface SetElement {

@@ -15,7 +15,13 @@ import {
   prefixFromBytes,
   prefixLength,
 } from "../../net/address.js";
-import { keyBytes, type PrivateKey, type PublicKey, publicKeyFromBytes } from "../../net/key.js";
+import {
+  keyBytes,
+  type PrivateKey,
+  type PublicKey,
+  privateKeyFromBytes,
+  publicKeyFromBytes,
+} from "../../net/key.js";
 import { ok } from "../../net/result.js";
 import type { Milliseconds, Seconds } from "../../net/units.js";
 import {
@@ -233,6 +239,19 @@ function decodePeer(bytes: Uint8Array): Decoded<WireGuardPeerState> {
     rxBytes: a.u64(WGPEER_A_RX_BYTES) ?? 0,
     txBytes: a.u64(WGPEER_A_TX_BYTES) ?? 0,
   });
+}
+
+/** Returns the private key of one WG_CMD_GET_DEVICE dump; undefined when the interface has no key. */
+export function decodePrivateKey(payloads: readonly Uint8Array[]): Decoded<PrivateKey | undefined> {
+  for (const payload of payloads) {
+    if (payload.length < GENL_HDRLEN) return malformed("genlmsghdr", `${payload.length} bytes are too short`);
+    const decoded = Attributes.decode(payload, GENL_HDRLEN, "WG_CMD_GET_DEVICE");
+    if (!decoded.ok) return decoded;
+    const key = decoded.value.bytes(WGDEVICE_A_PRIVATE_KEY);
+    if (key !== undefined && key.length === WG_KEY_LEN && key.some((b) => b !== 0))
+      return ok(privateKeyFromBytes(key));
+  }
+  return ok(undefined);
 }
 
 /** Joins the payloads of all messages of one WG_CMD_GET_DEVICE dump, in order. */

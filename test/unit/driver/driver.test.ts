@@ -27,7 +27,11 @@ const router = (): ThisRouter => {
     privateKey: privateKeyFromBytes(new Uint8Array(32).fill(1)),
     overlayAddresses: [A],
     overlayMtu: 1420,
-    crypto: { shared: () => new Uint8Array(32), hmac: () => new Uint8Array(32) },
+    crypto: {
+      shared: () => new Uint8Array(32),
+      x25519: () => new Uint8Array(32),
+      hmac: () => new Uint8Array(32),
+    },
     randomBytes: (n) => Uint8Array.from({ length: n }, () => Math.floor(random() * 256)),
   };
 };
@@ -306,4 +310,16 @@ describe("while it runs", () => {
       true,
     );
   });
+});
+
+it("makes its tables again when another program flushes the ruleset, and removes them at the stop", async () => {
+  await w.clock.during(d.start());
+  w.flushRuleset();
+  expect(w.counters).toBe(false);
+  await w.clock.advance(1_000);
+  expect(w.counters).toBe(true);
+  expect(w.log.some((l) => l.level === "warn" && l.message.includes("made again"))).toBe(true);
+  await w.clock.during(d.stop());
+  expect(w.counters).toBe(false);
+  asBefore();
 });

@@ -96,6 +96,7 @@ describe("the FIB of a VRF", () => {
 
 describe("nftables in a VRF", () => {
   const spec = {
+    uid: 990,
     table: "t",
     overlay: "wg-red",
     direct: "sc-red",

@@ -26,7 +26,17 @@ let d: Driver;
 
 beforeEach(async () => {
   w = new MemoryWorld();
-  w.devices.set(OVERLAY, { publicKey: KEY, peers: new Map() });
+  const hub = publicKeyFromBytes(new Uint8Array(32).fill(3));
+  const peer = {
+    publicKey: hub,
+    endpoint: undefined,
+    allowedIps: [prefix("0.0.0.0/0")],
+    keepalive: 0,
+    lastHandshake: 0,
+    rxBytes: 0,
+    txBytes: 0,
+  };
+  w.devices.set(OVERLAY, { publicKey: KEY, peers: new Map([[hub, peer]]) });
   w.put(route("10.255.0.0/24", OVERLAY, { protocol: 2, metric: 0 }));
   w.put(route("10.1.0.0/24", OVERLAY));
   const c = parseConfig("role: spoke\noverlay: wg0\nhubs: [10.255.0.1]\ndaemon: bird\nbgp: { as: 65000 }\n");
@@ -38,7 +48,11 @@ beforeEach(async () => {
       privateKey: privateKeyFromBytes(new Uint8Array(32).fill(1)),
       overlayAddresses: [address("10.255.0.2")],
       overlayMtu: 1420,
-      crypto: { shared: () => new Uint8Array(32), hmac: () => new Uint8Array(32) },
+      crypto: {
+        shared: () => new Uint8Array(32),
+        x25519: () => new Uint8Array(32),
+        hmac: () => new Uint8Array(32),
+      },
       randomBytes: (n) => new Uint8Array(n).fill(7),
     },
     w.ports,

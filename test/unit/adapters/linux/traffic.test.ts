@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import { nftScript } from "../../../../plugin/adapters/linux/traffic.js";
 
 const spec = {
+  uid: 990,
   table: "shortcutd",
   overlay: "wg0",
   direct: "shortcut0",
@@ -22,6 +23,12 @@ test("the table: masks as addresses, one transaction that replaces, control traf
   expect(script).toContain("timeout 30s");
   expect(script.indexOf("udp dport 5180 return")).toBeLessThan(script.indexOf("update @dst4"));
   expect(script).toContain('iifname != "wg0" oifname "wg0" udp dport 5180 counter drop');
+});
+
+test("control packets leave from shortcutd's own user and from root alone", () => {
+  const own = 'oifname "wg0" udp dport 5180 meta skuid !=';
+  expect(nftScript(spec)).toContain(`${own} { 0, 990 } counter drop`);
+  expect(nftScript({ ...spec, uid: 0 })).toContain(`${own} { 0 } counter drop`);
 });
 
 test("host masks", () => {

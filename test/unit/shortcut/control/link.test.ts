@@ -56,6 +56,7 @@ function keys(): Held {
           return undefined;
         }
       },
+      overlayShared: () => undefined,
       hmac: (key, data) => createHmac("sha256", key).update(data).digest(),
     },
   };
@@ -84,7 +85,7 @@ class End {
     return new ControlLink(
       self,
       PORT,
-      new PairSecrets(this.held.crypto),
+      new PairSecrets(this.held.crypto.shared, this.held.crypto.hmac),
       (n) => Uint8Array.from({ length: n }, () => Math.floor(random() * 256)),
       { retransmit: 250, attempts: 5 },
       (_now, from, body) => {
@@ -182,7 +183,7 @@ function weight(root: unknown, seen = new Set<unknown>()): number {
 describe("spoofed sources", () => {
   it("leave no state, cost no Diffie-Hellman, reach no handler, and get no larger answer than they sent", () => {
     const [mallory, hub] = [new End(MALLORY), new End(HUB, keys(), 2, 2)];
-    ask(0, mallory, HUB, { kind: "register", listenPort: 51821, handshakeAge: 0 });
+    ask(0, mallory, HUB, { kind: "register", listenPort: 51821, handshakeAge: 0, proof: new Uint8Array(16) });
     const [request] = mallory.take();
     if (request === undefined) throw new Error("no request");
     const before = weight(hub.link);
@@ -224,9 +225,22 @@ describe("spoofed sources", () => {
     if (captured === undefined) throw new Error("no request");
     hub.link.handleDatagram(20, { address: MALLORY, port: PORT }, captured.payload);
     expect(hub.take().map((d) => kindOf(d.payload))).toEqual(["challenge"]);
-    hub.link.handleDatagram(20, { address: A, port: PORT + 1 }, captured.payload);
-    expect(hub.take().map((d) => kindOf(d.payload))).toEqual(["challenge"]);
     expect(hub.asked).toHaveLength(1);
+  });
+
+  it("with another source port get no answer: a process without privileges has no other", () => {
+    const [a, hub] = [new End(A), new End(HUB, keys(), 2, 2)];
+    ask(0, a, HUB);
+    exchange(0, a, hub);
+    ask(10, a, HUB);
+    const [captured] = a.take();
+    if (captured === undefined) throw new Error("no request");
+    hub.link.handleDatagram(20, { address: A, port: PORT + 1 }, captured.payload);
+    expect(hub.take()).toEqual([]);
+    expect(hub.asked).toHaveLength(1);
+    expect(hub.link.problems.map((p) => p.problem)).toEqual([
+      `the source port is not the control port ${PORT}`,
+    ]);
   });
 });
 

@@ -31,6 +31,7 @@ const resolved = (prefixes: readonly Prefix[]): Outcome => ({
   body: {
     kind: "resolved",
     owner: C,
+    publicKey: HUB.publicKey,
     prefixes,
     generation: generationOf(prefixes),
     lifetime: 60,
@@ -56,7 +57,7 @@ beforeEach(() => {
     get resting() {
       return resting;
     },
-    livesBy: (g) => g === generationOf(HAS),
+    livesBy: (a) => a.generation === generationOf(HAS),
     reattested: (_, a) => void told.push(a),
   };
   const machines = {

@@ -1,6 +1,8 @@
 /** Shows when the owner of a destination is asked for, and how refusals are remembered. */
+
 import { beforeEach, describe, expect, it } from "vitest";
 import { address, type Prefix, prefix } from "../../../../plugin/net/address.js";
+import { publicKeyFromBytes } from "../../../../plugin/net/key.js";
 import { describeReason, type Reason } from "../../../../plugin/shortcut/reasons.js";
 import { Destinations, type NotNow } from "../../../../plugin/shortcut/spoke/destinations.js";
 import type { Owned, Refusal } from "../../../../plugin/shortcut/spoke/resolutions.js";
@@ -8,7 +10,12 @@ import { id64FromBytes } from "../../../../plugin/wire/control/codec.js";
 
 const C = address("10.255.0.3");
 const D = prefix("10.1.0.0/24");
-const OWNED: Owned = { owner: C, prefixes: [D], generation: id64FromBytes(new Uint8Array(8)) };
+const OWNED: Owned = {
+  owner: C,
+  publicKey: publicKeyFromBytes(new Uint8Array(32)),
+  prefixes: [D],
+  generation: id64FromBytes(new Uint8Array(8)),
+};
 
 let asked: {
   destination: Prefix;

@@ -36,6 +36,7 @@ const bytes = (text: string) => Uint8Array.from(Buffer.from(text.replaceAll(/\s/
 const id = (text: string) => id64FromBytes(bytes(text));
 
 const anId = fc.uint8Array({ minLength: 8, maxLength: 8 }).map(id64FromBytes);
+const aKey = fc.uint8Array({ minLength: 32, maxLength: 32 }).map(publicKeyFromBytes);
 const aBytes = (n: number) => fc.uint8Array({ minLength: n, maxLength: n });
 const anAddress = fc.oneof(aBytes(4), aBytes(16)).map(addressFromBytes);
 const aPrefix = fc
@@ -84,7 +85,7 @@ const codes: readonly RefusalCode[] = [
 
 const anyBody: fc.Arbitrary<ControlBody> = fc.oneof(
   fc.record({ kind: k("challenge"), cookie: aBytes(16) }),
-  fc.record({ kind: k("register"), listenPort: aPort, handshakeAge: aCount }),
+  fc.record({ kind: k("register"), listenPort: aPort, handshakeAge: aCount, proof: aBytes(16) }),
   fc.record({
     kind: k("registered"),
     listenPort: aPort,
@@ -97,6 +98,7 @@ const anyBody: fc.Arbitrary<ControlBody> = fc.oneof(
   fc.record({
     kind: k("resolved"),
     owner: anAddress,
+    publicKey: aKey,
     prefixes: fc.array(aPrefix, { maxLength: MAX_PREFIXES }),
     generation: anId,
     lifetime: aCount,
@@ -332,13 +334,14 @@ describe("bodies", () => {
       encodeBody({
         kind: "resolved",
         owner: address("10.255.0.3"),
+        publicKey: KEY,
         prefixes,
         generation: id("00".repeat(8)),
         lifetime: 1,
         pages: 1,
       }),
     );
-    expect(p).toEqual({ ok: false, error: { field: "Body.resolved.prefixes", problem: "49 exceed 48" } });
+    expect(p).toEqual({ ok: false, error: { field: "Body.resolved.prefixes", problem: "47 exceed 46" } });
   });
 
   it("fit the largest page into a datagram, and the longest reason", () => {
@@ -348,6 +351,7 @@ describe("bodies", () => {
     const page = encodeBody({
       kind: "resolved",
       owner: address("2001:db8::1"),
+      publicKey: KEY,
       prefixes,
       generation: id("ff".repeat(8)),
       lifetime: 0xffffffff,
