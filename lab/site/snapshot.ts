@@ -3,7 +3,9 @@
  * routes of all tables, rules, nftables, WireGuard's peers. Compared line by line, without what
  * changes by itself.
  */
+import { setTimeout as delay } from "node:timers/promises";
 import type { Node } from "../runner/node.js";
+import { until } from "../runner/wait.js";
 
 const COMMANDS: readonly (readonly [string, readonly string[]])[] = [
   ["link", ["ip", "-br", "link"]],
@@ -34,6 +36,26 @@ export async function snapshot(node: Node): Promise<Snapshot> {
     COMMANDS.map(async ([name, argv]) => normalise(name, await node.must(argv))),
   );
   return parts.flat();
+}
+
+/**
+ * The state once it stands still: what `read` returns when it was twice the same in a row, is accepted, and was read after duplicate
+ * address detection had ended on every link. (A detection that ends after the first reading adds local routes; the order matters.)
+ */
+export function settled<T>(
+  node: Node,
+  read: () => Promise<T>,
+  accepts: (state: T) => boolean = () => true,
+  { timeoutMs = 30_000, apartMs = 0 }: { readonly timeoutMs?: number; readonly apartMs?: number } = {},
+): Promise<T> {
+  return until(`${node.name} has settled`, timeoutMs, async () => {
+    if ((await node.must(["ip", "-6", "address", "show", "tentative"])) !== "") return undefined;
+    const first = await read();
+    if (!accepts(first)) return undefined;
+    await delay(apartMs);
+    const second = await read();
+    return JSON.stringify(first) === JSON.stringify(second) ? second : undefined;
+  });
 }
 
 /**

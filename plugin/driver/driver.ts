@@ -4,7 +4,7 @@
  * not announced; here are start and stop, and the loop. No I/O: every port comes from outside, time included.
  */
 
-import type { Config } from "../config/config.js";
+import type { Config, DaemonConfig } from "../config/config.js";
 import { hostPrefix } from "../net/address.js";
 import type { PrivateKey, PublicKey } from "../net/key.js";
 import { unreachable } from "../net/result.js";
@@ -103,25 +103,7 @@ export class Driver {
       router.overlayAddresses.map(hostPrefix),
       (place, text) => journal.problem(place, text),
     );
-    this.tables = new OwnTables(
-      ports.tableWatch,
-      [config.control.table],
-      [
-        {
-          place: `nftables table inet ${config.control.table}`,
-          intact: () => ports.traffic.intact(),
-          restore: () => this.setUpCounters(),
-        },
-        {
-          place: `nftables table netdev ${config.control.table}`,
-          intact: () => this.sources.intact(),
-          restore: () => this.sources.restore(),
-        },
-      ],
-      this.schedule,
-      (place, text) => journal.problem(place, text),
-      () => this.direct.checkUsable(),
-    );
+    this.tables = this.ownTables();
     this.routes = new OwnRoutes({
       routes,
       clock,
@@ -135,27 +117,7 @@ export class Driver {
       },
       daemonUp: () => this.offering?.established ?? false,
     });
-    if (config.daemon !== undefined)
-      this.offering = new Offering(config, config.daemon, {
-        self: router.self.address,
-        overlayAddresses: router.overlayAddresses,
-        bgp: ports.bgp,
-        daemon: ports.daemon,
-        clock,
-        log,
-        journal,
-        schedule: this.schedule,
-        tasks: this.routeTasks,
-        fib: this.fib,
-        routes: this.routes,
-        input,
-        resync: () => void this.schedule.attempt("resync", async () => this.watch?.resync()),
-        sessionsChanged: () => {
-          this.dropOverrides();
-          this.offering?.examine("all");
-        },
-        arm: () => this.arm(),
-      });
+    if (config.daemon !== undefined) this.offering = this.offeringTo(config.daemon, input);
     this.engine = new Engine(
       engineConfig(config, router),
       {
@@ -187,6 +149,54 @@ export class Driver {
       input,
     });
     this.steps = new Steps(this.bringUpSteps(), (e) => journal.problem(e.place, e.message));
+  }
+
+  /** The tables that other programs flush, each with its check and its restoration. */
+  private ownTables(): OwnTables {
+    const { config, ports, journal } = this;
+    return new OwnTables(
+      ports.tableWatch,
+      [config.control.table],
+      [
+        {
+          place: `nftables table inet ${config.control.table}`,
+          intact: () => ports.traffic.intact(),
+          restore: () => this.setUpCounters(),
+        },
+        {
+          place: `nftables table netdev ${config.control.table}`,
+          intact: () => this.sources.intact(),
+          restore: () => this.sources.restore(),
+        },
+      ],
+      this.schedule,
+      (place, text) => journal.problem(place, text),
+      () => this.direct.checkUsable(),
+    );
+  }
+
+  private offeringTo(daemon: DaemonConfig, input: (i: Input) => void): Offering {
+    const { config, ports, router, journal } = this;
+    return new Offering(config, daemon, {
+      self: router.self.address,
+      overlayAddresses: router.overlayAddresses,
+      bgp: ports.bgp,
+      daemon: ports.daemon,
+      clock: ports.clock,
+      log: ports.log,
+      journal,
+      schedule: this.schedule,
+      tasks: this.routeTasks,
+      fib: this.fib,
+      routes: this.routes,
+      input,
+      resync: () => void this.schedule.attempt("resync", async () => this.watch?.resync()),
+      sessionsChanged: () => {
+        this.dropOverrides();
+        this.offering?.examine("all");
+      },
+      arm: () => this.arm(),
+    });
   }
 
   /** The routes that the daemon has itself; undefined on a hub. */

@@ -1,8 +1,8 @@
 /** Wrong input of every kind: a clear error, and no half-made state. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { until } from "../../lab/runner/lab.js";
+import { type Node, until } from "../../lab/runner/lab.js";
 import type { Site } from "../../lab/site/site.js";
-import { difference, type Snapshot, snapshot } from "../../lab/site/snapshot.js";
+import { difference, type Snapshot, settled, snapshot } from "../../lab/site/snapshot.js";
 import { DIRECT } from "../../lab/site/triangle.js";
 import { programs, siteOf } from "./site.js";
 
@@ -23,14 +23,12 @@ async function run(
 }
 
 /** Duplicate address detection and daemons that have just started are over. */
-async function settled(site: Site, router: string): Promise<Snapshot> {
-  const node = site.lab.node(router);
-  return until(`${router} has settled`, 20_000, async () => {
-    if ((await site.sh(router, "ip -6 address show tentative")) !== "") return undefined;
-    const [x, y] = [await snapshot(node), await snapshot(node)];
-    return difference(x, y).length === 0 && x.some((l) => l.includes("10.1.9.0/24")) ? x : undefined;
-  });
-}
+const converged = (node: Node): Promise<Snapshot> =>
+  settled(
+    node,
+    () => snapshot(node),
+    (s) => s.some((l) => l.includes("10.1.9.0/24")),
+  );
 
 describe.each(["bird", "frr"] as const)("bad input, with %s", (daemon) => {
   let site: Site;
@@ -39,13 +37,13 @@ describe.each(["bird", "frr"] as const)("bad input, with %s", (daemon) => {
   beforeAll(async () => {
     site = await siteOf(daemon, "bird", "bird");
     good = await site.sh("a", `cat ${CONFIG}`);
-    before = await settled(site, "a");
+    before = await converged(site.lab.node("a"));
   });
   afterAll(async () => {
     await site?.down();
   });
   const untouched = async () => {
-    expect(difference(before, await settled(site, "a"))).toEqual([]);
+    expect(difference(before, await converged(site.lab.node("a")))).toEqual([]);
     expect(await site.sh("a", "ls /run/shortcutd/control.sock 2>/dev/null || true")).toBe("");
   };
 

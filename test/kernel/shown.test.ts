@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { until } from "../../lab/runner/lab.js";
 import { countUnderlay, readCounters, wayOf } from "../../lab/site/counters.js";
 import type { Site } from "../../lab/site/site.js";
-import { difference, snapshot } from "../../lab/site/snapshot.js";
+import { difference, settled, snapshot } from "../../lab/site/snapshot.js";
 import { type Daemon, DIRECT, OVERLAY } from "../../lab/site/triangle.js";
 import { siteOf } from "./site.js";
 
@@ -134,16 +134,14 @@ describe("an orderly stop and a crash", () => {
 async function stopAndCrash(): Promise<void> {
   const site = await siteOf("bird", "bird", "frr");
   try {
-    const settled = async () => {
-      await until("the daemons have settled", 20_000, async () => {
-        // duplicate address detection adds local routes when it ends
-        if ((await site.sh("a", "ip -6 address show tentative")) !== "") return false;
-        const [x, y] = [await snapshot(site.lab.node("a")), await snapshot(site.lab.node("a"))];
-        return difference(x, y).length === 0 && x.some((l) => l.includes("10.3.0.0/24"));
-      });
-      return snapshot(site.lab.node("a"));
-    };
-    const before = await settled();
+    const a = site.lab.node("a");
+    const converged = () =>
+      settled(
+        a,
+        () => snapshot(a),
+        (s) => s.some((l) => l.includes("10.3.0.0/24")),
+      );
+    const before = await converged();
     await site.startAll();
     await site.traffic();
     await site.untilDirect();
@@ -157,7 +155,7 @@ async function stopAndCrash(): Promise<void> {
     await site.untilDirect();
     await site.end("a", "SIGTERM");
     expect(site.shortcutd("a").exit?.code).toBe(0);
-    expect(difference(before, await settled())).toEqual([]);
+    expect(difference(before, await converged())).toEqual([]);
     expect(await site.sh("a", `ps -eo args | grep -c '[w]ireguard-go ${DIRECT}' || true`)).toBe("0\n");
   } finally {
     await site.down();

@@ -20,7 +20,7 @@ import {
   selectionIntervals,
 } from "../../site/routes.js";
 import { type Programs, RunningShortcutd } from "../../site/shortcutd.js";
-import { difference, type Snapshot, snapshot } from "../../site/snapshot.js";
+import { difference, type Snapshot, settled, snapshot } from "../../site/snapshot.js";
 import {
   type Daemon,
   DIRECT,
@@ -70,7 +70,7 @@ export class Routers {
     await Promise.all(
       ROUTERS.map(async (router) => {
         const node = this.lab.node(router);
-        this.#before.set(router, await settled(node));
+        this.#before.set(router, await converged(node));
         this.#watches.set(router, await watchRoutes(node));
         this.#samplers.set(router, new PeerSampler(node, router));
       }),
@@ -261,26 +261,13 @@ const routeFact = (r: RouteChange | undefined, by = ""): Fact | undefined =>
   r && { at: r.at, shows: `${by}${r.deleted ? "gone: " : ""}${describeRoute(r)}` };
 
 /**
- * Tests for the results of the last daemon to converge: the route to the LAN behind `ra`, and
- * addresses without a detection under way.
+ * The daemons have converged: the result of the last of them, the route to the LAN behind `ra`, is there, and a second later nothing
+ * has changed.
  */
-const CONVERGED = 'test -n "$(ip route show 10.1.9.0/24)" && test -z "$(ip -6 address show tentative)"';
-
-/** Reads until two readings in a row are the same: the daemons have converged. */
-async function settled(node: Node): Promise<Snapshot> {
-  await until(`${node.name} has every route`, 30_000, async () => {
-    return (await node.exec(["sh", "-c", CONVERGED])).status === 0;
-  });
-  let before: Snapshot | undefined;
-  return await until(
-    `${node.name} has settled`,
-    20_000,
-    async () => {
-      const now = await snapshot(node);
-      const same = before !== undefined && difference(before, now).length === 0;
-      before = now;
-      return same ? now : undefined;
-    },
-    1_000,
+const converged = (node: Node): Promise<Snapshot> =>
+  settled(
+    node,
+    () => snapshot(node),
+    (s) => s.some((l) => l.startsWith("route: 10.1.9.0/24")),
+    { timeoutMs: 50_000, apartMs: 1_000 },
   );
-}
