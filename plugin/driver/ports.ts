@@ -71,7 +71,12 @@ export interface RoutePort {
 
 // ---------------------------------------------------------------------------------------------- WireGuard
 
-export type { WireGuardPeerChange as PeerSpec, WireGuardPeerState as WireGuardPeer };
+export type { WireGuardPeerState as WireGuardPeer };
+
+/** The wanted state of a peer; an undefined field is left as it is. `allowedIps` is the whole list. */
+export interface PeerSpec extends Omit<WireGuardPeerChange, "addAllowedIps"> {
+  readonly allowedIps?: readonly Prefix[] | undefined;
+}
 
 export interface WireGuardDevice {
   readonly name: string;
@@ -99,7 +104,8 @@ export interface WireGuardPort {
   device(name: string): Promise<WireGuardDevice | undefined>;
   /** Reads the interface's private key; undefined when there is no such interface, or it has no key. */
   privateKey(name: string): Promise<PrivateKey | undefined>;
-  setPeer(name: string, peer: WireGuardPeerChange): Promise<void>;
+  /** Packets for AllowedIPs that the peer had and keeps always find it: nothing is replaced, only the differences are written. */
+  setPeer(name: string, peer: PeerSpec): Promise<void>;
   removePeer(name: string, publicKey: PublicKey): Promise<void>;
   /** Deletes the interface (and ends a wireguard-go that ran it). Idempotent. */
   destroy(name: string): Promise<void>;

@@ -45,16 +45,13 @@ export function encodeSetDevice(to: {
   return `${text}\n`;
 }
 
-/** `set=1` that creates or updates one peer; what is undefined is left alone. */
+/** `set=1` that creates or updates one peer; what is undefined is left alone. `replace_allowed_ips` is never sent. */
 export function encodeSetPeer(peer: WireGuardPeerChange): string {
   let text = `set=1\npublic_key=${keyHex(peer.publicKey)}\n`;
   if (peer.presharedKey !== undefined) text += `preshared_key=${keyHex(peer.presharedKey)}\n`;
   if (peer.endpoint !== undefined) text += `endpoint=${formatEndpoint(peer.endpoint)}\n`;
   if (peer.keepalive !== undefined) text += `persistent_keepalive_interval=${peer.keepalive}\n`;
-  if (peer.allowedIps !== undefined) {
-    text += "replace_allowed_ips=true\n";
-    for (const ip of peer.allowedIps) text += `allowed_ip=${ip}\n`;
-  }
+  for (const ip of peer.addAllowedIps ?? []) text += `allowed_ip=${ip}\n`;
   return `${text}\n`;
 }
 

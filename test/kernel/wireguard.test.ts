@@ -9,8 +9,8 @@ import { genlFamily } from "../../plugin/adapters/wireguard/genl.js";
 import { wireguardAdapter } from "../../plugin/adapters/wireguard/index.js";
 import { generatePrivateKey, publicKeyOf } from "../../plugin/adapters/wireguard/keys.js";
 import { wireGuardGoPids } from "../../plugin/adapters/wireguard/uapi.js";
-import type { InterfaceSpec, WireGuardPort } from "../../plugin/driver/ports.js";
-import { address, prefix } from "../../plugin/net/address.js";
+import type { InterfaceSpec, PeerSpec, WireGuardPort } from "../../plugin/driver/ports.js";
+import { address, type Prefix, prefix } from "../../plugin/net/address.js";
 import { eventually, Namespace } from "./namespace.js";
 
 let ns: Namespace;
@@ -52,6 +52,9 @@ const isRunning = (pid: number): boolean =>
   existsSync(`/proc/${pid}`) && readFileSync(`/proc/${pid}/cmdline`, "utf8") !== "";
 
 const presharedKey = generatePrivateKey();
+
+const manyPrefixes = (n: number): Prefix[] =>
+  Array.from({ length: n }, (_, i) => prefix(`10.${128 + (i >> 8)}.${i & 255}.0/24`));
 
 describe("the direct interface", () => {
   test("ensure makes it whole, is idempotent and changes what differs", async () => {
@@ -157,6 +160,104 @@ describe("the direct interface", () => {
     // Ensuring again keeps the peers of an interface that runs.
     await port.ensure(c);
     expect((await port.device("wgc"))?.peers).toHaveLength(1);
+  });
+
+  test("changes of a peer with 5,000 AllowedIPs cost no packet; a replacement of the list does", async () => {
+    // no multicast of the kernel's own among the packets that are counted
+    ns.sh("sysctl -qw net.ipv6.conf.default.disable_ipv6=1");
+    const a = spec("wga", { listenPort: 51001, addresses: [prefix("10.255.0.1/32")] });
+    const c = spec("wgc", { listenPort: 51002 });
+    await port.ensure(a);
+    await port.ensure(c);
+    const publicKey = publicKeyOf(c.privateKey);
+    const allowedIps = [prefix("10.3.0.0/24"), ...manyPrefixes(5_000)];
+    const peer = async () => (await port.device("wga"))?.peers.find((p) => p.publicKey === publicKey);
+    const want = (i: number): PeerSpec => ({
+      publicKey,
+      endpoint: { address: address(`127.0.0.${1 + (i % 2)}`), port: 51002 },
+      keepalive: 25 + (i % 2),
+      allowedIps,
+    });
+    await port.setPeer("wgc", {
+      publicKey: publicKeyOf(a.privateKey),
+      allowedIps: [prefix("10.255.0.1/32")],
+    });
+    await port.setPeer("wga", want(0));
+    await eventually("a handshake", async () => ((await peer())?.rxBytes ?? 0) > 0);
+    ns.sh("ip route add 10.3.0.0/24 dev wga");
+    // an inner packet of 29 bytes is padded to 32; WireGuard adds 32
+    const SIZE = 64;
+    const sent = (): number =>
+      Number(/"tx":\{"bytes":\d+,"packets":(\d+)/.exec(ns.sh("ip -s -j link show wga"))?.[1]);
+    const start = { packets: sent(), bytes: (await peer())?.txBytes ?? 0 };
+    /** Packets that wireguard-go read, less those that it sent; once none is on its way. */
+    const lost = async (): Promise<number> => {
+      const tx = sent();
+      return tx - start.packets - (((await peer())?.txBytes ?? 0) - start.bytes) / SIZE;
+    };
+    /** Sends while `body` runs, and resolves when no packet is on its way any more. */
+    async function withTraffic(body: () => Promise<unknown>): Promise<void> {
+      const once = "dd if=/dev/zero bs=1 count=20000 status=none > /dev/udp/10.3.0.10/9";
+      const flow = ns.start("bash", "-c", `while [ ! -e /run/stop ]; do ${once}; done`);
+      const ended = new Promise((resolve) => flow.once("exit", resolve));
+      try {
+        await body();
+      } finally {
+        ns.sh("touch /run/stop");
+        await ended;
+        ns.sh("rm /run/stop");
+      }
+      await eventually("no packet on its way", async () => {
+        const first = await lost();
+        return first === (await lost());
+      });
+    }
+
+    await withTraffic(async () => {
+      for (let i = 1; i <= 20 || sent() - start.packets < 50_000; i += 1) {
+        await port.setPeer("wga", want(i));
+        expect((await peer())?.endpoint).toEqual(want(i).endpoint);
+      }
+    });
+    expect(await lost()).toBe(0);
+    expect([...((await peer())?.allowedIps ?? [])].sort()).toEqual([...allowedIps].sort());
+
+    // as wg(8) does it, with WGPEER_F_REPLACE_ALLOWEDIPS
+    ns.sh(`cat > /run/replace.conf <<'END'
+[Peer]
+PublicKey = ${publicKey}
+AllowedIPs = ${allowedIps.join(", ")}
+END`);
+    await withTraffic(async () => {
+      // a packet on its way is not lost: more than the queue of the interface holds
+      await eventually("packets are lost by a replacement", async () => {
+        ns.sh("wg addconf wga /run/replace.conf");
+        return (await lost()) > 1_000;
+      });
+    });
+    expect(await lost()).toBeGreaterThan(0);
+  });
+
+  test("AllowedIPs that change: what stays is not touched, what goes is gone, another peer's stay", async () => {
+    await port.ensure(spec("wga"));
+    const [x, y] = [publicKeyOf(generatePrivateKey()), publicKeyOf(generatePrivateKey())];
+    const listOf = async (key: string) =>
+      [...((await port.device("wga"))?.peers.find((p) => p.publicKey === key)?.allowedIps ?? [])].sort();
+    await port.setPeer("wga", {
+      publicKey: x,
+      allowedIps: [prefix("10.1.0.0/16"), prefix("2001:db8:1::/48")],
+    });
+    await port.setPeer("wga", { publicKey: y, allowedIps: [prefix("10.2.0.0/16")] });
+    await port.setPeer("wga", { publicKey: x, allowedIps: [prefix("10.1.0.0/16"), prefix("10.1.7.0/24")] });
+    expect(await listOf(x)).toEqual(["10.1.0.0/16", "10.1.7.0/24"]);
+    expect(await listOf(y)).toEqual(["10.2.0.0/16"]);
+    // a prefix that is wanted by another peer moves, and the peer that had it may give it up afterwards
+    await port.setPeer("wga", { publicKey: y, allowedIps: [prefix("10.2.0.0/16"), prefix("10.1.7.0/24")] });
+    await port.setPeer("wga", { publicKey: x, allowedIps: [prefix("10.1.0.0/16")] });
+    expect(await listOf(x)).toEqual(["10.1.0.0/16"]);
+    expect(await listOf(y)).toEqual(["10.1.7.0/24", "10.2.0.0/16"]);
+    // no peer is left over from what was taken
+    expect((await port.device("wga"))?.peers).toHaveLength(2);
   });
 
   test("destroy leaves no interface, no process and no socket, and may be repeated", async () => {

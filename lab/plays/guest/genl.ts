@@ -6,12 +6,13 @@
  */
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { execFile, execFileSync, spawn } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
+import { promisify } from "node:util";
 import { genlDevice, genlFamily } from "../../../plugin/adapters/wireguard/genl.js";
 import { wireguardAdapter } from "../../../plugin/adapters/wireguard/index.js";
 import { generatePrivateKey, publicKeyOf } from "../../../plugin/adapters/wireguard/keys.js";
-import { PortError } from "../../../plugin/driver/ports.js";
+import { type PeerSpec, PortError } from "../../../plugin/driver/ports.js";
 import { address, type Prefix, parsePrefix, prefix } from "../../../plugin/net/address.js";
 import type { PrivateKey } from "../../../plugin/net/key.js";
 import { until } from "../../runner/wait.js";
@@ -177,6 +178,60 @@ await tried("a handshake and data between two interfaces, read back", async () =
   const [, seconds] = (wg("wga", "latest-handshakes")[0] ?? "").split("\t");
   assert.equal(Math.floor(peer.lastHandshake / 1000), Number(seconds));
 });
+
+await tried(
+  "5,000 AllowedIPs, changes under load: no packet without a peer; a replacement of the list has some",
+  async () => {
+    const publicKey = (await port.device("wga"))?.peers[0]?.publicKey;
+    assert.ok(publicKey !== undefined);
+    const allowedIps = [prefix("10.255.0.3/32"), ...Array.from({ length: 5000 }, (_, i) => numbered(i))];
+    const want = (i: number): PeerSpec => ({
+      publicKey,
+      endpoint: { address: address(`127.0.0.${1 + (i % 2)}`), port: 51003 },
+      keepalive: 25 + (i % 2),
+      allowedIps,
+    });
+    const counter = (name: string): number =>
+      Number(readFileSync(`/sys/class/net/wga/statistics/${name}`, "utf8"));
+    /** Datagrams of one byte until `body` is done; a datagram without a peer ends dd, and counts as an error of the interface. */
+    async function withTraffic(body: () => Promise<void>): Promise<{ packets: number; errors: number }> {
+      const before = { packets: counter("tx_packets"), errors: counter("tx_errors") };
+      const once = "dd if=/dev/zero bs=1 count=5000 status=none > /dev/udp/10.255.0.3/9";
+      const flow = spawn("bash", ["-c", `while :; do ${once}; done`], { stdio: "ignore" });
+      const ended = new Promise((resolve) => flow.once("exit", resolve));
+      try {
+        await body();
+      } finally {
+        flow.kill();
+        await ended;
+      }
+      return {
+        packets: counter("tx_packets") - before.packets,
+        errors: counter("tx_errors") - before.errors,
+      };
+    }
+    await port.setPeer("wga", want(0));
+    const from = counter("tx_packets");
+    const changed = await withTraffic(async () => {
+      for (let i = 1; i <= 20 || counter("tx_packets") - from < 20_000; i += 1)
+        await port.setPeer("wga", want(i));
+    });
+    assert.equal(changed.errors, 0, `${changed.errors} of ${changed.packets} packets found no peer`);
+    const [, told = ""] = (wg("wga", "allowed-ips")[0] ?? "").split("\t");
+    assert.deepEqual(sorted(told.split(" ")), sorted(allowedIps));
+    // as wg(8) does it, with WGPEER_F_REPLACE_ALLOWEDIPS
+    const file = "/run/replace.conf";
+    writeFileSync(file, `[Peer]\nPublicKey = ${publicKey}\nAllowedIPs = ${allowedIps.join(", ")}\n`);
+    const errors = counter("tx_errors");
+    const replaced = await withTraffic(() =>
+      until("a replacement loses packets", 60_000, async () => {
+        await promisify(execFile)("wg", ["addconf", "wga", file]);
+        return counter("tx_errors") > errors;
+      }).then(() => undefined),
+    );
+    return `changed: 0 of ${changed.packets} packets without a peer, replaced: ${replaced.errors} of ${replaced.packets + replaced.errors}`;
+  },
+);
 
 await tried("it is taken away, and an interface of another kind is not touched", async () => {
   await port.destroy("wga");

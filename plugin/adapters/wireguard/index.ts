@@ -3,6 +3,7 @@
  * wireguard-go. Which one runs an interface is read from the kernel each time, never remembered: the process may be
  * another one than the one that made it.
  */
+import { allowedIpsChange } from "../../driver/kernel/allowed-ips.js";
 import {
   type InterfaceSpec,
   type PeerSpec,
@@ -10,11 +11,15 @@ import {
   type WireGuardDevice,
   type WireGuardPort,
 } from "../../driver/ports.js";
-import type { Address } from "../../net/address.js";
+import type { Address, Prefix } from "../../net/address.js";
 import type { PrivateKey, PublicKey } from "../../net/key.js";
 import { EADDRINUSE } from "../../wire/netlink/errno.js";
 import type { RawLink } from "../../wire/netlink/link.js";
-import { WG_GENL_NAME, type WireGuardDeviceState } from "../../wire/netlink/wireguard.js";
+import {
+  WG_GENL_NAME,
+  type WireGuardDeviceState,
+  type WireGuardPeerChange,
+} from "../../wire/netlink/wireguard.js";
 import { encodeRemovePeer, encodeSetDevice, encodeSetPeer } from "../../wire/uapi.js";
 import {
   configureLink,
@@ -29,6 +34,7 @@ import {
 import { NetlinkError } from "../linux/netlink.js";
 import { requireFreePort } from "../sockets/datagram.js";
 import { genlDevice, genlPrivateKey, genlRemovePeer, genlSetDevice, genlSetPeer } from "./genl.js";
+import { generatePrivateKey, publicKeyOf } from "./keys.js";
 import {
   awaitWireGuardGoEnd,
   startWireGuardGo,
@@ -51,7 +57,7 @@ interface Backend {
   device(name: string): Promise<WireGuardDeviceState | undefined>;
   privateKey(name: string): Promise<PrivateKey | undefined>;
   setDevice(name: string, to: { privateKey?: PrivateKey; listenPort?: number }): Promise<void>;
-  setPeer(name: string, peer: PeerSpec): Promise<void>;
+  setPeer(name: string, peer: WireGuardPeerChange): Promise<void>;
   removePeer(name: string, key: PublicKey): Promise<void>;
 }
 
@@ -132,7 +138,29 @@ class WireGuardAdapter implements WireGuardPort {
   }
 
   async setPeer(name: string, peer: PeerSpec): Promise<void> {
-    await (await this.requireBackend(name)).setPeer(name, peer);
+    const backend = await this.requireBackend(name);
+    const { allowedIps, ...rest } = peer;
+    if (allowedIps === undefined) {
+      await backend.setPeer(name, rest);
+      return;
+    }
+    const before = (await backend.device(name))?.peers.find((p) => p.publicKey === peer.publicKey);
+    const { add, drop } = allowedIpsChange(allowedIps, before?.allowedIps ?? []);
+    await backend.setPeer(name, { ...rest, addAllowedIps: add });
+    if (drop.length > 0) await this.discard(backend, name, drop);
+  }
+
+  /**
+   * Takes AllowedIPs from whichever peer has them: they move to a peer made for it, which is removed with them. (Linux has
+   * WGALLOWEDIP_F_REMOVE_ME for it from 6.16 on, wireguard-go has not.)
+   */
+  private async discard(backend: Backend, name: string, prefixes: readonly Prefix[]): Promise<void> {
+    const publicKey = publicKeyOf(generatePrivateKey());
+    try {
+      await backend.setPeer(name, { publicKey, addAllowedIps: prefixes });
+    } finally {
+      await backend.removePeer(name, publicKey);
+    }
   }
 
   async removePeer(name: string, key: PublicKey): Promise<void> {

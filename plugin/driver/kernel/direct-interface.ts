@@ -109,11 +109,15 @@ export class DirectInterface {
   async reconcile(): Promise<void> {
     const { wireguard } = this.ports;
     if ((await wireguard.device(this.name)) === undefined) await this.remake();
-    const device = await wireguard.device(this.name);
-    if (device === undefined) return;
-    const steps = reconcilePeers(this.peers.values(), device.peers);
-    for (const p of steps.set) await wireguard.setPeer(this.name, p);
-    for (const k of steps.remove) await wireguard.removePeer(this.name, k);
+    // in the queue: a comparison beside a change under way would take the change for somebody else's
+    this.tasks.add("peers", async () => {
+      const device = await wireguard.device(this.name);
+      if (device === undefined) return;
+      const steps = reconcilePeers(this.peers.values(), device.peers);
+      for (const p of steps.set) await wireguard.setPeer(this.name, p);
+      for (const k of steps.remove) await wireguard.removePeer(this.name, k);
+    });
+    await this.tasks.drained();
   }
 
   private async remake(): Promise<void> {

@@ -2,7 +2,8 @@
  * The generic-netlink family `wireguard` of the kernel (linux/wireguard.h, version 1). A GET is a dump: a device whose
  * peers do not fit one message continues in the next, and a peer whose allowed IPs do not fit is repeated with the
  * rest; the reader joins them. A SET obeys the same limit in the other direction, so a long list of allowed IPs is
- * split over several messages, of which only the first replaces what was there.
+ * split over several messages. WGPEER_F_REPLACE_ALLOWEDIPS is never set: the kernel empties the list before it fills it again,
+ * and packets in between have no peer.
  */
 
 import {
@@ -51,7 +52,6 @@ const WGDEVICE_A_LISTEN_PORT = 6;
 const WGDEVICE_A_PEERS = 8;
 
 const WGPEER_F_REMOVE_ME = 1;
-const WGPEER_F_REPLACE_ALLOWEDIPS = 2;
 
 const WGPEER_A_PUBLIC_KEY = 1;
 const WGPEER_A_PRESHARED_KEY = 2;
@@ -89,12 +89,15 @@ export interface WireGuardDeviceState {
   readonly peers: readonly WireGuardPeerState[];
 }
 
-/** The wanted state of a peer; an undefined field is left as it is. `allowedIps` replaces the whole list. */
+/**
+ * A change of one peer; an undefined field is left as it is. `addAllowedIps` come to those that the peer has. A prefix that another
+ * peer of the interface has moves to this one.
+ */
 export interface WireGuardPeerChange {
   readonly publicKey: PublicKey;
   readonly presharedKey?: PrivateKey | undefined;
   readonly endpoint?: Endpoint | undefined;
-  readonly allowedIps?: readonly Prefix[] | undefined;
+  readonly addAllowedIps?: readonly Prefix[] | undefined;
   readonly keepalive?: Seconds | undefined;
 }
 
@@ -157,7 +160,7 @@ function writeAllowedIp(w: BodyWriter, p: Prefix): void {
 /** WG_CMD_SET_DEVICE with one peer: one message, and one more per {@link ALLOWED_IPS_PER_MESSAGE} allowed IPs. */
 export function setPeer(family: number, name: string, peer: WireGuardPeerChange): NetlinkRequest[] {
   const out: NetlinkRequest[] = [];
-  const ips = peer.allowedIps ?? [];
+  const ips = peer.addAllowedIps ?? [];
   let at = 0;
   do {
     const first = at === 0;
@@ -167,7 +170,6 @@ export function setPeer(family: number, name: string, peer: WireGuardPeerChange)
       peers.nested(0, (p) => {
         p.bytes(WGPEER_A_PUBLIC_KEY, keyBytes(peer.publicKey));
         if (first) {
-          if (peer.allowedIps !== undefined) p.u32(WGPEER_A_FLAGS, WGPEER_F_REPLACE_ALLOWEDIPS);
           if (peer.presharedKey !== undefined) p.bytes(WGPEER_A_PRESHARED_KEY, keyBytes(peer.presharedKey));
           if (peer.endpoint !== undefined) p.bytes(WGPEER_A_ENDPOINT, encodeSockaddr(peer.endpoint));
           if (peer.keepalive !== undefined) p.u16(WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL, peer.keepalive);

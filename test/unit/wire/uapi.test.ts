@@ -23,22 +23,20 @@ describe("requests", () => {
     );
     expect(encodeSetDevice({})).toBe("set=1\n\n");
   });
-  test("peer: what is undefined is not said; an empty list empties", () => {
+  test("peer: what is undefined is not said; an empty list adds nothing, and nothing is ever replaced", () => {
     expect(
       encodeSetPeer({
         publicKey,
         presharedKey: privateKey,
         endpoint: { address: address("2001:db8::1"), port: 5 },
-        allowedIps: [prefix("10.0.0.0/8"), prefix("::/0")],
+        addAllowedIps: [prefix("10.0.0.0/8"), prefix("::/0")],
         keepalive: 0,
       }),
     ).toBe(
       `set=1\npublic_key=${ONES}\npreshared_key=${"22".repeat(32)}\nendpoint=[2001:db8::1]:5\npersistent_keepalive_interval=0\n` +
-        "replace_allowed_ips=true\nallowed_ip=10.0.0.0/8\nallowed_ip=::/0\n\n",
+        "allowed_ip=10.0.0.0/8\nallowed_ip=::/0\n\n",
     );
-    expect(encodeSetPeer({ publicKey, allowedIps: [] })).toBe(
-      `set=1\npublic_key=${ONES}\nreplace_allowed_ips=true\n\n`,
-    );
+    expect(encodeSetPeer({ publicKey, addAllowedIps: [] })).toBe(`set=1\npublic_key=${ONES}\n\n`);
     expect(encodeSetPeer({ publicKey })).toBe(`set=1\npublic_key=${ONES}\n\n`);
     expect(encodeRemovePeer(publicKey)).toBe(`set=1\npublic_key=${ONES}\nremove=true\n\n`);
   });

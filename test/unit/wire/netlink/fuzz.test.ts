@@ -11,7 +11,7 @@ import { captured } from "./captured.js";
 
 const peer = setPeer(1, "wg0", {
   publicKey: publicKeyFromBytes(new Uint8Array(32).fill(7)),
-  allowedIps: [prefix("10.0.0.0/8"), prefix("2001:db8::/32")],
+  addAllowedIps: [prefix("10.0.0.0/8"), prefix("2001:db8::/32")],
   endpoint: undefined,
   keepalive: 25,
 })[0]?.payload;
