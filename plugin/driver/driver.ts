@@ -443,7 +443,7 @@ export class Driver {
         this.control?.send(o.to, o.payload);
         return;
       case "probing":
-        this.direct.probe(o.owner, o.publicKey, o.session);
+        this.direct.probe(o);
         return;
       case "ping":
         this.direct.sendPing(o);

@@ -205,9 +205,9 @@ export interface ProbeSocket {
 }
 
 export interface ProbePort {
-  /** As {@link DatagramPort.open}. Events carry the time at which they happened; they come late while the event loop is busy. */
+  /** As {@link DatagramPort.open}, at each of the addresses; probes to a link-local address leave from the one that is. Events carry the time at which they happened; they come late while the event loop is busy. */
   open(
-    bind: { dev: string; address: Address; port: number },
+    bind: { dev: string; addresses: readonly Address[]; port: number },
     onEvent: (event: ProbeEvent) => void,
     onError: (error: PortError) => void,
   ): Promise<ProbeSocket>;

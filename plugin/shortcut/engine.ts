@@ -49,6 +49,8 @@ export class Engine {
   /** Under the private key of the overlay interface, which may be another one when it was made again. */
   private readonly overlaySecrets: PairSecrets;
   private overlayKey: PublicKey | undefined;
+  /** Whether the direct interface has its link-local address. */
+  private linkLocal = false;
   private epoch = 0;
   private stopping = false;
   private stopped = false;
@@ -75,6 +77,7 @@ export class Engine {
     this.control = new ControlLink(self, config.controlPort, keys, randomBytes, parameters, (t, from, body) =>
       this.answer(t, from, body),
     );
+    const linkLocal = (): boolean => this.linkLocal;
     const host = {
       self,
       overlaySecrets: this.overlaySecrets,
@@ -90,6 +93,9 @@ export class Engine {
       emit,
       get pingsUsable() {
         return pings.usable;
+      },
+      get linkLocal() {
+        return linkLocal();
       },
       sendPing: (theirs: PublicKey, ping: Omit<Ping, "bootId">, target: PingTarget) =>
         pings.send(theirs, ping, target),
@@ -128,6 +134,10 @@ export class Engine {
         break;
       case "pings":
         this.pings.verdict = input.verdict;
+        this.spoke?.handleInput(now, input);
+        break;
+      case "link-local":
+        this.linkLocal = input.present;
         this.spoke?.handleInput(now, input);
         break;
       case "fib":

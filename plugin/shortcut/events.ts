@@ -161,6 +161,8 @@ export type Input =
    * otherwise why not.
    */
   | { readonly kind: "direct-usable"; readonly verdict: Verdict }
+  /** Whether the direct interface has its link-local address: not where IPv6 is off. */
+  | { readonly kind: "link-local"; readonly present: boolean }
   /** The operator's `shortcutctl purge`. */
   | { readonly kind: "purge"; readonly owner: Address | "all" }
   | { readonly kind: "stop" };
@@ -221,6 +223,8 @@ export type Output =
       readonly kind: "probing";
       readonly owner: Address;
       readonly publicKey: PublicKey;
+      /** Whether they go between link-local addresses; otherwise between overlay addresses. */
+      readonly linkLocal: boolean;
       readonly session: ProbeSession | undefined;
     }
   | {

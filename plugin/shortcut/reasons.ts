@@ -71,6 +71,7 @@ const WORDS = {
   "resolution-changed": () => "the hub's routes changed during the resolution",
   resolved: () => "resolved",
   "nothing-attested": (r: { readonly owner: Address }) => `the hub attests no prefix for ${r.owner}`,
+  "link-local-gone": () => "the direct interface has lost its link-local address",
   "attestation-changed": () => "the hub's routes to the owner changed",
   "outlives-hub": (r: { readonly outlive: number }) =>
     `the hub is gone: the shortcut stays for up to ${seconds(r.outlive)}, while the owner confirms its prefixes`,

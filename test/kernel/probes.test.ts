@@ -59,7 +59,7 @@ async function prober(script: URL, dev: string, at: Address): Promise<Prober> {
   const events: ProbeEvent[] = [];
   const errors: PortError[] = [];
   const socket = await probeAdapter(script).open(
-    { dev, address: at, port: PORT },
+    { dev, addresses: [at], port: PORT },
     (e) => events.push(e),
     (e) => errors.push(e),
   );

@@ -38,6 +38,7 @@ const exchange = (): RequestBody => ({
   mtu: 1420,
   pings: true,
   mapping: "none",
+  linkLocal: true,
 });
 
 describe("an impostor at the owner's address", () => {

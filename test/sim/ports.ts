@@ -104,7 +104,7 @@ interface OpenSocket {
 
 interface OpenProbes {
   readonly dev: string;
-  readonly address: Address;
+  readonly addresses: readonly Address[];
   readonly port: number;
   readonly onEvent: (event: ProbeEvent) => void;
   readonly sessions: Map<PublicKey, { readonly to: Endpoint; readonly session: ProbeSession }>;

@@ -82,6 +82,10 @@ export class Router {
    * accept nothing from the new one.
    */
   movedAt = 0;
+  /** Whether IPv6 is on there: the direct interface has its link-local address. */
+  ipv6 = true;
+  /** The peers that it probes: whether at their link-local addresses, or at their overlay addresses. */
+  readonly probesLinkLocal = new Map<PublicKey, boolean>();
   /** Whether raw sockets are allowed there. */
   pings: boolean;
   /** Whether the daemon's export filter drops offers from the FIB, and the hub route with them. */
@@ -220,6 +224,7 @@ export class Router {
         w.datagram(this, o.to, o.payload);
         return;
       case "probing":
+        this.probesLinkLocal.set(o.publicKey, o.linkLocal);
         if (o.session === undefined) this.relay.unset(o.publicKey);
         else this.relay.set(w.now, o.publicKey, o.session);
         w.settleProbes(this);

@@ -121,6 +121,12 @@ export class World {
     r.movedAt = this.now;
   }
 
+  /** Switches IPv6 off or on at a router. */
+  setIpv6(r: Router, on: boolean): void {
+    r.ipv6 = on;
+    this.input(r, { kind: "link-local", present: on });
+  }
+
   get hub(): Router {
     const h = this.routers[0];
     if (h === undefined) throw new Error("no hub");
@@ -157,6 +163,7 @@ export class World {
       return;
     }
     this.input(r, { kind: "offers-session", verdict: YES });
+    this.input(r, { kind: "link-local", present: r.ipv6 });
     this.input(r, { kind: "direct-usable", verdict: YES });
     this.tellOverlay(r);
   }
@@ -326,6 +333,10 @@ export class World {
     const back = target.peers.get(from.key);
     if (there === undefined || back === undefined) return;
     if (Math.min(there.since, back.since) < Math.max(from.movedAt, target.movedAt)) return;
+    // a probe to an address that the other end does not listen at, or that it does not expect as a source
+    const linkLocal = from.probesLinkLocal.get(to);
+    if (linkLocal !== target.probesLinkLocal.get(from.key)) return;
+    if (linkLocal === true && !(from.ipv6 && target.ipv6)) return;
     const probe = decodeProbe(payload);
     if (!probe.ok) throw new Error(probe.error);
     this.at(this.now + 3 + this.detour + this.random() * 20, () => {

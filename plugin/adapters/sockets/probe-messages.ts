@@ -9,7 +9,7 @@ import type { Probe } from "../../wire/probe.js";
 /** `workerData`. */
 export interface ProbeBind {
   readonly dev: string;
-  readonly address: Address;
+  readonly addresses: readonly Address[];
   readonly port: number;
 }
 

@@ -1,11 +1,12 @@
 /**
- * The thread of probes: a socket on the direct interface and a {@link ProbeRelay}, apart from the main thread so that what keeps that one busy neither
+ * The thread of probes: sockets on the direct interface and a {@link ProbeRelay}, apart from the main thread so that what keeps that one busy neither
  * delays a probe nor makes arrived ones look late. Started by probes.ts with the socket's address; ends when it is told to.
  */
 import { parentPort, workerData } from "node:worker_threads";
 import { type DatagramSocket, PortError } from "../../driver/ports.js";
 import type { Address, Endpoint } from "../../net/address.js";
 import type { PublicKey } from "../../net/key.js";
+import { isLinkLocal } from "../../shortcut/probe/link-local.js";
 import { type ProbeEvent, ProbeRelay } from "../../shortcut/probe/relay.js";
 import { decodeProbe, encodeProbe } from "../../wire/probe.js";
 import { nodeClock } from "../process/clock.js";
@@ -19,7 +20,8 @@ const clock = nodeClock();
 const relay = new ProbeRelay(Math.random, clock.now());
 const endpoints = new Map<PublicKey, Endpoint>();
 const keys = new Map<Address, PublicKey>();
-let socket: DatagramSocket | undefined;
+/** By whether their own address is link-local. */
+const sockets = new Map<boolean, DatagramSocket>();
 let armed = { at: Number.POSITIVE_INFINITY, cancel: (): void => {} };
 /** A problem that repeats with every probe is said once a while. */
 const said = new Map<string, number>();
@@ -50,7 +52,7 @@ function settle(): void {
     if (o.kind === "event") events.push(o.event);
     else {
       const to = endpoints.get(o.key);
-      if (to !== undefined) socket?.send(to, encodeProbe(o.probe));
+      if (to !== undefined) sockets.get(isLinkLocal(to.address))?.send(to, encodeProbe(o.probe));
     }
   }
   if (events.length > 0) post({ kind: "events", events });
@@ -84,6 +86,10 @@ function arrived(from: Endpoint, payload: Uint8Array): void {
 
 function unset(key: PublicKey): void {
   relay.unset(key);
+  unaddress(key);
+}
+
+function unaddress(key: PublicKey): void {
   const before = endpoints.get(key);
   if (before !== undefined) keys.delete(before.address);
   endpoints.delete(key);
@@ -92,6 +98,7 @@ function unset(key: PublicKey): void {
 port.on("message", (m: ToProbes) => {
   switch (m.kind) {
     case "set":
+      unaddress(m.key);
       endpoints.set(m.key, m.to);
       keys.set(m.to.address, m.key);
       relay.set(clock.now(), m.key, m.session);
@@ -108,16 +115,27 @@ port.on("message", (m: ToProbes) => {
       return;
     case "close":
       armed.cancel();
-      void (socket?.close() ?? Promise.resolve()).finally(() => port.close());
+      end();
       return;
   }
 });
 
+/** Ends the thread, which lives as long as its sockets and its port. */
+function end(): void {
+  void Promise.allSettled([...sockets.values()].map((s) => s.close())).finally(() => port?.close());
+}
+
 try {
-  socket = await datagramAdapter().open(workerData as ProbeBind, arrived, problem);
+  const bind = workerData as ProbeBind;
+  const { dev, port: udpPort } = bind;
+  for (const address of bind.addresses)
+    sockets.set(
+      isLinkLocal(address),
+      await datagramAdapter().open({ dev, address, port: udpPort }, arrived, problem),
+    );
   post({ kind: "open" });
   settle();
 } catch (e) {
   post({ kind: "failed", error: plain(e) });
-  port.close();
+  end();
 }

@@ -1,17 +1,16 @@
 /**
  * The direct interface: made, filled with the peers that the engine wants, compared with the kernel periodically, and taken away. It also
  * says whether packets may use it at all: not while it is gone, while rp_filter is strict, or while a firewall drops
- * what it forwards. Probes run over addresses derived from public keys, or over overlay addresses where IPv6 is off.
+ * what it forwards. Probes run over addresses derived from public keys, or over overlay addresses where one end has IPv6 off.
  */
 
 import type { Config } from "../../config/config.js";
 import { type Address, familyOf, hostPrefix } from "../../net/address.js";
 import type { PrivateKey, PublicKey } from "../../net/key.js";
 import type { Identity } from "../../shortcut/control/link.js";
-import type { Input, PeerWant } from "../../shortcut/events.js";
+import type { Input, Output, PeerWant } from "../../shortcut/events.js";
 import { linkLocalOf } from "../../shortcut/probe/link-local.js";
 import type { ProbeEvent } from "../../shortcut/probe/relay.js";
-import type { ProbeSession } from "../../shortcut/probe/stream.js";
 import { describeReason, no, type Verdict, YES } from "../../shortcut/reasons.js";
 import type {
   Clock,
@@ -30,6 +29,8 @@ import type { Journal } from "../runtime/journal.js";
 import { asPortError, TaskQueue } from "../runtime/task-queue.js";
 import { ForwardingCheck } from "./firewall-check.js";
 import { reconcilePeers } from "./reconcile.js";
+
+type Probing = Extract<Output, { kind: "probing" }>;
 
 /** This router, as far as the interface needs it. */
 export interface DirectEnds {
@@ -56,10 +57,12 @@ export class DirectInterface {
   readonly tasks: TaskQueue;
   private readonly name: string;
   private readonly peers = new Map<PublicKey, PeerWant>();
-  private readonly probed = new Map<PublicKey, { readonly owner: Address; readonly session: ProbeSession }>();
+  private readonly probed = new Map<PublicKey, Probing>();
   private readonly forwarding: ForwardingCheck;
-  private probes: { readonly socket: ProbeSocket; readonly linkLocal: boolean } | undefined;
+  private probes: ProbeSocket | undefined;
   private pings: PingSocket | undefined;
+  /** Whether the interface has its link-local address; undefined before sockets are open. */
+  private linkLocal: boolean | undefined;
   private made = false;
   private gone = false;
   /** Why it is unusable, as last told to the engine; empty when it is usable. */
@@ -136,7 +139,23 @@ export class DirectInterface {
     const device = await this.ports.wireguard.device(this.name);
     this.gone = device === undefined;
     this.checkUsable();
-    if (device !== undefined) this.input({ kind: "peers", readAt, peers: device.peers });
+    if (device === undefined) return;
+    this.input({ kind: "peers", readAt, peers: device.peers });
+    this.followIpv6();
+  }
+
+  /** Lets addresses and the sockets of probes follow when IPv6 was switched on or off on the interface. */
+  private followIpv6(): void {
+    const enabled = this.ports.host.ipv6Enabled(this.name);
+    if (this.probes === undefined || enabled === this.linkLocal) return;
+    this.linkLocal = enabled;
+    this.input({ kind: "link-local", present: enabled });
+    this.ports.log.info("IPv6 has changed", { interface: this.name, enabled });
+    this.tasks.add("probes", async () => {
+      await this.ensure();
+      await this.closeProbes();
+      await this.openProbes();
+    });
   }
 
   /** The peers that the kernel has now: before anything was wanted, a former run's. */
@@ -175,33 +194,35 @@ export class DirectInterface {
   async openProbes(): Promise<void> {
     const { config, ends, ports } = this;
     const linkLocal = ports.host.ipv6Enabled(this.name);
-    const address = linkLocal ? linkLocalOf(ends.self.publicKey) : ends.self.address;
-    const socket = await ports.probes.open(
-      { dev: this.name, address, port: config.control.port },
+    this.linkLocal = linkLocal;
+    const addresses = [...(linkLocal ? [linkLocalOf(ends.self.publicKey)] : []), ends.self.address];
+    this.probes = await ports.probes.open(
+      { dev: this.name, addresses, port: config.control.port },
       (event) => this.probeEvent(event),
       (e) => {
         // a probe that cannot be sent is a probe that is lost; the machine notices
         if (e.code !== "EMSGSIZE") this.journal.problem(e.place, e.message);
       },
     );
-    this.probes = { socket, linkLocal };
-    for (const [key, p] of this.probed) this.probe(p.owner, key, p.session);
+    for (const p of this.probed.values()) this.probe(p);
+    this.input({ kind: "link-local", present: linkLocal });
   }
 
   async closeProbes(): Promise<void> {
-    await this.probes?.socket.close();
+    await this.probes?.close();
   }
 
   /** Probes the path to a peer from now on; undefined ends it. */
-  probe(owner: Address, key: PublicKey, session: ProbeSession | undefined): void {
+  probe(probing: Probing): void {
+    const { owner, publicKey: key, linkLocal, session } = probing;
     if (session === undefined) {
       this.probed.delete(key);
-      this.probes?.socket.unset(key);
+      this.probes?.unset(key);
       return;
     }
-    this.probed.set(key, { owner, session });
-    const address = this.probes?.linkLocal === false ? owner : linkLocalOf(key);
-    this.probes?.socket.set(key, { address, port: this.config.control.port }, session);
+    this.probed.set(key, probing);
+    const address = linkLocal ? linkLocalOf(key) : owner;
+    this.probes?.set(key, { address, port: this.config.control.port }, session);
   }
 
   private probeEvent({ key, ...event }: ProbeEvent): void {

@@ -21,6 +21,8 @@ export interface EngineHost {
   readonly overlayMtu: number;
   /** Whether this end can send and answer pings. */
   readonly pingsUsable: boolean;
+  /** Whether this end's direct interface has its link-local address. */
+  readonly linkLocal: boolean;
   /** Returns a random number in [0, 1). */
   random(): number;
   randomId(): Id64;

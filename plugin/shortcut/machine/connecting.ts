@@ -70,14 +70,14 @@ export class Connecting extends Tunnelled<StepsFrom<"connecting">> {
     const { c } = this;
     const { host, owner, prefixes, attempt } = c;
     const { remote, path, attested } = attempt;
-    const { peer, epochs, role } = remote;
+    const { peer, epochs, role, linkLocal } = remote;
     if (peer === undefined) return;
     // the other end waits for our answer
     if (c.oneWay && remote.told.selected === undefined) this.tellSelected(now, true);
     const { connectTimeout, checkTimeout } = host.parameters;
     this.deadline = now + connectTimeout;
     const accepted = attested?.generation ?? ZERO_ID;
-    const tunnel = path.establish(now, { owner, peer, epochs, role, prefixes, accepted });
+    const tunnel = path.establish(now, { owner, peer, epochs, role, linkLocal, prefixes, accepted });
     c.openNat(now);
     if (path.checks === undefined) {
       if (role === "responder" || remote.ready) tunnel.configure(peer.candidates[0]);

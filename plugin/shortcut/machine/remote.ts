@@ -26,6 +26,7 @@ export interface Peer {
   readonly mtu: number;
   readonly pings: boolean;
   readonly mapping: Mapping;
+  readonly linkLocal: boolean;
 }
 
 /** Endpoints of both ends. */
@@ -75,6 +76,8 @@ export class Remote {
   };
   private readonly current: { readonly mine: number; yours: number };
   private offeredCandidates: readonly Candidate[] = [];
+  /** Whether this end said that it has a link-local address. An attempt keeps what was said first. */
+  private offeredLinkLocal: boolean | undefined;
   /** The candidates of the other end's exchange; later ones do not change the roles. */
   private theirCandidates: readonly Candidate[] = [];
   /** The candidates and the mapping of this end that the other end was told. */
@@ -121,7 +124,9 @@ export class Remote {
     }
     const { overlayMtu: mtu, pingsUsable: pings } = this.host;
     const { mapping } = this.reachability;
-    return { epochs: this.epochs, candidates: this.offeredCandidates, mtu, pings, mapping };
+    this.offeredLinkLocal ??= this.host.linkLocal;
+    const linkLocal = this.offeredLinkLocal;
+    return { epochs: this.epochs, candidates: this.offeredCandidates, mtu, pings, mapping, linkLocal };
   }
 
   /** Takes the other end's statement about itself. */
@@ -135,7 +140,13 @@ export class Remote {
       mtu: b.mtu,
       pings: b.pings,
       mapping: b.mapping,
+      linkLocal: b.linkLocal,
     };
+  }
+
+  /** Whether probes go between link-local addresses: both ends have said that they have one. */
+  get linkLocal(): boolean {
+    return this.offeredLinkLocal === true && this.peer?.linkLocal === true;
   }
 
   /** Tells the other end the current candidates of this end, unless it knows them. */

@@ -318,6 +318,11 @@ export class Shortcut {
       this.fallBack(now, { kind: "attestation-changed" }, PLANNED);
   }
 
+  /** Handles the loss of the own link-local address. An attempt that has agreed on its use begins again without. */
+  linkLocalGone(now: number): void {
+    if (this.c.attempt.remote.linkLocal) this.fallBack(now, { kind: "link-local-gone" }, PLANNED);
+  }
+
   directUnusable(now: number, reason: Reason): void {
     this.take(now, (s) => s.directUnusable(reason));
   }

@@ -40,6 +40,8 @@ export interface TunnelEnds {
   readonly peer: Peer;
   readonly epochs: Epochs;
   readonly role: Role;
+  /** Whether probes go between link-local addresses; otherwise between overlay addresses. */
+  readonly linkLocal: boolean;
   /**
    * The prefixes that the hub attests for the owner: the sources that are accepted from it, and the
    * generation that stands for them.
@@ -228,6 +230,7 @@ export class Tunnel {
       kind: "probing",
       owner: this.ends.owner,
       publicKey: this.ends.peer.publicKey,
+      linkLocal: this.ends.linkLocal,
       session,
     });
   }

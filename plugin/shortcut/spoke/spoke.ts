@@ -245,6 +245,9 @@ export class Spoke {
         this.usable = input.verdict;
         this.tell((m) => !input.verdict.ok && m.directUnusable(now, input.verdict.reason));
         break;
+      case "link-local":
+        this.tell((m) => !input.present && m.linkLocalGone(now));
+        break;
       case "purge":
         this.tell((m) => [m.owner, "all"].includes(input.owner) && m.stop(now, { kind: "purged" }));
         this.resolutions.forget(input.owner);

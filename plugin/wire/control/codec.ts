@@ -96,6 +96,7 @@ const toExchange = (b: ExchangeBody) => ({
   mtu: b.mtu,
   pings: b.pings,
   mapping: mappings.indexOf(b.mapping),
+  linkLocal: b.linkLocal,
 });
 /** At most MAX_REASON UTF-16 units, and no half of a surrogate pair at the end. */
 const clip = (reason: string): string => reason.slice(0, MAX_REASON).replace(/[\ud800-\udbff]$/, "");
@@ -291,6 +292,7 @@ function theExchange(field: string, e: pb.Exchange.$Properties): ExchangeBody {
     mtu,
     pings: e.pings ?? false,
     mapping: aMapping(e.mapping),
+    linkLocal: e.linkLocal ?? false,
   };
 }
 

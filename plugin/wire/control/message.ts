@@ -63,6 +63,8 @@ export interface ExchangeBody {
   /** Whether this end can send and answer pings. */
   readonly pings: boolean;
   readonly mapping: Mapping;
+  /** Whether this end's direct interface has its link-local address: probes are link-local where both have one. */
+  readonly linkLocal: boolean;
 }
 
 export type RequestBody =

@@ -28,6 +28,51 @@ beforeEach(() => {
   w.run(w.now + 5_000);
 });
 
+describe("IPv6 that is off", () => {
+  const cases = ["A", "C"] as const;
+  const of = (who: "A" | "C") => (who === "A" ? a : c);
+
+  it.each(cases)("at %s alone: both ends probe at overlay addresses", (who) => {
+    w.setIpv6(of(who), false);
+    drive(a, c);
+    bothDirect(w, a, c);
+    expect([a.probesLinkLocal.get(c.key), c.probesLinkLocal.get(a.key)]).toEqual([false, false]);
+  });
+
+  it.each(cases)("switched off at %s while direct: on the hub at once, and direct again", (who) => {
+    drive(a, c);
+    bothDirect(w, a, c);
+    expect(a.probesLinkLocal.get(c.key)).toBe(true);
+    w.setIpv6(of(who), false);
+    until(w, p.probeInterval * p.probeMultiplier, () => stage(of(who), who === "A" ? c : a) !== "direct", 5);
+    until(w, 2_000, () => onHub(a, c), 5);
+    bothDirect(w, a, c, 10_000);
+    expect([a.probesLinkLocal.get(c.key), c.probesLinkLocal.get(a.key)]).toEqual([false, false]);
+  });
+
+  it.each(cases)("switched on at %s while direct: nothing changes", (who) => {
+    w.setIpv6(of(who), false);
+    drive(a, c);
+    bothDirect(w, a, c);
+    w.setIpv6(of(who), true);
+    w.run(w.now + 20_000);
+    expect(direct(a, c)).toBe(true);
+    expect(w.transitions.filter((t) => t.stage === "returning")).toEqual([]);
+  });
+
+  it("at any moment of an attempt: both ends are direct in the end", () => {
+    for (let wait = 0; wait < 600; wait += 10) {
+      const world = checkedWorld({ seed: 7, spokes: 2, loss: 0 });
+      world.w.run(world.w.now + 5_000);
+      drive(world.a, world.c);
+      world.w.run(world.w.now + wait);
+      world.w.setIpv6(world.c, false);
+      until(world.w, 20_000, () => direct(world.a, world.c), 20);
+      expect(world.a.probesLinkLocal.get(world.c.key), `${wait} ms`).toBe(false);
+    }
+  });
+});
+
 describe("a direct shortcut", () => {
   beforeEach(() => {
     drive(a, c);

@@ -68,6 +68,7 @@ const exchange = {
   mtu: fc.integer({ min: 576, max: 65535 }),
   pings: fc.boolean(),
   mapping: aMapping,
+  linkLocal: fc.boolean(),
 };
 const k = <const T extends string>(kind: T) => fc.constant(kind);
 const codes: readonly RefusalCode[] = [
@@ -326,6 +327,7 @@ describe("bodies", () => {
         mtu: 1420,
         pings: true,
         mapping: "none",
+        linkLocal: true,
       }),
     );
     expect(d).toEqual({ ok: false, error: { field: "Body.exchange.candidates", problem: "13 exceed 12" } });
@@ -374,6 +376,7 @@ describe("bodies", () => {
       mtu: 65535,
       pings: true,
       mapping: "address-and-port-dependent",
+      linkLocal: true,
     });
     expect(encodeEnvelope(envelope({ body: ex })).length).toBeLessThanOrEqual(MAX_DATAGRAM);
   });
