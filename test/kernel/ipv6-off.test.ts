@@ -23,7 +23,7 @@ describe.each(["a", "c"] as const)("IPv6 on spoke %s", (spoke) => {
     site = await siteOf("bird", "bird", "frr");
     await disable(spoke, "default", 1);
     await site.startAll();
-    await site.traffic(200);
+    await site.traffic();
     await site.untilDirect();
     expect(await addresses6(spoke)).toBe("");
     expect(await probeSockets(spoke)).not.toContain("fe80");
