@@ -73,6 +73,7 @@ const WORDS = {
   "nothing-attested": (r: { readonly owner: Address }) => `the hub attests no prefix for ${r.owner}`,
   "link-local-gone": () => "the direct interface has lost its link-local address",
   "attestation-changed": () => "the hub's routes to the owner changed",
+  "hub-path-silent": () => "the direct path works again, and nothing comes over the hub path",
   "outlives-hub": (r: { readonly outlive: number }) =>
     `the hub is gone: the shortcut stays for up to ${seconds(r.outlive)}, while the owner confirms its prefixes`,
   "hub-away": (r: { readonly outlive: number }) => `the hub has been away for ${seconds(r.outlive)}`,

@@ -5,7 +5,7 @@ import type { PublicKey } from "../../net/key.js";
 import type { Candidate, Id64, Mapping, RequestBody } from "../../wire/control/message.js";
 import type { Ping } from "../../wire/ping.js";
 import type { Identity, Outcome } from "../control/link.js";
-import type { Output, RoutingView } from "../events.js";
+import type { Output, Presence, RoutingView } from "../events.js";
 import type { PingTarget } from "../nat/pings.js";
 import type { AliasPool } from "../offer/alias-pool.js";
 import type { Parameters } from "../parameters.js";
@@ -71,6 +71,11 @@ export interface Collaborators {
      * is told the result.
      */
     checkHubAlive(now: number): void;
+    readonly presence: Presence;
+    /** Asks every hub for a sign of life. */
+    ask(now: number): void;
+    /** Returns whether a hub has given a sign of life since `at`. */
+    heardSince(at: number): boolean;
   };
   readonly resolutions: {
     /** Asks the hub for the owner's prefixes; `done` may be called before this returns. */

@@ -25,6 +25,8 @@ export interface Later {
   tellingAnswered(now: number, outcome: Outcome): void;
   readyAnswered(now: number, outcome: Outcome): void;
   reachabilityKnown(now: number): void;
+  /** Notes an answer of the other end to a farewell: the hub path carries it. */
+  ownerHeard(now: number, attempt: Attempt): void;
   /** Notes that the other end no longer knows this attempt: it has fallen back to the hub path. */
   otherFlipped(now: number, attempt: Attempt): void;
 }
@@ -163,6 +165,9 @@ export class Context {
   /** Sends a farewell of the current attempt. */
   farewell(now: number, body: RequestBody): void {
     const { attempt } = this;
-    attempt.remote.farewell(now, body, (t) => this.later.otherFlipped(t, attempt));
+    attempt.remote.farewell(now, body, (t, over) => {
+      this.later.ownerHeard(t, attempt);
+      if (over) this.later.otherFlipped(t, attempt);
+    });
   }
 }

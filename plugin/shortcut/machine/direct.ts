@@ -25,7 +25,7 @@ import {
 } from "./teardown-reasons.js";
 import type { Tunnel } from "./tunnel.js";
 
-/** Milliseconds for which a silent path may recover while no hub exists to fall back to. */
+/** Milliseconds for which a silent path may recover while it is being found out whether the hub is gone. */
 const ORPHAN_PATIENCE = 3_000;
 
 export class Direct extends Tunnelled<StepsFrom<"direct">> {
@@ -35,16 +35,17 @@ export class Direct extends Tunnelled<StepsFrom<"direct">> {
   /** The time since when offers stand without a route underneath: the hub may be gone. */
   private orphanedAt: number | undefined;
 
-  /** Makes the flip. */
-  override begin(now: number): undefined {
+  /** Makes the flip. Where the hub is gone, routes underneath may be gone with it. */
+  override begin(now: number): Step<"returning"> | undefined {
     const { c } = this;
     const { tunnel } = c.attempt.path;
-    if (tunnel === undefined) return;
+    if (tunnel === undefined) return undefined;
     tunnel.busyAt = now;
     c.milestone("flipping", "");
     c.offers.point("direct");
     this.announce(now, tunnel);
     c.attempt.path.use(now, tunnel);
+    return this.reason?.kind === "hub-path-silent" ? this.reconsider(now, true) : undefined;
   }
 
   private announce(now: number, tunnel: Tunnel): void {
@@ -107,7 +108,7 @@ export class Direct extends Tunnelled<StepsFrom<"direct">> {
     const verdict = prober.verdict(c.ownGeneration(now));
     switch (verdict) {
       case "lost":
-        if (now < (this.failureAt(tunnel) ?? now)) return undefined;
+        if (now < (this.failureAt(tunnel) ?? Number.POSITIVE_INFINITY)) return undefined;
         c.milestone("path-failed", prober.describeLoss());
         c.spoke.reachability.reobserve(now);
         return fallBackToHub(prober.lost, PATH_FAILED);
@@ -126,10 +127,14 @@ export class Direct extends Tunnelled<StepsFrom<"direct">> {
     }
   }
 
-  /** Returns when silence counts as a failure: later while no hub exists to fall back to. */
+  /**
+   * Returns when silence counts as a failure: later while it is not known whether the hub is gone, and never while it is gone,
+   * since nothing is left to fall back to.
+   */
   private failureAt(tunnel: Tunnel): number | undefined {
     const at = tunnel.prober.lostAt;
-    return at === undefined || this.orphanedAt === undefined ? at : at + ORPHAN_PATIENCE;
+    if (at === undefined || this.orphanedAt === undefined) return at;
+    return this.c.spoke.presence.presence === "absent" ? undefined : at + ORPHAN_PATIENCE;
   }
 
   // ------------------------------------------------------------------------- the routes underneath

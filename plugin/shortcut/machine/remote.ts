@@ -225,11 +225,11 @@ export class Remote {
 
   /**
    * Sends a farewell. It is retransmitted even when this attempt is over. When the other end's
-   * attempt is over too, it answers "stale", and `over` is called.
+   * attempt is over too, it answers "stale": `answered` is told so.
    */
-  farewell(now: number, body: RequestBody, over: (now: number) => void): void {
+  farewell(now: number, body: RequestBody, answered: (now: number, over: boolean) => void): void {
     this.host.request(now, this.owner, body, (t, o) => {
-      if (o.kind === "reply" && o.body.kind === "refused") over(t);
+      if (o.kind === "reply") answered(t, o.body.kind === "refused");
     });
   }
 

@@ -7,7 +7,9 @@
  *   refused     a daemon did not select; offers stand, so a change of policy is noticed at once
  *   connecting  peers configured (responder first), handshake, probes
  *   direct      aliases point at the direct interface, probes watch the path
- *   returning   aliases point at the overlay; waits until the FIB shows it, overrides a frozen FIB
+ *   returning   aliases point at the overlay; waits until the FIB shows it, overrides a frozen FIB.
+ *               After a failure of the direct path it lasts until something came over the hub path,
+ *               and goes back to direct when the direct path works and the hub path does not
  *   draining    offers withdrawn; waits for the other end's `flipped` and the drain time, then
  *               removes the peer
  *   backoff     waits before the next attempt
@@ -157,6 +159,9 @@ export class Shortcut {
         this.current.otherOpen(t);
       },
       reachabilityKnown: (t) => this.take(t, (s) => s.reachabilityKnown(t)),
+      ownerHeard: (t, attempt) => {
+        if (attempt === this.c.attempt) this.take(t, (s) => s.ownerHeard(t));
+      },
       otherFlipped: (t, attempt) => {
         if (attempt === this.c.attempt) this.otherFlipped(t);
       },
@@ -375,6 +380,7 @@ export class Shortcut {
       return stale("another boot of this end is known");
     }
     if ("epochs" in body && !remote.isCurrent(body.epochs)) return stale(`${body.kind} of another epoch`);
+    this.take(now, (s) => s.ownerHeard(now));
     switch (body.kind) {
       case "selected":
         remote.oneWay = body.oneWay;

@@ -25,7 +25,7 @@ export const NEXT = {
   refused: ["connecting", "returning"],
   connecting: ["direct", "returning"],
   direct: ["returning"],
-  returning: ["draining"],
+  returning: ["draining", "direct"],
   draining: ["backoff"],
   backoff: ["resolving", "gone"],
   gone: [],
@@ -183,6 +183,11 @@ export abstract class StageState<X extends Step> {
   otherOpen(_now: number): void {}
 
   otherFlipped(_now: number): void {}
+
+  /** Notes a message of the other end, which came over the hub path. */
+  ownerHeard(_now: number): X | undefined {
+    return undefined;
+  }
 
   /** Notes that the other end knows the current candidates of this end. */
   reachabilityKnown(_now: number): X | undefined {

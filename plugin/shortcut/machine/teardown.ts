@@ -1,6 +1,8 @@
 /**
  * The fall back to the hub path and the pause after it. `returning` lasts until the FIB shows the
- * overlay, and overrides a frozen FIB. `draining` lasts until no packet can be in flight any more;
+ * overlay, and overrides a frozen FIB. After a failure of the direct path it lasts until something has
+ * come over the hub path: a hub that died at the same moment, or was not yet missed, leaves nothing to
+ * fall back to, and then the direct path is taken again as soon as it works. `draining` lasts until no packet can be in flight any more;
  * then the peer is removed. `backoff` lasts until the next attempt. `gone` is the end. The alias
  * moves first, before everything else: from that moment no new packet is sent on the direct path,
  * and the peer stays while a packet may arrive.
@@ -8,7 +10,8 @@
 
 import type { ExchangeBody, Id64 } from "../../wire/control/message.js";
 import type { Correspondent } from "../control/link.js";
-import type { Stage } from "../events.js";
+import type { PeerStatus, Stage } from "../events.js";
+import type { StreamEvent } from "../probe/stream.js";
 import { describeReason, type NatForecast, type Reason } from "../reasons.js";
 import { Attempt } from "./attempt.js";
 import type { Context } from "./context.js";
@@ -41,8 +44,16 @@ abstract class Leaving<X extends Step> extends StageState<X> {
   }
 }
 
+/** Milliseconds without a sign over the hub path, after which a direct path that works is taken again. */
+const RETAKE_AFTER = 500;
+/** Milliseconds that the other end may take to give a sign over the hub path, when the hub itself is alive. */
+const HUB_PATH_PATIENCE = 3_000;
+
 export class Returning extends Leaving<StepsFrom<"returning">> {
   override readonly name = "returning" as const;
+  /** Whether the hub path may carry nothing: a failure ended the path, and no message of the other end has come since. */
+  private doubtful = false;
+  private flippedBack = false;
 
   /** Moves the alias first. */
   override prepare(now: number, from: Stage): void {
@@ -52,15 +63,17 @@ export class Returning extends Leaving<StepsFrom<"returning">> {
     // the other end noticed first: this end's endpoint may have changed
     const followed = rule === PEER_INITIATED || rule === PEER_INITIATED_FAILURE;
     if (followed && (from === "connecting" || from === "direct")) spoke.reachability.reobserve(now);
-    attempt.path.leave();
+    const failed = rule.path === true || this.reason?.kind === "owner-going-back";
+    this.doubtful = from === "direct" && failed && attempt.remote.peer !== undefined;
     if (rule.failure) failures.failures++;
     if (rule.path === true && from === "direct") failures.damping.fail(now);
     offers.point("overlay");
   }
 
-  override begin(now: number): Step<"draining"> | undefined {
+  override begin(now: number): StepsFrom<"returning"> | undefined {
     const { c } = this;
     const { rule, reason } = this.ending;
+    if (this.doubtful) c.spoke.presence.ask(now);
     const { remote } = c.attempt;
     c.announceProbes(now, { down: true, idle: false });
     this.deadline = now + c.host.parameters.overrideAfter;
@@ -72,27 +85,77 @@ export class Returning extends Leaving<StepsFrom<"returning">> {
         reason: describeReason(reason),
         failed: rule.path === true,
       });
-    return this.routeState();
+    return this.routeState(now);
   }
 
   /** Goes on when the FIB shows the overlay. */
-  override routeState(): Step<"draining"> | undefined {
+  override routeState(now: number): StepsFrom<"returning"> | undefined {
     if (this.c.offers.stillDirect().length > 0) return undefined;
-    this.c.milestone("flipped-back", describeReason(this.reason));
-    return { to: "draining", reason: this.reason, ending: this.ending };
+    if (!this.flippedBack) this.c.milestone("flipped-back", describeReason(this.reason));
+    this.flippedBack = true;
+    return this.weigh(now);
+  }
+
+  /** Leaves the direct path for good, or takes it again, or waits until it is known which. */
+  private weigh(now: number): StepsFrom<"returning"> | undefined {
+    const { attempt, spoke, host } = this.c;
+    const { parameters } = host;
+    const patience = spoke.presence.heardSince(this.since)
+      ? HUB_PATH_PATIENCE
+      : Math.max(HUB_PATH_PATIENCE, parameters.outlive);
+    if (!this.doubtful || attempt.remote.flipped || now >= this.since + patience)
+      return { to: "draining", reason: this.reason, ending: this.ending };
+    const { hubRoundTrip = 0, tunnel } = attempt.path;
+    const retakeAt = this.since + Math.max(RETAKE_AFTER, 2 * hubRoundTrip);
+    this.deadline = now < retakeAt ? retakeAt : now + parameters.overrideAfter;
+    if (now < retakeAt || tunnel === undefined) return undefined;
+    // it is said that the path is wanted again; the other end says the same when it hears nothing over the hub path
+    this.c.announceProbes(now, { down: false, idle: false });
+    if (!this.c.agreed || tunnel.prober.verdict(this.c.ownGeneration(now)) !== "proven") return undefined;
+    return { to: "direct", reason: { kind: "hub-path-silent" } };
+  }
+
+  override ownerHeard(now: number): StepsFrom<"returning"> | undefined {
+    this.doubtful = false;
+    return this.routeState(now);
+  }
+
+  override otherFlipped(now: number): void {
+    this.deadline = now;
+  }
+
+  override stop(now: number): StepsFrom<"returning"> | undefined {
+    return this.ownerHeard(now);
+  }
+
+  override directUnusable(): undefined {
+    this.doubtful = false;
+    this.deadline = this.since;
+  }
+
+  override peerStatus(now: number, s: PeerStatus): StepsFrom<"returning"> | undefined {
+    this.c.attempt.path.observe(now, s, false);
+    return undefined;
+  }
+
+  override probe(now: number, event: StreamEvent): StepsFrom<"returning"> | undefined {
+    this.c.attempt.path.tunnel?.receive(event);
+    return this.flippedBack ? this.weigh(now) : undefined;
   }
 
   /**
    * Withdraws the offers: neither alias nor override took effect in time, or the daemon is dead.
    * Without the offer, a living daemon uses its own route again.
    */
-  override handleTimeout(now: number): undefined {
-    if (this.deadline === undefined || now < this.deadline) return;
+  override handleTimeout(now: number): StepsFrom<"returning"> | undefined {
+    if (this.deadline === undefined || now < this.deadline) return undefined;
     const { offers, host } = this.c;
+    if (offers.stillDirect().length === 0) return this.routeState(now);
     const { overrideAfter } = host.parameters;
     if (now - this.since >= 2 * overrideAfter) offers.withdrawAll();
     offers.overrideStillDirect();
     this.deadline = now + overrideAfter;
+    return undefined;
   }
 }
 
@@ -101,6 +164,7 @@ export class Draining extends Leaving<StepsFrom<"draining">> {
   private offered = false;
 
   override prepare(): void {
+    this.c.attempt.path.leave();
     this.offered = !this.c.offers.empty;
     this.c.offers.withdrawAll();
   }

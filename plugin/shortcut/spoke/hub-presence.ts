@@ -66,6 +66,7 @@ export class HubPresence {
   private baseline: number | undefined;
   private daemonSays: HubSession | undefined;
   private sign = false;
+  private heardAt = Number.NEGATIVE_INFINITY;
 
   constructor(private readonly host: HubPresenceHost) {}
 
@@ -100,8 +101,19 @@ export class HubPresence {
 
   /** Notes that a hub answered. */
   heard(now: number): void {
+    this.heardAt = now;
     this.sign = true;
     this.conclude(now);
+  }
+
+  /** Asks every hub for a sign of life. */
+  ask(now: number): void {
+    this.host.ask(now);
+  }
+
+  /** Returns whether a hub has given a sign of life since `at`. */
+  heardSince(at: number): boolean {
+    return this.heardAt >= at;
   }
 
   /** Takes the count of all bytes ever received from the hubs' overlay peers. */

@@ -4,7 +4,7 @@ import type { Presence } from "../../../../plugin/shortcut/events.js";
 import { defaultParameters as p } from "../../../../plugin/shortcut/parameters.js";
 import { HubPresence, summarySession } from "../../../../plugin/shortcut/spoke/hub-presence.js";
 import type { Router } from "../../../sim/router.js";
-import { areDirect, checkedWorld, drive, statusOf, until as within } from "../../../sim/script.js";
+import { areDirect, areOnHub, checkedWorld, drive, statusOf, until as within } from "../../../sim/script.js";
 import type { World } from "../../../sim/world.js";
 
 let w: World;
@@ -81,15 +81,81 @@ describe("a shortcut whose hub has gone", () => {
     until(p.probeInterval * 3, () => !a.daemon.offers.has(c.site));
   });
 
-  it("tolerates a silence that would be a failure with a hub to fall back to, and ends after three seconds more", () => {
+  it("keeps a path that is silent, since nothing is left to fall back to, and uses it again at once", () => {
     w.killHub();
     stays(20_000);
     w.broken.add(w.linkKey(a, c));
-    stays(2_500);
+    stays(40_000);
     w.broken.clear();
     stays(20_000);
+    expect(a.peers.has(c.key) && c.peers.has(a.key)).toBe(true);
+  });
+
+  it("falls back when the hub is back and the path is still silent", () => {
+    w.killHub();
+    stays(20_000);
     w.broken.add(w.linkKey(a, c));
-    until(5_000, () => a.daemon.offers.size === 0 && c.daemon.offers.size === 0);
+    stays(20_000);
+    w.reviveHub(2_000);
+    until(10_000, () => areOnHub(a, c));
+  });
+});
+
+describe("a path that fails while the hub is dead, and is not missed yet", () => {
+  /** The hub forwards nothing, and the daemon's session with it stands until the hold time is over. */
+  const dieUnnoticed = () => {
+    w.hubSession = () => "up";
+    w.hubDiedAt = w.now;
+  };
+  const steps = () =>
+    w.transitions.filter((t) => t.owner === c.address && t.router === a.address).map((t) => t.stage);
+
+  it.each([400, 1_000, 10_000, 60_000])("for %i ms is taken again as soon as it works", (ms) => {
+    dieUnnoticed();
+    w.broken.add(w.linkKey(a, c));
+    until(p.probeInterval * p.probeMultiplier + 1_000, () => areOnHub(a, c));
+    w.run(w.now + ms);
+    expect(a.peers.has(c.key) && c.peers.has(a.key)).toBe(true);
+    w.broken.clear();
+    until(1_500, direct);
+    expect(steps().slice(-2)).toEqual(["returning", "direct"]);
+    stays(60_000);
+  });
+
+  it("at one end alone is taken again by both", () => {
+    dieUnnoticed();
+    w.brokenOneWay.add(w.directed(a, c));
+    until(3_000, () => areOnHub(a, c));
+    w.brokenOneWay.clear();
+    until(1_500, direct);
+    stays(60_000);
+  });
+
+  it("is given up when the hub is back", () => {
+    dieUnnoticed();
+    w.broken.add(w.linkKey(a, c));
+    w.run(w.now + 20_000);
+    w.hubDiedAt = undefined;
+    until(20_000, () => !a.peers.has(c.key) && !c.peers.has(a.key));
+  });
+
+  it("is given up at once by an orderly stop", () => {
+    dieUnnoticed();
+    w.broken.add(w.linkKey(a, c));
+    w.run(w.now + 20_000);
+    w.input(a, { kind: "stop" });
+    until(p.remoteHold + p.drain + 1_000, () => !a.peers.has(c.key));
+  });
+
+  it("is not taken again while the hub path works", () => {
+    for (let i = 0; i < 8; i++) {
+      w.broken.add(w.linkKey(a, c));
+      w.run(w.now + 350 + i * 50);
+      w.broken.clear();
+      until(1_000_000, direct);
+    }
+    const retaken = w.transitions.filter((t) => t.stage === "direct" && t.previous === "returning");
+    expect(retaken).toEqual([]);
   });
 });
 
