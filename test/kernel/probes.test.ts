@@ -2,7 +2,7 @@
  * Shows that the thread of probes is replaced when it dies or hangs, and goes on where the other
  * one ended.
  */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -104,6 +104,15 @@ afterEach(async () => {
 });
 
 describe("the thread of probes", () => {
+  test("is scheduled in real time", () => {
+    const policies = readdirSync("/proc/self/task").map((t) => {
+      const stat = readFileSync(`/proc/self/task/${t}/stat`, "utf8");
+      return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[38];
+    });
+    // one each for left and right: SCHED_RR
+    expect(policies.filter((p) => p === "2")).toHaveLength(2);
+  });
+
   test("is replaced when it dies, and the path goes on", async () => {
     const before = heardBy(right).length;
     left.socket.unset(DIE);

@@ -18,6 +18,8 @@ const cSendto = foreign("long sendto(int, const void *, size_t, int, const void 
 const cConnect = foreign("int connect(int, const void *, unsigned int)");
 const cGetsockname = foreign("int getsockname(int, _Inout_ void *, _Inout_ void *)");
 const cRecvfrom = foreign("long recvfrom(int, _Inout_ void *, size_t, int, _Inout_ void *, _Inout_ void *)");
+const cSchedSetscheduler = foreign("int sched_setscheduler(int, int, const void *)");
+const cSetpriority = foreign("int setpriority(int, int, int)");
 
 koffi.struct("sock_fprog", { len: "uint16_t", filter: "const uint8_t *" });
 const cSetFilter: (...args: readonly unknown[]) => unknown = libc.func(
@@ -74,6 +76,12 @@ export function attachFilter(fd: number, program: Uint8Array): number {
     cSetFilter(fd, SOL_SOCKET, SO_ATTACH_FILTER, { len: program.length / 8, filter: program }, 16),
   );
 }
+
+/** sched_setscheduler(2): thread 0 is the calling one. */
+export const schedSetscheduler = (thread: number, policy: number, priority: number): number =>
+  outcome(cSchedSetscheduler(thread, policy, new Uint8Array(Int32Array.of(priority).buffer)));
+/** setpriority(2) with PRIO_PROCESS, which on Linux means a thread; 0 is the calling one. */
+export const setpriority = (thread: number, nice: number): number => outcome(cSetpriority(0, thread, nice));
 
 /**
  * Calls `onReadable` whenever the descriptor is readable or in error, from the event loop, without a thread

@@ -9,6 +9,7 @@ import type { PublicKey } from "../../net/key.js";
 import { isLinkLocal } from "../../shortcut/probe/link-local.js";
 import { type ProbeEvent, ProbeRelay } from "../../shortcut/probe/relay.js";
 import { decodeProbe, encodeProbe } from "../../wire/probe.js";
+import { keepTime } from "../linux/scheduling.js";
 import { nodeClock } from "../process/clock.js";
 import { datagramAdapter } from "./datagram.js";
 import type { FromProbes, PlainError, ProbeBind, ToProbes } from "./probe-messages.js";
@@ -86,10 +87,10 @@ function arrived(from: Endpoint, payload: Uint8Array): void {
 
 function unset(key: PublicKey): void {
   relay.unset(key);
-  unaddress(key);
+  forgetAddress(key);
 }
 
-function unaddress(key: PublicKey): void {
+function forgetAddress(key: PublicKey): void {
   const before = endpoints.get(key);
   if (before !== undefined) keys.delete(before.address);
   endpoints.delete(key);
@@ -98,7 +99,7 @@ function unaddress(key: PublicKey): void {
 port.on("message", (m: ToProbes) => {
   switch (m.kind) {
     case "set":
-      unaddress(m.key);
+      forgetAddress(m.key);
       endpoints.set(m.key, m.to);
       keys.set(m.to.address, m.key);
       relay.set(clock.now(), m.key, m.session);
@@ -132,6 +133,14 @@ try {
     sockets.set(
       isLinkLocal(address),
       await datagramAdapter().open({ dev, address, port: udpPort }, arrived, problem),
+    );
+  if (keepTime() === "ordinary")
+    problem(
+      new PortError(
+        "thread of probes",
+        "has no priority: a busy machine can make a path that works look silent",
+        "grant CAP_SYS_NICE, as doc/shortcutd.service does",
+      ),
     );
   post({ kind: "open" });
   settle();
