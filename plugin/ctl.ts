@@ -73,4 +73,25 @@ program
   .description("tear down one owner's shortcut (or all), and start again")
   .action((owner: string) => ask(options(), { command: "purge", owner }, (r) => ("done" in r ? r.done : "")));
 
+program
+  .command("guard")
+  .description("show the prefixes whose packets never leave in the clear")
+  .option("--json", "print the answer as JSON")
+  .action((o: { json?: boolean }) =>
+    ask({ ...options(), ...o }, { command: "guard" }, (r) =>
+      "guard" in r
+        ? r.guard
+            .map((g) => `${g.prefix}  ${g.stands ? "guarded" : "covered by another route, or excepted"}`)
+            .join("\n")
+        : "",
+    ),
+  );
+
+program
+  .command("forget <prefix>")
+  .description("guard a prefix (or all) no longer, until a hub attests it again")
+  .action((prefix: string) =>
+    ask(options(), { command: "forget", prefix }, (r) => ("done" in r ? r.done : "")),
+  );
+
 await program.parseAsync();

@@ -16,6 +16,7 @@ import { tableWatchAdapter } from "./adapters/linux/table-watch.js";
 import { trafficAdapter } from "./adapters/linux/traffic.js";
 import { nodeClock } from "./adapters/process/clock.js";
 import { type LeveledLog, logAdapter } from "./adapters/process/log.js";
+import { stateFile } from "./adapters/process/state-file.js";
 import { serveStatus } from "./adapters/process/status-socket.js";
 import { datagramAdapter } from "./adapters/sockets/datagram.js";
 import { pingAdapter } from "./adapters/sockets/ping.js";
@@ -142,6 +143,7 @@ async function run(file: string): Promise<void> {
       traffic: trafficAdapter(process.geteuid?.() ?? 0),
       sources: sourceGuardAdapter(config.control.table),
       tableWatch: tableWatchAdapter(),
+      guardFile: stateFile(config.guard.file),
       datagrams: datagramAdapter(),
       probes: probeAdapter(new URL("./adapters/sockets/probe-worker.js", import.meta.url)),
       pings: pingAdapter(),

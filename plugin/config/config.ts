@@ -44,6 +44,13 @@ export interface Config {
   /** Prefixes of which no address is offered as a candidate. */
   readonly denied: readonly Prefix[];
   readonly aliases: { readonly 4: Prefix; readonly 6: Prefix | undefined };
+  /** Prefixes of the VPN do not leave in the clear: driver/kernel/clear-guard.ts. */
+  readonly guard: {
+    readonly enabled: boolean;
+    readonly except: readonly Prefix[];
+    /** Where attested prefixes are remembered. */
+    readonly file: string;
+  };
   readonly maxShortcuts: number;
   readonly maxSpokes: number;
   readonly parameters: Parameters;
@@ -146,12 +153,15 @@ function complete(c: Parsed): Config {
     publicEndpoints: c.endpoints,
     denied: c["deny-candidates"],
     aliases: { 4: c.aliases.ipv4, 6: c.aliases.ipv6 },
+    guard: { ...c.guard, file: `${directoryOf(c.direct.key)}/guard-${c.overlay}` },
     maxShortcuts: c.limits.shortcuts,
     maxSpokes: c.limits.spokes,
     parameters: parametersOf(c),
     logLevel: c.log,
   };
 }
+
+const directoryOf = (path: string): string => path.slice(0, path.lastIndexOf("/"));
 
 function daemonOf({ bgp, daemon: kind, ...c }: Parsed): DaemonConfig | undefined {
   if (kind === undefined || bgp === undefined) return undefined;

@@ -99,6 +99,13 @@ const timers = group({
   outlive: timeField(0, 86_400_000).default(p.outlive),
 });
 
+const guard = group({
+  enabled: switchField.default(true),
+  except: z
+    .array(prefixField, { error: "must be a list of prefixes that may leave in the clear" })
+    .default([]),
+});
+
 const damping = group({
   "half-life": timeField(1_000, 3_600_000).default(p.damping.halfLife),
   suppress: wholeField(1_000, 100_000).default(p.damping.suppress),
@@ -126,6 +133,7 @@ export const schema = group({
   limits: limits.prefault({}),
   timers: timers.prefault({}),
   damping: damping.prefault({}),
+  guard: guard.prefault({}),
   consent: choiceField(["both", "one-way"]).default("both"),
   log: choiceField(["error", "warn", "info", "debug"]).default("info"),
 });

@@ -16,19 +16,23 @@ import type { RouteEvent } from "../wire/netlink/fib.js";
 import { Offering } from "./daemon/offering.js";
 import type { Routing } from "./daemon/underneath.js";
 import { applyReload, engineConfig } from "./engine-config.js";
+import { ClearGuard } from "./kernel/clear-guard.js";
 import { type DirectEnds, DirectInterface, type DirectPorts } from "./kernel/direct-interface.js";
 import { FibView } from "./kernel/fib-view.js";
 import { OwnRoutes } from "./kernel/own-routes.js";
 import { OwnTables } from "./kernel/own-tables.js";
+import type { WantedRoute } from "./kernel/reconcile.js";
 import { SourceGuard } from "./kernel/source-guard.js";
 import { Pollers } from "./pollers.js";
-import type {
-  BgpPort,
-  DaemonPort,
-  DatagramSocket,
-  RoutePort,
-  SourceGuardPort,
-  TableWatchPort,
+import {
+  type BgpPort,
+  type DaemonPort,
+  type DatagramSocket,
+  PortError,
+  type RoutePort,
+  type SourceGuardPort,
+  type StatePort,
+  type TableWatchPort,
 } from "./ports.js";
 import { Journal } from "./runtime/journal.js";
 import { Schedule } from "./runtime/schedule.js";
@@ -41,6 +45,8 @@ export interface Ports extends DirectPorts {
   /** Undefined on a hub. */
   readonly sources: SourceGuardPort;
   readonly tableWatch: TableWatchPort;
+  /** Where {@link ClearGuard} remembers prefixes. */
+  readonly guardFile: StatePort;
   readonly daemon: DaemonPort | undefined;
 }
 
@@ -59,6 +65,8 @@ const RTPROT_STATIC = 4;
 const ATTESTATION_DELAY_MS = 20;
 /** A stop that takes longer gives up waiting for the other ends. */
 const STOP_DEADLINE_MS = 15_000;
+/** Prefixes that are attested one after another are written at once. */
+const GUARD_SAVE_DELAY_MS = 500;
 
 export class Driver {
   readonly engine: Engine;
@@ -67,6 +75,7 @@ export class Driver {
   /** Undefined on a hub. */
   private readonly offering: Offering | undefined;
   private readonly routes: OwnRoutes;
+  readonly clearGuard: ClearGuard;
   private readonly direct: DirectInterface;
   readonly sources: SourceGuard;
   private readonly tables: OwnTables;
@@ -82,6 +91,8 @@ export class Driver {
   private cancelTimer: (() => void) | undefined;
   private timerAt = Number.POSITIVE_INFINITY;
   private hubDirty = false;
+  /** The content of the guard's file that is to be written. */
+  private guardText: string | undefined;
   private stopping: (() => void) | undefined;
 
   constructor(
@@ -104,8 +115,10 @@ export class Driver {
       (place, text) => journal.problem(place, text),
     );
     this.tables = this.ownTables();
+    this.clearGuard = this.makeClearGuard();
     this.routes = new OwnRoutes({
       routes,
+      clearGuard: this.clearGuard,
       clock,
       schedule: this.schedule,
       tasks: this.routeTasks,
@@ -149,6 +162,16 @@ export class Driver {
       input,
     });
     this.steps = new Steps(this.bringUpSteps(), (e) => journal.problem(e.place, e.message));
+  }
+
+  private makeClearGuard(): ClearGuard {
+    const host = {
+      fib: this.fib,
+      put: (route: WantedRoute) => this.routes.guardClear(route, true),
+      take: (route: WantedRoute) => this.routes.guardClear(route, false),
+      save: (text: string) => this.saveGuard(text),
+    };
+    return new ClearGuard(host, this.config.guard);
   }
 
   /** The tables that other programs flush, each with its check and its restoration. */
@@ -274,7 +297,9 @@ export class Driver {
     return [
       { place: "daemon", down: () => ports.daemon?.close() },
       { place: "control socket", up: () => this.openControl(), down: () => this.control?.close() },
+      { place: "guard", up: () => this.loadGuard() },
       { place: "leftovers", up: () => this.clearLeftovers() },
+      { place: "guard routes", down: () => this.routes.removeClearGuard() },
       { place: "source guard", up: () => sources.begin(), down: () => sources.remove() },
       { place: "direct interface", up: () => direct.ensure(), down: () => direct.destroy() },
       { place: "overrides", down: () => this.removeOverrides() },
@@ -320,6 +345,8 @@ export class Driver {
       () => true,
       (event) => this.routeEvent(event),
     );
+    this.clearGuard.begin();
+    this.clearGuard.attested(this.config.hubs.map(hostPrefix));
   }
 
   /** Reads once what the pollers read later, so that the engine knows the router before the daemon's sessions start. */
@@ -328,6 +355,27 @@ export class Driver {
     await this.pollers.readOverlay();
     await this.direct.poll();
     this.direct.checkUsable();
+  }
+
+  /** Reads what former runs have remembered. A file that cannot be used is said, and begun again. */
+  private async loadGuard(): Promise<void> {
+    const { guard } = this.config;
+    if (!guard.enabled) return;
+    try {
+      const text = await this.ports.guardFile.load();
+      const loaded = text === undefined ? undefined : this.clearGuard.load(text);
+      if (loaded?.ok === false) throw new PortError(guard.file, loaded.error, "it is written again");
+    } catch (e) {
+      this.journal.problem("guard", asPortError("guard", e).message);
+    }
+  }
+
+  private saveGuard(text: string): void {
+    this.guardText = text;
+    this.schedule.later(GUARD_SAVE_DELAY_MS, () => {
+      if (this.guardText !== text) return;
+      void this.schedule.attempt("guard", () => this.ports.guardFile.save(text));
+    });
   }
 
   private async removeOverrides(): Promise<void> {
@@ -374,6 +422,7 @@ export class Driver {
     else if (event.kind === "link" || (event.kind !== "snapshot" && event.route.protocol <= RTPROT_STATIC))
       this.pollers.addressesChanged();
     if (touched !== "all" && touched.length === 0) return;
+    this.clearGuard.touched(touched);
     this.dropOverrides();
     this.offering?.examine(touched);
     if (touched !== "all") this.offering?.igpTouched(touched);
@@ -460,6 +509,9 @@ export class Driver {
         return;
       case "unpeer":
         this.direct.removePeer(o.publicKey);
+        return;
+      case "attested":
+        this.clearGuard.attested(o.prefixes);
         return;
       case "own-prefixes":
         this.sources.attested(o.prefixes);

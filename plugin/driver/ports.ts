@@ -50,11 +50,11 @@ export interface RoutePort {
   dump(table: number): Promise<readonly KernelRoute[]>;
   /** RTM_GETROUTE with RTM_F_FIB_MATCH: the FIB entry that matches; undefined without a match (ENETUNREACH). */
   lookup(destination: Address): Promise<KernelRoute | undefined>;
-  /** RTM_NEWROUTE with NLM_F_CREATE|NLM_F_REPLACE; `dev` without gateway, scope link. */
+  /** RTM_NEWROUTE with NLM_F_CREATE|NLM_F_REPLACE; `dev` without gateway, scope link; without `dev` an unreachable route. */
   replace(route: {
     table: number;
     prefix: Prefix;
-    dev: string;
+    dev: string | undefined;
     protocol: number;
     metric: number;
   }): Promise<void>;
@@ -67,6 +67,16 @@ export interface RoutePort {
   allAddresses(): Promise<
     readonly { readonly dev: string; readonly address: Address; readonly length: number }[]
   >;
+}
+
+// ---------------------------------------------------------------------------------------------- state
+
+/** A small file that outlives the process. */
+export interface StatePort {
+  /** Undefined before it was written first. @throws PortError when it cannot be read, or is larger than it can be. */
+  load(): Promise<string | undefined>;
+  /** Replaces it as a whole: a reader, or a crash, finds the old content or the new one. */
+  save(text: string): Promise<void>;
 }
 
 // ---------------------------------------------------------------------------------------------- WireGuard

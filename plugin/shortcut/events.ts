@@ -235,6 +235,8 @@ export type Output =
       readonly ttl: number | undefined;
       readonly payload: Uint8Array;
     }
+  /** Prefixes that a hub attests for an owner other than this router. */
+  | { readonly kind: "attested"; readonly prefixes: readonly Prefix[] }
   /** The target of an alias host route; `absent` removes it. */
   | { readonly kind: "alias"; readonly alias: Address; readonly to: "overlay" | "direct" | "absent" }
   | {

@@ -182,17 +182,26 @@ export function explain(driver: Driver, now: number, query: string): Explanation
   return { ...base, stage, ...why(counted.reason), age: undefined, owner: counted.owner };
 }
 
+/** A prefix that does not leave in the clear, and whether its unreachable route stands. */
+export interface GuardedPrefix {
+  readonly prefix: Prefix;
+  readonly stands: boolean;
+}
+
 export type Request =
   | { readonly command: "status" }
   | { readonly command: "explain"; readonly query: string }
   | { readonly command: "timeline"; readonly since: number }
-  | { readonly command: "purge"; readonly owner: string };
+  | { readonly command: "purge"; readonly owner: string }
+  | { readonly command: "guard" }
+  | { readonly command: "forget"; readonly prefix: string };
 
 export type Response =
   | { readonly ok: true; readonly status: StatusReport }
   | { readonly ok: true; readonly explanation: Explanation }
   | { readonly ok: true; readonly timeline: readonly JournalEntry[] }
   | { readonly ok: true; readonly done: string }
+  | { readonly ok: true; readonly guard: readonly GuardedPrefix[] }
   | { readonly ok: false; readonly error: string };
 
 /** Decodes one request line; the error is for the client. */
@@ -217,8 +226,16 @@ export function decodeRequest(line: string): Request | { readonly error: string 
       return typeof r["owner"] === "string"
         ? { command: "purge", owner: r["owner"] }
         : { error: "purge needs an owner or all" };
+    case "guard":
+      return { command: "guard" };
+    case "forget":
+      return typeof r["prefix"] === "string"
+        ? { command: "forget", prefix: r["prefix"] }
+        : { error: "forget needs a prefix or all" };
     default:
-      return { error: `unknown command ${JSON.stringify(r["command"])}: status, explain, timeline or purge` };
+      return {
+        error: `unknown command ${JSON.stringify(r["command"])}: status, explain, timeline, purge, guard or forget`,
+      };
   }
 }
 
@@ -243,6 +260,17 @@ export function answer(driver: Driver, now: number, request: Request): Response 
         };
       driver.input({ kind: "purge", owner });
       return { ok: true, done: `purged ${owner}` };
+    }
+    case "guard": {
+      const { clearGuard } = driver;
+      const guard = clearGuard.prefixes.map((prefix) => ({ prefix, stands: clearGuard.stands(prefix) }));
+      return { ok: true, guard };
+    }
+    case "forget": {
+      const which = request.prefix === "all" ? "all" : parsePrefix(request.prefix);
+      if (which === undefined)
+        return { ok: false, error: `${JSON.stringify(request.prefix)} is neither a prefix nor "all"` };
+      return { ok: true, done: `forgot ${driver.clearGuard.forget(which)} prefix(es)` };
     }
   }
 }

@@ -16,7 +16,7 @@ const disable = (spoke: Spoke, dev: string, off: 0 | 1): Promise<string> =>
 const addresses6 = (spoke: Spoke): Promise<string> => site.sh(spoke, `ip -6 -o address show dev ${DIRECT}`);
 /** The addresses at which a spoke receives probes. */
 const probeSockets = (spoke: Spoke): Promise<string> =>
-  site.sh(spoke, `ss -Hlun | awk '{print $4}' | grep '%${DIRECT}.*:4243$' || true`);
+  site.sh(spoke, `ss -H -l -u -n | awk '{print $4}' | grep '%${DIRECT}.*:4243$' || true`);
 
 describe.each(["a", "c"] as const)("IPv6 on spoke %s", (spoke) => {
   it("is off: direct by overlay addresses; on, off and on again: direct each time", async () => {

@@ -123,6 +123,8 @@ export class MemoryWorld {
   readonly log: { readonly level: string; readonly message: string; readonly fields: unknown }[] = [];
   readonly reversePath = new Map<string, number>();
   samples: readonly TrafficSample[] = [];
+  /** Content of the file of guarded prefixes. */
+  guardFile: string | undefined;
   readonly pings: OutgoingPing[] = [];
   counters = false;
   private guardSet = false;
@@ -225,8 +227,9 @@ export class MemoryWorld {
         lookup: async (destination) => this.routes.find((r) => contains(r.prefix, destination)),
         replace: async (r) => {
           await this.call("routes.replace");
-          const nextHops = [{ ifindex: 9, dev: r.dev, gateway: undefined, dead: false }];
-          this.put({ ...r, type: "unicast", nextHops, nexthopId: 0 });
+          const { dev, ...route } = r;
+          const nextHops = dev === undefined ? [] : [{ ifindex: 9, dev, gateway: undefined, dead: false }];
+          this.put({ ...route, type: dev === undefined ? "unreachable" : "unicast", nextHops, nexthopId: 0 });
         },
         remove: async (r) => {
           await this.call("routes.remove");
@@ -310,6 +313,12 @@ export class MemoryWorld {
           await this.call("sources.remove");
           this.guarded = undefined;
           this.guardSet = false;
+        },
+      },
+      guardFile: {
+        load: async () => this.guardFile,
+        save: async (text) => {
+          this.guardFile = text;
         },
       },
       tableWatch: {

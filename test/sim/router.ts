@@ -270,6 +270,8 @@ export class Router {
         this.transfer.delete(o.publicKey);
         for (const other of w.routers) if (other.peers.has(this.key)) w.check(other);
         return;
+      case "attested":
+        return;
       case "own-prefixes":
         this.own = o.prefixes;
         return;

@@ -64,7 +64,6 @@ const daemonDeath = (
     name,
     description: `kill -9 of ${title} on A; the direct path is cut while it is dead; healed and restarted`,
     only: daemon,
-    ...(loses ? { unrouted: ["c"] as const } : {}),
     script: async (run) => {
       const { site } = run;
       await run.step({
@@ -166,8 +165,25 @@ const overlayDown: Scenario = {
         ),
     },
   ]),
-  unrouted: ["a", "c"],
 };
+
+const hubDeadCut = inTurn(
+  "hub-dead-cut",
+  "the hub carries nothing, which no daemon has missed yet, while the direct path is cut for 2 s: it is taken again at once",
+  (site) => [
+    {
+      name: "the hub carries nothing, and the direct path is cut",
+      ends: ["any", "any"],
+      lasts: 2_000,
+      dwell: 0,
+      act: async () => {
+        await site.silenceHub();
+        await site.cut(both);
+      },
+    },
+    { name: "the direct path is whole again", ends: "direct", within: 3_000, act: () => site.heal() },
+  ],
+);
 
 const hubReboot: Scenario = {
   name: "hub-reboot",
@@ -232,6 +248,7 @@ export const deaths: readonly Scenario[] = [
     s.site.killWireGuard("a", DIRECT),
   ),
   overlayDown,
+  hubDeadCut,
   hubReboot,
   keyRotation,
 ];

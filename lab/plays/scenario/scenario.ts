@@ -5,7 +5,7 @@
  */
 
 import type { SiteOptions } from "../../site/site.js";
-import type { Daemon, RouterName, Spoke } from "../../site/triangle.js";
+import type { Daemon, RouterName } from "../../site/triangle.js";
 import type { PathOutcomes } from "./outcome.js";
 import type { ScenarioSite } from "./site.js";
 
@@ -63,11 +63,6 @@ export interface Scenario {
   readonly cold?: boolean;
   /** SIGUSR2 keeps the event loop of a shortcutd busy for a second (blocker.ts). */
   readonly blockable?: boolean;
-  /**
-   * Spokes whose daemons have no route to the other site for a time, as they would have none
-   * without shortcutd: what their default route then sends to the underlay is counted, not judged.
-   */
-  readonly unrouted?: readonly Spoke[];
   readonly script: (run: ScenarioRun) => Promise<void>;
 }
 

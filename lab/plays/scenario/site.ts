@@ -139,6 +139,16 @@ export class ScenarioSite extends Site {
     await this.lab.node("inet").must(["nft", "delete", "table", "ip", "cut"]);
   }
 
+  /** The hub carries and says nothing on the overlay any more, and lives on otherwise. */
+  async silenceHub(): Promise<void> {
+    const input = `table inet silent {
+      chain forward { type filter hook forward priority -300; drop; }
+      chain input { type filter hook input priority -300; iifname ${OVERLAY} drop; }
+      chain output { type filter hook output priority -300; oifname ${OVERLAY} drop; }
+    }`;
+    await this.lab.node("b").must(["nft", "-f", "-"], { input });
+  }
+
   async policy(spoke: Spoke, refused: boolean): Promise<void> {
     const node = this.lab.node(spoke);
     if (this.daemon(spoke) === "frr") await node.must(frrPolicy(refused));

@@ -285,11 +285,12 @@ export function routeAdapter(options: RouteAdapterOptions = {}): RoutePort {
     dump: (table: number): Promise<readonly KernelRoute[]> => readTable(table, options),
     lookup: fibLookup,
     async replace(route): Promise<void> {
-      const { ifindex } = await requireLink(route.dev);
+      const ifindex = route.dev === undefined ? undefined : (await requireLink(route.dev)).ifindex;
+      const to = route.dev === undefined ? "unreachable" : `dev ${route.dev}`;
       await netlinkRequest(
         NETLINK_ROUTE,
         replaceRoute({ ...route, ifindex }),
-        `netlink RTM_NEWROUTE ${route.prefix} dev ${route.dev} table ${route.table} metric ${route.metric}`,
+        `netlink RTM_NEWROUTE ${route.prefix} ${to} table ${route.table} metric ${route.metric}`,
       );
     },
     async remove(route): Promise<void> {

@@ -3,7 +3,7 @@
  * driver asks of them. The path of a prefix is the interface that its best route leaves through; routes of our own
  * protocol number are overrides and aliases.
  */
-import type { Address, Prefix } from "../../net/address.js";
+import { type Address, type Prefix, prefixAddress, prefixLength, prefixOf } from "../../net/address.js";
 import { PrefixMap } from "../../net/lpm.js";
 import type { Path } from "../../shortcut/events.js";
 import type { KernelRoute, RouteEvent } from "../../wire/netlink/fib.js";
@@ -94,6 +94,28 @@ export class FibView {
   /** That table's longest match. Rules and other tables are not considered. */
   lookup(of: Address | Prefix): KernelRoute | undefined {
     return this.table(this.main).longestMatch(of)?.value[0];
+  }
+
+  /** The longest match of a prefix, routes of our own left out. */
+  daemonLookup(prefix: Prefix): KernelRoute | undefined {
+    for (const wider of this.upwards(prefix)) {
+      const route = this.daemonBest(wider);
+      if (route !== undefined) return route;
+    }
+    return undefined;
+  }
+
+  /** Whether a less specific route than `prefix`, other than a default route, covers it; routes of our own left out. */
+  covered(prefix: Prefix): boolean {
+    for (const wider of this.upwards(prefix))
+      if (wider !== prefix && prefixLength(wider) > 0 && this.daemonBest(wider) !== undefined) return true;
+    return false;
+  }
+
+  /** The prefix and all that contain it, the longest first. */
+  private *upwards(prefix: Prefix): IterableIterator<Prefix> {
+    const a = prefixAddress(prefix);
+    for (let length = prefixLength(prefix); length >= 0; length--) yield prefixOf(a, length);
   }
 
   pathOf(route: KernelRoute | undefined): Path {

@@ -3,7 +3,7 @@
  *
  *   aliases    host routes of alias next hops, in the table where the daemon resolves them; they say overlay or direct
  *   overrides  a prefix held on the overlay, better than the daemon's route, because the FIB did not follow
- *   nets       the same under the daemon's route, worse than any: while it points at the direct interface, which may vanish, while it changes,
+ *   guard routes  the same under the daemon's route, worse than any: while it points at the direct interface, which may vanish, while it changes,
  *              and while its daemon is dead
  *
  * All have our protocol number, so that what a crash left is found and nothing else is touched.
@@ -12,6 +12,7 @@ import { type Address, hostPrefix, type Prefix } from "../../net/address.js";
 import type { Clock, KernelRoute, RoutePort } from "../ports.js";
 import type { Schedule } from "../runtime/schedule.js";
 import { asPortError, type TaskQueue } from "../runtime/task-queue.js";
+import { CLEAR_GUARD_METRIC, type ClearGuard } from "./clear-guard.js";
 import { FibView, RTPROT_SHORTCUTD } from "./fib-view.js";
 import { reconcileRoutes, type WantedRoute } from "./reconcile.js";
 
@@ -48,6 +49,7 @@ export interface OwnRoutesHost {
   hasUnderneath(prefix: Prefix): boolean;
   /** Whether the sessions with the daemon are up, and it has told what it routes. */
   daemonUp(): boolean;
+  readonly clearGuard: ClearGuard;
 }
 
 export class OwnRoutes {
@@ -220,8 +222,10 @@ export class OwnRoutes {
   /** Declared against actual: what somebody removed comes back, what nobody wants goes. */
   async reconcile(report: (text: string) => void): Promise<void> {
     const inMain = this.overrides.size + this.guardRoutes.size > 0 ? [this.main] : [];
-    const found = await this.dump([this.host.aliasTable, ...inMain]);
-    const wanted = [...this.aliases.values(), ...this.overrides.values(), ...this.netRoutes()];
+    const tables = new Set([this.host.aliasTable, ...inMain]);
+    const found = await this.dump(tables);
+    const clear = tables.has(this.main) ? this.host.clearGuard.routes : [];
+    const wanted = [...this.aliases.values(), ...this.overrides.values(), ...this.netRoutes(), ...clear];
     for (const s of reconcileRoutes(wanted, found)) {
       report(`route ${s.prefix} in table ${s.table}: ${s.kind}`);
       // one that the kernel refuses, because its interface is down, must not keep the others from it
@@ -239,7 +243,9 @@ export class OwnRoutes {
   async clearLeftovers(points: boolean): Promise<number> {
     const { aliasTable, fib } = this.host;
     const tables = [this.main, aliasTable];
-    const leftovers = reconcileRoutes([], await this.dump(tables));
+    const leftovers = reconcileRoutes([], await this.dump(tables)).filter(
+      (s) => s.metric !== CLEAR_GUARD_METRIC || !this.host.clearGuard.keeps(s.prefix),
+    );
     for (const s of leftovers)
       if (s.dev === fib.direct && s.metric === ALIAS_METRIC) await this.put({ ...s, dev: fib.overlay });
     if (points) await this.awaitFibFree(tables);
@@ -268,6 +274,16 @@ export class OwnRoutes {
       }
       await new Promise<void>((resolve) => this.host.clock.after(LEFTOVER_POLL_MS, resolve));
     }
+  }
+
+  /** Puts one route that {@link ClearGuard} wants, or takes it away. */
+  guardClear(route: WantedRoute, wanted: boolean): void {
+    this.host.tasks.add("guard route", () => (wanted ? this.put(route) : this.take(route)));
+  }
+
+  /** At the end, once nothing of the product can lead packets away from the daemon's routes. */
+  async removeClearGuard(): Promise<void> {
+    for (const r of this.host.clearGuard.end()) await this.take(r);
   }
 
   /** At the end. */

@@ -14,19 +14,25 @@ export interface RouteStep {
   readonly kind: "set" | "remove";
   readonly table: number;
   readonly prefix: Prefix;
-  readonly dev: string;
+  readonly dev: string | undefined;
   readonly metric: number;
 }
 
 export interface WantedRoute {
   readonly table: number;
   readonly prefix: Prefix;
-  readonly dev: string;
+  /** Undefined: an unreachable route. */
+  readonly dev: string | undefined;
   readonly metric: number;
 }
 
 const slot = (r: { readonly table: number; readonly prefix: Prefix; readonly metric: number }): string =>
   `${r.table} ${r.prefix} ${r.metric}`;
+
+const same = (wanted: WantedRoute, have: KernelRoute): boolean =>
+  wanted.dev === undefined
+    ? have.type === "unreachable"
+    : have.type === "unicast" && have.nextHops.length === 1 && have.nextHops[0]?.dev === wanted.dev;
 
 /** Routes of our protocol number: sets what is missing or points elsewhere, removes what is not wanted. */
 export function reconcileRoutes(wanted: readonly WantedRoute[], actual: readonly KernelRoute[]): RouteStep[] {
@@ -35,12 +41,11 @@ export function reconcileRoutes(wanted: readonly WantedRoute[], actual: readonly
   for (const w of wanted) {
     const have = ours.get(slot(w));
     ours.delete(slot(w));
-    if (have === undefined || have.nextHops.length !== 1 || have.nextHops[0]?.dev !== w.dev)
-      steps.push({ kind: "set", ...w });
+    if (have === undefined || !same(w, have)) steps.push({ kind: "set", ...w });
   }
   for (const r of ours.values()) {
     const { table, prefix, metric } = r;
-    steps.push({ kind: "remove", table, prefix, metric, dev: r.nextHops[0]?.dev ?? "" });
+    steps.push({ kind: "remove", table, prefix, metric, dev: r.nextHops[0]?.dev });
   }
   return steps;
 }

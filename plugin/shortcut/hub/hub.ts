@@ -180,6 +180,7 @@ export class Hub {
     const prefixes = this.attestation.prefixesOf(owner);
     const generation = this.attestation.generationOf(owner);
     spoke.resolved.set(owner, generation);
+    if (page === 0) this.host.emit({ kind: "attested", prefixes: [hostPrefix(owner), ...prefixes] });
     return {
       kind: "resolved",
       owner,

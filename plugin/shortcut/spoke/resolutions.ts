@@ -34,6 +34,8 @@ export type Owned = Attested & { readonly owner: Address };
 export interface ResolutionHost {
   /** Returns a hub that answers, or why none does. */
   hub(): Address | Refusal;
+  /** Told the prefixes of each answer that is complete. */
+  attested(owner: Address, prefixes: readonly Prefix[]): void;
   request(now: number, to: Address, body: RequestBody, done: (now: number, outcome: Outcome) => void): Id64;
 }
 
@@ -127,6 +129,7 @@ export class Resolutions {
             generation,
             expires: t + lifetime * 1000,
           });
+          this.host.attested(owner, collected);
           done(t, { ok: true, publicKey, prefixes: collected, generation, owner });
         }
       }

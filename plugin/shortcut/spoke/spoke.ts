@@ -68,6 +68,10 @@ export class Spoke {
           reason: this.links[0]?.problem ?? { kind: "no-hub" },
           unanswered: true,
         },
+      attested: (owner, prefixes) => {
+        if (owner !== host.self.address)
+          host.emit({ kind: "attested", prefixes: [hostPrefix(owner), ...prefixes] });
+      },
       request: (t, to, body, done) => host.request(t, to, body, done),
     });
     this.own = new OwnPrefixes({

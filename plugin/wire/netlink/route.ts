@@ -46,7 +46,9 @@ const RTA_NH_ID = 30;
 const RT_TABLE_UNSPEC = 0;
 const RT_SCOPE_UNIVERSE = 0;
 const RT_SCOPE_LINK = 253;
+const RTN_UNSPEC = 0;
 const RTN_UNICAST = 1;
+const RTN_UNREACHABLE = 7;
 /** `rtm_flags`: a cached clone, not a FIB entry. */
 export const RTM_F_CLONED = 0x200;
 /** `rtm_flags` of RTM_GETROUTE: answer with the FIB entry that matches. */
@@ -239,8 +241,9 @@ export interface RouteKey {
   readonly metric: number;
 }
 
-/** RTM_NEWROUTE with NLM_F_CREATE|NLM_F_REPLACE: `PREFIX dev IFACE`, scope link, no gateway. */
-export function replaceRoute(route: RouteKey & { readonly ifindex: number }): NetlinkRequest {
+/** RTM_NEWROUTE with NLM_F_CREATE|NLM_F_REPLACE: `PREFIX dev IFACE`, scope link, no gateway; without `ifindex` `unreachable PREFIX`. */
+export function replaceRoute(route: RouteKey & { readonly ifindex: number | undefined }): NetlinkRequest {
+  const { ifindex } = route;
   const family = familyOf(route.prefix);
   const w = rtmsg({
     family,
@@ -248,18 +251,17 @@ export function replaceRoute(route: RouteKey & { readonly ifindex: number }): Ne
     table: route.table,
     protocol: route.protocol,
     // IPv6 knows no scope and the strict kernel wants it to be 0 in dumps only; `ip -6` sends universe.
-    scope: family === 4 ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE,
-    type: RTN_UNICAST,
+    scope: family === 4 && ifindex !== undefined ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE,
+    type: ifindex === undefined ? RTN_UNREACHABLE : RTN_UNICAST,
     flags: 0,
   });
-  w.bytes(RTA_DST, addressBytes(prefixAddress(route.prefix)))
-    .u32(RTA_TABLE, route.table)
-    .u32(RTA_OIF, route.ifindex)
-    .u32(RTA_PRIORITY, route.metric);
+  w.bytes(RTA_DST, addressBytes(prefixAddress(route.prefix))).u32(RTA_TABLE, route.table);
+  if (ifindex !== undefined) w.u32(RTA_OIF, ifindex);
+  w.u32(RTA_PRIORITY, route.metric);
   return { type: RTM_NEWROUTE, flags: NLM_F_CREATE | NLM_F_REPLACE, payload: w.finish() };
 }
 
-/** RTM_DELROUTE. The scope is RT_SCOPE_NOWHERE, 'any', as `ip route del` has it. */
+/** RTM_DELROUTE. The scope is RT_SCOPE_NOWHERE and the type RTN_UNSPEC, 'any', as `ip route del` has them. */
 export function deleteRoute(route: RouteKey): NetlinkRequest {
   const w = rtmsg({
     family: familyOf(route.prefix),
@@ -267,7 +269,7 @@ export function deleteRoute(route: RouteKey): NetlinkRequest {
     table: route.table,
     protocol: route.protocol,
     scope: 255,
-    type: RTN_UNICAST,
+    type: RTN_UNSPEC,
     flags: 0,
   });
   w.bytes(RTA_DST, addressBytes(prefixAddress(route.prefix)))

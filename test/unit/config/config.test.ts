@@ -50,6 +50,7 @@ describe("the configuration of a spoke", () => {
       publicEndpoints: [],
       denied: [],
       aliases: { 4: "198.18.0.0/16", 6: "fd53:4843:5554::/64" },
+      guard: { enabled: true, except: [], file: "/var/lib/shortcutd/guard-wg0" },
       maxShortcuts: 100,
       maxSpokes: 10_000,
       parameters: defaultParameters,

@@ -278,10 +278,13 @@ describe("requests", () => {
     ['{"command":"timeline","since":5}', { command: "timeline", since: 5 }],
     ['{"command":"purge","owner":"all"}', { command: "purge", owner: "all" }],
     ["{", { error: "the request is not JSON" }],
-    ["null", { error: "unknown command undefined: status, explain, timeline or purge" }],
+    ["null", { error: "unknown command undefined: status, explain, timeline, purge, guard or forget" }],
     ['{"command":"explain"}', { error: "explain needs a query" }],
     ['{"command":"purge","owner":5}', { error: "purge needs an owner or all" }],
-    ['{"command":"reboot"}', { error: 'unknown command "reboot": status, explain, timeline or purge' }],
+    [
+      '{"command":"reboot"}',
+      { error: 'unknown command "reboot": status, explain, timeline, purge, guard or forget' },
+    ],
   ])("%s", (line, want) => {
     expect(decodeRequest(line)).toEqual(want);
   });

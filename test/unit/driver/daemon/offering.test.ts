@@ -2,6 +2,7 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { parseConfig } from "../../../../plugin/config/config.js";
 import { Offering } from "../../../../plugin/driver/daemon/offering.js";
+import { ClearGuard } from "../../../../plugin/driver/kernel/clear-guard.js";
 import { OwnRoutes } from "../../../../plugin/driver/kernel/own-routes.js";
 import { Journal } from "../../../../plugin/driver/runtime/journal.js";
 import { Schedule } from "../../../../plugin/driver/runtime/schedule.js";
@@ -48,6 +49,10 @@ beforeEach(() => {
     aliasTable: BLACKBOARD,
     hasUnderneath: () => true,
     daemonUp: () => o.established,
+    clearGuard: new ClearGuard(
+      { fib, put: () => {}, take: () => {}, save: () => {} },
+      { enabled: false, except: [] },
+    ),
   });
   o = new Offering(c.value, c.value.daemon, {
     self: SELF,

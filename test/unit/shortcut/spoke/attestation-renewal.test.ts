@@ -47,6 +47,7 @@ beforeEach(() => {
   told = [];
   resolutions = new Resolutions({
     hub: () => HUB.address,
+    attested: () => {},
     request: (_, __, ___, done) => {
       asked.push(done);
       return HUB.bootId;

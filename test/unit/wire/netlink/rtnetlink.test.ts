@@ -143,12 +143,22 @@ describe.runIf(comparable)("route requests", () => {
     expect([...payload.subarray(0, 8)]).toEqual([10, 32, 0, 0, 254, 99, 0, 1]);
   });
 
-  test("RTM_DELROUTE names protocol and metric and any scope", () => {
+  test("RTM_NEWROUTE unreachable: no interface, scope universe, the worst metric", () => {
+    const key = { table: 254, protocol: 99, metric: 0xffffffff, ifindex: undefined };
+    expect(replaceRoute({ ...key, prefix: prefix("10.3.0.0/24") }).payload).toEqual(
+      hex("02180000 fe630007 00000000  0800 0100 0a030000  0800 0f00 fe000000  0800 0600 ffffffff"),
+    );
+    expect([...replaceRoute({ ...key, prefix: prefix("2001:db8::/32") }).payload.subarray(0, 8)]).toEqual([
+      10, 32, 0, 0, 254, 99, 0, 7,
+    ]);
+  });
+
+  test("RTM_DELROUTE names protocol and metric, any scope and any type", () => {
     const request = deleteRoute({ table: 4242, prefix: prefix("198.18.0.1/32"), protocol: 99, metric: 7 });
     expect(request).toEqual({
       type: 25,
       flags: 0,
-      payload: hex("02200000 0063ff01 00000000  0800 0100 c6120001  0800 0f00 92100000  0800 0600 07000000"),
+      payload: hex("02200000 0063ff00 00000000  0800 0100 c6120001  0800 0f00 92100000  0800 0600 07000000"),
     });
   });
 
