@@ -111,6 +111,7 @@ export class Driver {
       tasks: this.routeTasks,
       fib: this.fib,
       aliasTable: config.daemon?.table ?? config.fibTable,
+      aliasPools: config.aliases,
       hasUnderneath: (prefix) => {
         const under = this.routing?.underneath(prefix);
         return under?.ok === true;

@@ -358,7 +358,7 @@ const explanations: readonly ClientCase[] = [
     run: async (bench) => {
       try {
         await changed(async (_, edit) => {
-          await bench.node.must(["ip", "route", "del", `${ALIAS4}/32`, "table", "4242", "proto", "99"]);
+          await bench.node.must(["ip", "route", "del", `${ALIAS4}/32`, "table", "4242", "proto", "173"]);
           await bench.explained(
             /^BIRD: selected, preference 210; alias 198\.18\.0\.1 resolves by shortcut_fallback4 only/,
           );

@@ -58,7 +58,7 @@ const whileSelected: readonly ConfigCase[] = [
       const heardBefore = await bench.neighbours();
       const heard = (): Promise<string> =>
         lab.node("b").must(["birdc", "show", "route", "protocol", "spoke_a"]);
-      await node.must(["ip", "route", "add", "203.0.113.0/24", "dev", "eth2", "proto", "99"]);
+      await node.must(["ip", "route", "add", "203.0.113.0/24", "dev", "eth2", "proto", "173"]);
       await vtysh(bench, ...AF4, "redistribute kernel route-map SHORTCUT-NO-ALIAS");
       await vtysh(bench, ...AF4, "redistribute connected route-map SHORTCUT-NO-ALIAS");
       // Other kernel and connected routes do pass: the redistribution works.
@@ -75,7 +75,7 @@ const whileSelected: readonly ConfigCase[] = [
         return text.includes("198.18.0.1/32") && text.includes("10.255.0.1/32");
       });
       await vtysh(bench, ...AF4, "no redistribute kernel", "no redistribute connected");
-      await node.must(["ip", "route", "del", "203.0.113.0/24", "proto", "99"]);
+      await node.must(["ip", "route", "del", "203.0.113.0/24", "proto", "173"]);
       await until(
         "the hub hears what it heard before",
         5_000,

@@ -327,7 +327,7 @@ const explanations: readonly ClientCase[] = [
     what: "explains an alias that nothing resolves",
     run: async (bench) => {
       const { node } = bench;
-      await node.must(["ip", "route", "del", `${ALIAS4}/32`, "proto", "99"]);
+      await node.must(["ip", "route", "del", `${ALIAS4}/32`, "proto", "173"]);
       // a's default route would resolve it
       const route = (await node.must(["ip", "route", "show", "default"])).trim();
       await node.must(["ip", "route", "del", "default"]);

@@ -13,7 +13,7 @@ import type { Clock, KernelRoute, RoutePort } from "../ports.js";
 import type { Schedule } from "../runtime/schedule.js";
 import { asPortError, type TaskQueue } from "../runtime/task-queue.js";
 import { FibView, RTPROT_SHORTCUTD } from "./fib-view.js";
-import { reconcileRoutes, type WantedRoute } from "./reconcile.js";
+import { formerRoutes, reconcileRoutes, type WantedRoute } from "./reconcile.js";
 
 /** Metric of alias routes; of overrides, lower than BIRD's 32 and FRR's 20. */
 const ALIAS_METRIC = 99;
@@ -44,6 +44,7 @@ export interface OwnRoutesHost {
   readonly fib: FibView;
   /** Where the aliases stand. */
   readonly aliasTable: number;
+  readonly aliasPools: { readonly 4: Prefix; readonly 6: Prefix | undefined };
   /** Whether the daemon itself has a route underneath the prefix. */
   hasUnderneath(prefix: Prefix): boolean;
   /** Whether the sessions with the daemon are up, and it has told what it routes. */
@@ -239,6 +240,7 @@ export class OwnRoutes {
   async clearLeftovers(points: boolean): Promise<number> {
     const { aliasTable, fib } = this.host;
     const tables = [this.main, aliasTable];
+    await this.takeOverFormer(tables);
     const leftovers = reconcileRoutes([], await this.dump(tables));
     for (const s of leftovers)
       if (s.dev === fib.direct && s.metric === ALIAS_METRIC) await this.put({ ...s, dev: fib.overlay });
@@ -250,6 +252,22 @@ export class OwnRoutes {
       else await this.take(s);
     }
     return leftovers.length;
+  }
+
+  /**
+   * Gives routes of an earlier version our protocol number, and points them at the overlay. The kernel replaces a route of the same prefix and
+   * metric whatever its protocol number is, so that no packet meets a gap. From then on they are leftovers like others.
+   */
+  private async takeOverFormer(tables: readonly number[]): Promise<void> {
+    const { overlay, direct } = this.host.fib;
+    const former = formerRoutes(await this.dump(tables), {
+      overlay,
+      direct,
+      pools: this.host.aliasPools,
+      aliasMetric: ALIAS_METRIC,
+      overlayMetrics: [OVERRIDE_METRIC, NET_METRIC],
+    });
+    for (const r of former) await this.put(r);
   }
 
   /** Waits until no FIB route points at the direct interface; after a second overrides those that do. */
