@@ -21,9 +21,12 @@ const OVERRIDE_METRIC = 1;
 /**
  * Metric of the net that is held under a prefix while its route changes: FRR replaces an IPv6 route by delete and add, and in between
  * the packet would follow a default route into the underlay, in the clear. The highest byte is what zebra takes for
- * a kernel route's distance (zebra/zebra_rib.c): 255 is never used.
+ * a kernel route's distance (zebra/zebra_rib.c): any other route of the prefix is better. The rest is its metric, 1 as that of overrides:
+ * by it the route-map SHORTCUT-NO-ALIAS refuses both to `redistribute kernel`.
  */
-const NET_METRIC = 0xff000000;
+const NET_METRIC = 0xff000001;
+/** The same of versions before protocol number 173. */
+const FORMER_NET_METRIC = 0xff000000;
 /** How long a change may take. */
 const NET_HOLD_MS = 1_500;
 /**
@@ -265,7 +268,7 @@ export class OwnRoutes {
       direct,
       pools: this.host.aliasPools,
       aliasMetric: ALIAS_METRIC,
-      overlayMetrics: [OVERRIDE_METRIC, NET_METRIC],
+      overlayMetrics: [OVERRIDE_METRIC, FORMER_NET_METRIC],
     });
     for (const r of former) await this.put(r);
   }

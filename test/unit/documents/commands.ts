@@ -70,6 +70,6 @@ export const NOT_RUN: Readonly<Record<string, string>> = {
   "systemctl enable --now shortcutd@red": VRF,
   "shortcutctl -s /run/shortcutd/red.sock status": VRF,
   [`sed -i -E '/^protocol (bgp|static) shortcut/ s/\\{/{ vrf "red";/' /etc/bird/shortcut/shortcut.conf`]: VRF,
-  "sed 's/^router bgp 65000/router bgp 65000 vrf red/; s/interface shortcut0/interface sc-red/' shortcut.conf > /tmp/red.conf && vtysh -f /tmp/red.conf":
+  "sed 's/^router bgp 65000/router bgp 65000 vrf red/; s/interface shortcut0/interface sc-red/; s/interface wg0/interface wg-red/' shortcut.conf > /tmp/red.conf && vtysh -f /tmp/red.conf":
     VRF,
 };

@@ -19,7 +19,7 @@ const C = address("10.255.0.3");
 const ALIAS = address("198.18.0.1");
 const MARKS = { owner: C, natPrognosis: "likely", rate: 0, roundTrip: "unknown" } as const;
 const OFFER = { kind: "offer", prefix: P, alias: ALIAS, underneath: P, classes: MARKS } as const;
-const NET = "254 10.1.0.0/24 dev wg0 proto 173 metric 4278190080";
+const NET = "254 10.1.0.0/24 dev wg0 proto 173 metric 4278190081";
 
 let w: MemoryWorld;
 let inputs: Input[];
