@@ -298,5 +298,5 @@ const portFindings = ({ taken }: HostFacts): HostFinding[] =>
     severity: "error",
     place: `UDP port ${port}${address === undefined ? "" : ` of ${address}`}`,
     problem: "is in use by another program",
-    remedy: `\`ss -lunp sport = :${port}\` shows which; or another ${key} in the configuration`,
+    remedy: `\`ss -l -u -n -p sport = :${port}\` shows which; or another ${key} in the configuration`,
   }));

@@ -254,7 +254,7 @@ export function parseRouterId(reply: BirdReply): Address | undefined {
 export const parseValue = (reply: BirdReply): string | undefined =>
   reply.last.code === 23 ? reply.last.text.trim().replace(/^"(.*)"$/, "$1") : undefined;
 
-/** Whether a name matches a shell pattern as BIRD compares it: `*` any text, `?` one character (lib/patmatch.c). */
+/** Whether a name matches a shell pattern as BIRD compares it: `*` any text, `?` one character. */
 export function matchesPattern(pattern: string, name: string): boolean {
   const expression = pattern.replaceAll(/[.+^${}()|[\]\\*?]/g, (c) =>
     c === "*" ? ".*" : c === "?" ? "." : `\\${c}`,
