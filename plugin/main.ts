@@ -5,7 +5,7 @@
  * 4 the host lacks something.
  */
 import { createHmac, randomBytes } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { Command } from "commander";
 import { birdClient } from "./adapters/daemons/bird.js";
 import { frrClient } from "./adapters/daemons/frr.js";
@@ -47,8 +47,14 @@ class Fatal extends Error {
   }
 }
 
+/** Bytes; a configuration has some hundred. */
+const LARGEST_FILE = 1 << 20;
+
 function readText(file: string): string {
   try {
+    const stat = statSync(file);
+    if (!stat.isFile()) throw new Error("is not a regular file");
+    if (stat.size > LARGEST_FILE) throw new Error(`is larger than ${LARGEST_FILE} bytes`);
     return readFileSync(file, "utf8");
   } catch (e) {
     throw new Fatal(EXIT.config, `${file}: ${e instanceof Error ? e.message : String(e)}`);
