@@ -325,7 +325,8 @@ export class Hub {
     const registration = this.spokes.get(owner);
     const resolvedBy = [...this.spokes.values()].flatMap((s) => {
       const answer = s.resolved.get(owner);
-      return answer === undefined ? [] : [{ spoke: s.address, at: answer.at }];
+      // an owner asks for its own prefixes too
+      return answer === undefined || s.address === owner ? [] : [{ spoke: s.address, at: answer.at }];
     });
     return {
       kind: "owner",

@@ -152,6 +152,8 @@ describe("a registration", () => {
       prefixes: expect.arrayContaining(["10.3.0.0/24"]),
       resolvedBy: [{ spoke: A, at: 7 }],
     });
+    resolveBy(C, 2, C);
+    expect(hub.explain(site)).toMatchObject({ resolvedBy: [{ spoke: A, at: 7 }] });
     register(C, 4, OVERLAY.c);
     expect(hub.explain(site)).toMatchObject({ owner: C, resolvedBy: [] });
     expect(hub.explain(prefix("203.0.113.0/24"))).toMatchObject({ kind: "none" });
