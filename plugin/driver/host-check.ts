@@ -171,9 +171,9 @@ function overlayFindings(config: Config, facts: HostFacts): HostFinding[] {
       ...out,
       {
         subject: "overlay",
-        severity: "error",
+        severity: "warning",
         place,
-        problem: "is down",
+        problem: "is down: no shortcut is made before it is up",
         remedy: `\`ip link set ${config.overlay} up\``,
       },
     ];

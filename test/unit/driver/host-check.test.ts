@@ -71,7 +71,7 @@ describe("a host", () => {
     [
       "whose overlay is down",
       { links: [link(OVERLAY, 3, { up: false })], addresses: [] },
-      /^error: interface wg0: is down$/,
+      /^warning: interface wg0: is down: no shortcut is made/,
     ],
     [
       "whose overlay has no address of the hubs' family",
