@@ -98,6 +98,19 @@ describe("what is dropped is named", () => {
     await says("a", /offer-accepted 2001:db8:3::\/64/, "timeline");
   });
 
+  it("the same at FRR", async () => {
+    const policy = (line: string): Promise<string> =>
+      site.sh("c", `vtysh -c 'configure terminal' -c '${line}'`);
+    await policy("ipv6 prefix-list SHORTCUT-ELIGIBLE seq 5 deny 2001:db8:1::/48 le 128");
+    const refused =
+      /2001:db8:1::10: refused \(.*10\.1\.0\.0\/24.* of this owner: direct\).* why: FRR: rejected by route-map SHORTCUT-IN/;
+    await says("c", refused, "explain", "2001:db8:1::10");
+    await says("c", /10\.1\.0\.10: direct for/, "explain", "10.1.0.10");
+    await says("c", /offer-refused 2001:db8:1::\/64: FRR: rejected by route-map SHORTCUT-IN/, "timeline");
+    await policy("no ipv6 prefix-list SHORTCUT-ELIGIBLE seq 5");
+    await says("c", /offer-accepted 2001:db8:1::\/64/, "timeline");
+  });
+
   it("to the hub, who owns a destination and which spokes have asked", async () => {
     await says(
       "b",
