@@ -6,8 +6,8 @@ const files = (...names: string[]): string[] => names.map((name) => `test/kernel
 const LABS = files("scenario-*", "main-job", "shown", "nat", "lab-*", "consent", "cookbook");
 /** Networks of other shapes than the triangle's: `npm run test:designs`. */
 const DESIGNS = files("designs", "neighbours");
-/** An emulated machine, and daemons that are downloaded. `npm run test:all` runs these and the designs too. */
-const RARE = files("guest", "versions", "firewall-reload", "busy");
+/** An emulated machine, daemons that are downloaded, and firewalls whose effects take minutes. `npm run test:all` runs these and the designs too. */
+const RARE = files("guest", "versions", "firewall-reload", "closed-ports", "busy");
 /** A test may run a scenario three times: what failed on a starved machine is repeated (lab/runner/retry.ts). */
 const rooted = {
   testTimeout: 360_000,

@@ -1,15 +1,17 @@
 #!/usr/bin/env node
 /**
  * shortcutd: the command. It alone reads arguments, environment and files; it puts adapters behind the driver's ports and ends with
- * a code that says what went wrong: 0 stopped in order, 1 failed, 2 bad configuration, 3 the daemon lacks what bird-config/ or frr-config/ provide.
+ * a code that says what went wrong: 0 stopped in order, 1 failed, 2 bad configuration, 3 the daemon lacks what bird-config/ or frr-config/ provide,
+ * 4 the host lacks something.
  */
 import { createHmac, randomBytes } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { Command } from "commander";
 import { birdClient } from "./adapters/daemons/bird.js";
 import { frrClient } from "./adapters/daemons/frr.js";
 import { bgpAdapter } from "./adapters/daemons/speaker.js";
 import { hostAdapter } from "./adapters/linux/host.js";
+import { hostProbes } from "./adapters/linux/host-probes.js";
 import { routeAdapter } from "./adapters/linux/routes.js";
 import { sourceGuardAdapter } from "./adapters/linux/sources.js";
 import { tableWatchAdapter } from "./adapters/linux/table-watch.js";
@@ -26,15 +28,16 @@ import { loadOrCreatePrivateKey, publicKeyOf, sharedSecret } from "./adapters/wi
 import { type Config, type ConfigError, formatConfigError, parseConfig } from "./config/config.js";
 import { Reloads } from "./config/reload.js";
 import { Driver, type ThisRouter } from "./driver/driver.js";
+import { type HostFinding, hostFindings, isFoundAtStart, readHost } from "./driver/host-check.js";
 import { ConfigMismatch, type Overlay, readOverlay } from "./driver/overlay.js";
-import { type Clock, type DaemonPort, type LogPort, PortError } from "./driver/ports.js";
+import { type Clock, type DaemonPort, type LogPort, PortError, type RoutePort } from "./driver/ports.js";
 import { STOP_PATIENCE, StopSignals } from "./driver/runtime/stop-signals.js";
 import type { PrivateKey } from "./net/key.js";
 import { toSeconds } from "./net/units.js";
 import { answer, decodeRequest, type Response } from "./status/report.js";
 import { id64FromBytes } from "./wire/control/codec.js";
 
-const EXIT = { failed: 1, config: 2, daemon: 3 } as const;
+const EXIT = { failed: 1, config: 2, daemon: 3, host: 4 } as const;
 
 class Fatal extends Error {
   constructor(
@@ -45,8 +48,14 @@ class Fatal extends Error {
   }
 }
 
+/** Bytes; a configuration has some hundred. */
+const LARGEST_FILE = 1 << 20;
+
 function readText(file: string): string {
   try {
+    const stat = statSync(file);
+    if (!stat.isFile()) throw new Error("is not a regular file");
+    if (stat.size > LARGEST_FILE) throw new Error(`is larger than ${LARGEST_FILE} bytes`);
     return readFileSync(file, "utf8");
   } catch (e) {
     throw new Fatal(EXIT.config, `${file}: ${e instanceof Error ? e.message : String(e)}`);
@@ -72,11 +81,22 @@ function daemonOf(config: Config): DaemonPort | undefined {
 }
 
 /** Everything that the daemon's configuration lacks, or nothing. */
-async function checkDaemon(config: Config, daemon: DaemonPort, log: (line: string) => void): Promise<void> {
+async function checkDaemon(
+  config: Config,
+  daemon: DaemonPort,
+  routes: RoutePort,
+  log: (line: string) => void,
+): Promise<void> {
   const d = config.daemon;
   if (d === undefined) return;
   const { version, findings } = await daemon.check({
     overlay: config.overlay,
+    overlayAddresses: (await routes.allAddresses()).filter(
+      (a) => a.dev === config.overlay && !a.address.startsWith("fe80:"),
+    ),
+    hubs: config.hubs,
+    direct: config.direct.interface,
+    routerId: d.routerId,
     blackboardTable: d.table,
     aliasPool4: config.aliases[4],
     aliasPool6: config.aliases[6],
@@ -92,6 +112,26 @@ async function checkDaemon(config: Config, daemon: DaemonPort, log: (line: strin
       EXIT.daemon,
       `${d.kind} ${version}: its configuration lacks ${errors.length} thing(s) that shortcutd needs; nothing was changed`,
     );
+}
+
+/** Everything that is wrong on the host, or nothing. `skips` leaves out what is found otherwise. */
+async function checkHost(
+  config: Config,
+  routes: RoutePort,
+  log: (line: string) => void,
+  skips: (f: HostFinding) => boolean = () => false,
+): Promise<void> {
+  const facts = await readHost(config, {
+    routes,
+    wireguard: wireguardAdapter(),
+    host: hostAdapter(),
+    probes: hostProbes(),
+  });
+  const findings = hostFindings(config, facts).filter((f) => !skips(f));
+  for (const f of findings) log(`host: ${f.severity}: ${f.place}: ${f.problem}\n  remedy: ${f.remedy}`);
+  const errors = findings.filter((f) => f.severity === "error");
+  if (errors.length > 0)
+    throw new Fatal(EXIT.host, `${errors.length} thing(s) on this host are wrong; nothing was changed`);
 }
 
 function routerOf(overlay: Overlay, privateKey: PrivateKey): ThisRouter {
@@ -131,8 +171,9 @@ async function run(file: string): Promise<void> {
   });
   const daemon = daemonOf(config);
   try {
-    if (daemon !== undefined) await checkDaemon(config, daemon, (line) => log.warn(line));
+    if (daemon !== undefined) await checkDaemon(config, daemon, routes, (line) => log.warn(line));
     const overlay = await readOverlay(config, routes);
+    await checkHost(config, routes, (line) => log.warn(line), isFoundAtStart);
     const { key, created } = await loadOrCreatePrivateKey(config.direct.key);
     if (created) log.info("generated a private key", { file: config.direct.key });
     driver = new Driver(config, routerOf(overlay, key), {
@@ -244,6 +285,40 @@ async function guarded(task: () => Promise<void>, report: (line: string) => void
   }
 }
 
+interface CheckOptions {
+  readonly config: string;
+  readonly daemon?: boolean;
+  readonly file?: boolean;
+}
+
+/** Finds everything that is wrong: the file's errors alone, else those of host and daemon together. */
+async function check(options: CheckOptions): Promise<void> {
+  const { config } = readConfig(options.config);
+  const say = (line: string): void => void process.stdout.write(`${line}\n`);
+  say(`${options.config}: valid, ${config.role} on ${config.overlay}`);
+  const routes = routeAdapter({ onError: (e) => toStderr(e.message), onOverrun: () => {} });
+  let failure: unknown;
+  const step = async (task: () => Promise<void>, fine: string): Promise<void> => {
+    try {
+      await task();
+      say(fine);
+    } catch (e) {
+      if (failure !== undefined && e instanceof PortError) toStderr(e.message);
+      else if (failure === undefined) failure = e;
+    }
+  };
+  const daemon = options.daemon === true ? daemonOf(config) : undefined;
+  try {
+    if (options.file !== true)
+      await step(() => checkHost(config, routes, say), "host: has what shortcutd needs");
+    if (daemon !== undefined)
+      await step(() => checkDaemon(config, daemon, routes, say), `${daemon.kind}: has what shortcutd needs`);
+  } finally {
+    await daemon?.close();
+  }
+  if (failure !== undefined) throw failure;
+}
+
 const toStderr = (line: string): void => void process.stderr.write(`shortcutd: ${line}\n`);
 
 const program = new Command("shortcutd")
@@ -260,22 +335,12 @@ program
 
 program
   .command("check")
-  .description("validate a configuration file, and with --daemon the routing daemon's own configuration")
+  .description(
+    "validate a configuration file, look at the host, and with --daemon at the routing daemon's configuration",
+  )
   .requiredOption("-c, --config <file>", "configuration file")
   .option("--daemon", "also ask the running BIRD or FRR")
-  .action((options: { config: string; daemon?: boolean }) =>
-    guarded(async () => {
-      const { config } = readConfig(options.config);
-      process.stdout.write(`${options.config}: valid, ${config.role} on ${config.overlay}\n`);
-      const daemon = options.daemon === true ? daemonOf(config) : undefined;
-      if (daemon === undefined) return;
-      try {
-        await checkDaemon(config, daemon, (line) => void process.stdout.write(`${line}\n`));
-        process.stdout.write(`${daemon.kind}: has what shortcutd needs\n`);
-      } finally {
-        await daemon.close();
-      }
-    }, toStderr),
-  );
+  .option("--file", "only the file: do not look at the host")
+  .action((options: CheckOptions) => guarded(() => check(options), toStderr));
 
 await program.parseAsync();

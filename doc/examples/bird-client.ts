@@ -11,6 +11,13 @@ import { address, prefix } from "../../plugin/net/address.js";
 /** What shortcutd's own configuration would say, with its defaults. */
 const EXPECTED = {
   overlay: "wg0",
+  overlayAddresses: [
+    { address: address("10.255.0.1"), length: 24 },
+    { address: address("fd00:255::1"), length: 64 },
+  ],
+  hubs: [address("10.255.0.3")],
+  direct: "shortcut0",
+  routerId: address("127.0.0.2"),
   blackboardTable: 4242,
   aliasPool4: prefix("198.18.0.0/16"),
   aliasPool6: prefix("fd53:4843:5554::/64"),

@@ -7,8 +7,8 @@
 import { contains, hostPrefix, type Prefix, parseAddress, parsePrefix } from "../../plugin/net/address.js";
 import { ALIAS_POOLS, BLACKBOARD, type Daemon } from "./triangle.js";
 
-/** linux/rtnetlink.h; 99 is shortcutd's. */
-const PROTOCOL = { bird: 12, bgp: 186, shortcutd: 99 } as const;
+/** linux/rtnetlink.h; 173 is shortcutd's. */
+const PROTOCOL = { bird: 12, bgp: 186, shortcutd: 173 } as const;
 const MAIN = 254;
 
 export interface RouteChange {

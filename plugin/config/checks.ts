@@ -1,4 +1,5 @@
 /** Rules between keys: each value is valid by itself, and together they are not. */
+import { type Address, contains, familyOf } from "../net/address.js";
 import type { Parsed } from "./schema.js";
 
 export interface Finding {
@@ -19,7 +20,9 @@ export const findContradictions = (c: Parsed, has: Has): Finding[] => [
   ...(c.role === "spoke" ? spokeNeeds(c) : hubHasNot(has)),
   ...hubList(c),
   ...thresholds(c, has),
-  ...tables(c),
+  ...tables(c, has),
+  ...pools(c),
+  ...sessions(c, has),
   ...interfacesAndPorts(c, has),
 ];
 
@@ -51,14 +54,58 @@ function hubList(c: Parsed): Finding[] {
   return out;
 }
 
+/** The alias pools are names for next hops: no address of the network may be in one. */
+function pools(c: Parsed): Finding[] {
+  const out: Finding[] = [];
+  const addresses: (readonly [readonly PropertyKey[], Address | undefined])[] = [
+    ...c.hubs.map((hub, i) => [["hubs", i], hub] as const),
+    [["address"], c.address],
+    [["bgp", "peer"], c.bgp?.peer],
+    [["bgp", "offers"], c.bgp?.offers],
+    [["bgp", "feed"], c.bgp?.feed],
+  ];
+  for (const [path, address] of addresses)
+    for (const pool of [c.aliases.ipv4, c.aliases.ipv6])
+      if (address !== undefined && contains(pool, address))
+        out.push({
+          path,
+          problem: `${address} is in the alias pool ${pool}, whose addresses are only names`,
+        });
+  return out;
+}
+
+/** The two sessions are told apart by the address that they come from. */
+function sessions({ bgp }: Parsed, has: Has): Finding[] {
+  if (bgp === undefined) return [];
+  const out: Finding[] = [];
+  if (bgp.offers === bgp.feed)
+    out.push({
+      path: ["bgp", has(["bgp", "feed"]) ? "feed" : "offers"],
+      problem: `offers and feed need two addresses: both are ${bgp.feed}`,
+    });
+  if (familyOf(bgp["router-id"]) === 6 || bgp["router-id"] === "0.0.0.0")
+    out.push({ path: ["bgp", "router-id"], problem: "must be an IPv4 address other than 0.0.0.0" });
+  return out;
+}
+
 function thresholds(c: Parsed, has: Has): Finding[] {
   if (c.damping.reuse < c.damping.suppress) return [];
   const key = has(["damping", "reuse"]) ? "reuse" : "suppress";
   return [{ path: ["damping", key], problem: "reuse must be below suppress" }];
 }
 
-function tables(c: Parsed): Finding[] {
+function tables(c: Parsed, has: Has): Finding[] {
   const out: Finding[] = [];
+  if (RESERVED_TABLES.has(c.aliases.table) && c.daemon !== "frr")
+    out.push({
+      path: ["aliases", "table"],
+      problem: "must be a table that routes no packets, the same as SHORTCUT_TABLE: not 253, 254 or 255",
+    });
+  if (c.daemon === "frr" && has(["aliases", "table"]))
+    out.push({
+      path: ["aliases", "table"],
+      problem: "is for BIRD: with FRR the aliases stand in the table that routes packets",
+    });
   if (c.vrf !== undefined && RESERVED_TABLES.has(c.vrf.table))
     out.push({ path: ["vrf", "table"], problem: "must be a table of the VRF's own: not 253, 254 or 255" });
   if (c.daemon === "bird" && c.vrf?.table === c.aliases.table)
@@ -75,6 +122,12 @@ function interfacesAndPorts(c: Parsed, has: Has): Finding[] {
     out.push({
       path: has(["direct", "interface"]) ? ["direct", "interface"] : ["overlay"],
       problem: "overlay and direct interface must be two interfaces",
+    });
+  const observe = c.direct["observe-port"] ?? c.control.port + 1;
+  if (c.role === "hub" && (observe === c.direct.port || observe === c.control.port))
+    out.push({
+      path: has(["direct", "observe-port"]) ? ["direct", "observe-port"] : ["direct", "port"],
+      problem: `the hub's port for pings, direct.observe-port (${observe}), must differ from ${observe === c.direct.port ? "direct.port" : "control.port"}`,
     });
   if (c.control.port === c.direct.port)
     out.push(

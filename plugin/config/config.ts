@@ -105,10 +105,35 @@ type Issue = NonNullable<ReturnType<typeof schema.safeParse>["error"]>["issues"]
 function errorsOf(file: Source, issue: Issue): ConfigError[] {
   if (issue.code === "unrecognized_keys")
     return issue.keys.map((k) => {
-      const problem = `unknown key; allowed here: ${allowedKeys(issue.path).join(", ")}`;
+      const allowed = allowedKeys(issue.path);
+      const meant = nearest(k, allowed);
+      const hint = meant === undefined ? "" : `did you mean ${meant}? `;
+      const problem = `unknown key; ${hint}allowed here: ${allowed.join(", ")}`;
       return errorAt(file, [...issue.path, k], problem, true);
     });
   return [errorAt(file, issue.path, file.has(issue.path) ? issue.message : "is missing")];
+}
+
+/** The key that differs by the fewest letters, if those are few for its length. */
+function nearest(key: string, allowed: readonly string[]): string | undefined {
+  const distances = allowed.map((a) => [distance(key.toLowerCase(), a), a] as const);
+  const [best] = distances.sort((a, b) => a[0] - b[0]);
+  return best !== undefined && best[0] <= Math.min(2, Math.floor(best[1].length / 2)) ? best[1] : undefined;
+}
+
+/** Letters to insert, remove or replace (Levenshtein). Only short keys are compared. */
+function distance(a: string, b: string): number {
+  if (Math.abs(a.length - b.length) > 2) return Number.POSITIVE_INFINITY;
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (const [i, letter] of [...a].entries()) {
+    const next = [i + 1];
+    for (const [j, other] of [...b].entries()) {
+      const [replaced = 0, removed = 0, inserted = 0] = [row[j], row[j + 1], next[j]];
+      next.push(Math.min(replaced + (letter === other ? 0 : 1), removed + 1, inserted + 1));
+    }
+    row = next;
+  }
+  return row.at(-1) ?? 0;
 }
 
 const errorAt = (

@@ -3,21 +3,62 @@
  * error that says what is allowed there.
  */
 import { z } from "zod";
-import { familyOf, parseAddress, parseEndpoint, parsePrefix, prefixLength } from "../net/address.js";
+import {
+  type Address,
+  addressBits,
+  familyOf,
+  formatEndpoint,
+  hostPrefix,
+  parseAddress,
+  parseEndpoint,
+  parsePrefix,
+  prefixLength,
+  prefixOf,
+} from "../net/address.js";
 import type { BitsPerSecond, Milliseconds } from "../net/units.js";
 
-/** A text that `parse` understands; `expected` names what is expected, as in 'is not an IP address'. */
-const parsed = <T>(parse: (text: string) => T | undefined, expected: string) =>
+/** A text that `parse` understands; `expected` names what is expected, as in 'is not an IP address', and `meant` what the writer may have meant. */
+const parsed = <T>(
+  parse: (text: string) => T | undefined,
+  expected: string,
+  meant: (text: string) => string | undefined = () => undefined,
+) =>
   z.string({ error: `is not ${expected}` }).transform((text, ctx) => {
     const value = parse(text);
     if (value !== undefined) return value;
-    ctx.addIssue({ code: "custom", message: `${JSON.stringify(text)} is not ${expected}` });
+    const suggestion = meant(text);
+    const remedy = suggestion === undefined ? "" : `: write ${suggestion}`;
+    ctx.addIssue({ code: "custom", message: `${JSON.stringify(text)} is not ${expected}${remedy}` });
     return z.NEVER;
   });
 
-export const addressField = parsed(parseAddress, "an IP address");
-export const endpointField = parsed(parseEndpoint, "a valid ADDRESS:PORT (IPv6: [ADDRESS]:PORT)");
-export const prefixField = parsed(parsePrefix, "a prefix, or has host bits set");
+/** The address and the length of `10.255.0.1/24`, which may have host bits set. */
+function interfaceAddress(text: string): { readonly address: Address; readonly length: number } | undefined {
+  const [, a = "", digits = ""] = /^([^/]+)\/(\d{1,3})$/.exec(text) ?? [];
+  const address = parseAddress(a);
+  const length = Number(digits);
+  return address === undefined || length > addressBits(familyOf(address)) ? undefined : { address, length };
+}
+
+function prefixSuggestion(text: string): string | undefined {
+  const whole = interfaceAddress(text);
+  if (whole !== undefined) return prefixOf(whole.address, whole.length);
+  const host = parseAddress(text);
+  return host && hostPrefix(host);
+}
+
+function endpointSuggestion(text: string): string | undefined {
+  const address = parseAddress(text);
+  return address && formatEndpoint({ address, port: 51821 });
+}
+
+export const addressField = parsed(parseAddress, "an IP address", (text) => interfaceAddress(text)?.address);
+export const endpointField = parsed(
+  parseEndpoint,
+  "a valid ADDRESS:PORT (IPv6: [ADDRESS]:PORT)",
+  endpointSuggestion,
+);
+export const prefixField = parsed(parsePrefix, "a prefix, or has host bits set", prefixSuggestion);
 
 export const poolField = (family: 4 | 6, longest: number) =>
   parsed((text) => {
@@ -31,6 +72,13 @@ const HIGHEST_RATE: BitsPerSecond = 1e12;
 
 /** Suggests the spelling that the writer of `10 Mbps` or `10M` may have meant. */
 function rateSuggestion(text: string): string {
+  const [, bytes, scale = ""] = /^(\d+(?:\.\d+)?)\s*([kKMG]?)i?B[a-z]*(?:\/s|ps)$/.exec(text) ?? [];
+  if (bytes !== undefined) return `${Number(bytes) * 8} ${scale === "K" ? "k" : scale}bit/s`;
+  const plain = Number(text);
+  if (plain >= LOWEST_RATE && plain <= HIGHEST_RATE) {
+    const unit = plain >= 1e9 ? "G" : plain >= 1e6 ? "M" : "k";
+    return `${plain / (rateUnits[unit] ?? 1)} ${unit}bit/s`;
+  }
   const m = /^(\d+(?:\.\d+)?)\s*([kmg]?)(?:bps|bits?|bits\/s|bit\/sec)?$/i.exec(text);
   const [, number, unit = ""] = m ?? [];
   if (number === undefined || m?.[0] === number) return "10 Mbit/s";
@@ -70,14 +118,41 @@ const otherTimeUnits: Readonly<Record<string, string>> = {
   millis: "ms",
 };
 
+/** Milliseconds of a time in parts, such as `1h30m`; or in days. */
+function timeInParts(text: string): Milliseconds | undefined {
+  const parts = [...text.matchAll(/(\d+(?:\.\d+)?)\s*([a-z]+)\s*/gi)];
+  if (parts.length === 0 || parts.map((p) => p[0]).join("") !== text) return undefined;
+  let total = 0;
+  for (const [, number, unit = ""] of parts) {
+    const name = unit.toLowerCase();
+    const day = /^d(?:ays?)?$/.test(name) ? 86_400_000 : undefined;
+    const factor = day ?? timeUnits[otherTimeUnits[name] ?? name];
+    if (factor === undefined) return undefined;
+    total += Number(number) * factor;
+  }
+  return total;
+}
+
 function timeSuggestion(text: string): string {
+  if (/^[1-9]\d*$/.test(text)) return `${text} s`;
+  if (/^0(?:\.0*)?$/.test(text)) return "0 s";
+  const parts = timeInParts(text);
+  if (parts !== undefined && !/^\d+(?:\.\d+)?\s*[a-z]+$/i.test(text)) return timeText(parts);
+  if (parts !== undefined && /d(?:ays?)?$/i.test(text)) return timeText(parts);
   const [, number, unit = ""] = /^(\d+(?:\.\d+)?)\s*([a-z]+)$/i.exec(text) ?? [];
   const meant =
     otherTimeUnits[unit.toLowerCase()] ?? (unit.toLowerCase() in timeUnits ? unit.toLowerCase() : "");
   return number === undefined || meant === "" ? "5 s or 100 ms" : `${number} ${meant}`;
 }
 
-const timeText = (time: Milliseconds): string => (time >= 1000 ? `${time / 1000} s` : `${time} ms`);
+/** In the largest unit that needs no fraction. */
+function timeText(time: Milliseconds): string {
+  for (const unit of ["h", "min", "s"]) {
+    const factor = timeUnits[unit] ?? 1;
+    if (time >= factor && time % factor === 0) return `${time / factor} ${unit}`;
+  }
+  return `${time} ms`;
+}
 
 /** Milliseconds. */
 export const timeField = (least: Milliseconds, most: Milliseconds) =>
@@ -96,7 +171,9 @@ export const timeField = (least: Milliseconds, most: Milliseconds) =>
     });
 
 export const wholeField = (least: number, most: number) => {
-  const error = `must be a whole number from ${least} to ${most}`;
+  const range = `must be a whole number from ${least} to ${most}`;
+  const error = ({ input }: { readonly input?: unknown }): string =>
+    typeof input === "string" && /^\d+$/.test(input) ? `${range}, without quotes` : range;
   return z.number({ error }).int({ error }).min(least, { error }).max(most, { error });
 };
 

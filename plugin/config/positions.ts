@@ -7,8 +7,9 @@ import {
   LineCounter,
   parseDocument,
   visit,
-  type YAMLError,
   type YAMLMap,
+  type YAMLParseError,
+  type YAMLWarning,
 } from "yaml";
 import { err, ok, type Result } from "../net/result.js";
 
@@ -48,6 +49,11 @@ const wording: Readonly<Record<ErrorCode, string>> = {
   UNEXPECTED_TOKEN: "is not expected here",
 };
 
+/** Mistakes that are shown: later ones are often consequences of the first. */
+const MOST_PROBLEMS = 10;
+/** Control characters that no text has, and what decoding puts in the place of bytes that are no UTF-8. */
+const NO_TEXT = /(?![\t\n\v\f\r])\p{Cc}|\ufffd/u;
+
 const startOf = (node: unknown): number | undefined =>
   isNode(node) ? (node.range?.[0] ?? undefined) : undefined;
 
@@ -61,10 +67,18 @@ export class Source {
 
   static parse(text: string): Result<Source, readonly YamlProblem[]> {
     const lines = new LineCounter();
-    const doc = parseDocument(text, { lineCounter: lines, uniqueKeys: true });
     const problem = (offset: number, problem: string) => ({ ...positionAt(lines, offset), problem });
-    if (doc.errors.length > 0)
-      return err(doc.errors.map((e: YAMLError) => problem(e.pos[0], wording[e.code])));
+    const binary = text.search(NO_TEXT);
+    if (binary >= 0) {
+      const line = text.slice(0, binary).split("\n").length;
+      return err([{ line, column: 1, problem: "is not text in UTF-8" }]);
+    }
+    const doc = parseDocument(text, { lineCounter: lines, uniqueKeys: true, logLevel: "error" });
+    const faults: readonly (YAMLParseError | YAMLWarning)[] = [...doc.errors, ...doc.warnings];
+    if (faults.length > 0) {
+      const shown = faults.slice(0, MOST_PROBLEMS).map((e) => problem(e.pos[0], wording[e.code]));
+      return err(shown);
+    }
     if (!isMap(doc.contents)) return err([problem(0, "must be a mapping of keys: role, overlay, …")]);
     const unresolved: YamlProblem[] = [];
     visit(doc, {

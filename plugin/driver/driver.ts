@@ -5,7 +5,7 @@
  */
 
 import type { Config, DaemonConfig } from "../config/config.js";
-import { hostPrefix } from "../net/address.js";
+import { type Address, hostPrefix } from "../net/address.js";
 import type { PrivateKey, PublicKey } from "../net/key.js";
 import { unreachable } from "../net/result.js";
 import type { Crypto } from "../shortcut/control/pair-secrets.js";
@@ -124,6 +124,7 @@ export class Driver {
       tasks: this.routeTasks,
       fib: this.fib,
       aliasTable: config.daemon?.table ?? config.fibTable,
+      aliasPools: config.aliases,
       hasUnderneath: (prefix) => {
         const under = this.routing?.underneath(prefix);
         return under?.ok === true;
@@ -220,6 +221,11 @@ export class Driver {
       },
       arm: () => this.arm(),
     });
+  }
+
+  /** This router's own addresses on the overlay. */
+  get overlayAddresses(): readonly Address[] {
+    return this.router.overlayAddresses;
   }
 
   /** The routes that the daemon has itself; undefined on a hub. */

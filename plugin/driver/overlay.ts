@@ -11,8 +11,10 @@ import {
   type Prefix,
   prefix,
   prefixAddress,
+  prefixLength,
+  prefixOf,
 } from "../net/address.js";
-import { type KernelLink, PortError, type RoutePort } from "./ports.js";
+import { type InterfaceAddress, type KernelLink, PortError, type RoutePort } from "./ports.js";
 
 export interface Overlay {
   /** All addresses of the interface, without link-local ones. */
@@ -32,7 +34,14 @@ const REMEDY = "bring the overlay up first (wg-quick up, systemd-networkd, …),
 
 export async function readOverlay(config: OverlayConfig, routes: RoutePort): Promise<Overlay> {
   const link = overlayLink(config, await routes.links());
-  return overlayOf(config, link, await routes.addresses(config.overlay));
+  const own = (await routes.allAddresses()).filter((a) => a.dev === config.overlay);
+  const lengths = new Map(own.map((a) => [a.address, a.length]));
+  // an address that is not usable as yet has no length there
+  const withLength = (p: Prefix): InterfaceAddress => {
+    const address = prefixAddress(p);
+    return { address, length: lengths.get(address) ?? prefixLength(p) };
+  };
+  return overlayOf(config, link, (await routes.addresses(config.overlay)).map(withLength));
 }
 
 /** @throws PortError when there is no such interface, or it is not in the VRF of the configuration. */
@@ -70,13 +79,19 @@ function checkVrf(vrf: Config["vrf"], overlay: KernelLink, links: readonly Kerne
 }
 
 /**
- * Chooses this router's address: the configured one, else the interface's first of the hubs' family.
+ * Chooses this router's address: the configured one, else that in a hub's subnet, else the interface's first of the hubs' family.
  * @throws PortError when the interface does not carry it; ConfigMismatch when a hub of the list is this router.
  */
-export function overlayOf(config: OverlayConfig, link: KernelLink, onInterface: readonly Prefix[]): Overlay {
-  const addresses = onInterface.map(prefixAddress).filter((a) => !isLinkLocal(a));
+export function overlayOf(
+  config: OverlayConfig,
+  link: KernelLink,
+  onInterface: readonly InterfaceAddress[],
+): Overlay {
+  const global = onInterface.filter((a) => !isLinkLocal(a.address));
+  const addresses = global.map((a) => a.address);
   const family: Family = familyOf(config.hubs[0] ?? addresses[0] ?? config.address ?? ("0.0.0.0" as Address));
-  const self = config.address ?? addresses.find((a) => familyOf(a) === family);
+  const near = global.find((a) => isNear(a, config.hubs));
+  const self = config.address ?? near?.address ?? addresses.find((a) => familyOf(a) === family);
   const place = `interface ${config.overlay}`;
   if (self === undefined || !addresses.includes(self))
     throw new PortError(place, `has no address ${config.address ?? `of IPv${family}`}`, REMEDY);
@@ -89,5 +104,9 @@ export function overlayOf(config: OverlayConfig, link: KernelLink, onInterface: 
     );
   return { addresses, self, mtu: link.mtu };
 }
+
+/** Whether one of the hubs is in the subnet of an address. */
+export const isNear = (a: InterfaceAddress, hubs: readonly Address[]): boolean =>
+  hubs.some((hub) => contains(prefixOf(a.address, a.length), hub));
 
 const isLinkLocal = (a: Address): boolean => contains(LINK_LOCAL, a);

@@ -322,9 +322,23 @@ export interface DaemonPort {
   close(): Promise<void>;
 }
 
+/** An address of an interface, with the length of its on-link prefix. */
+export interface InterfaceAddress {
+  readonly address: Address;
+  readonly length: number;
+}
+
 /** The values with which the daemon's configuration must agree. */
 export interface DaemonExpectation {
   readonly overlay: string;
+  /** This router's addresses on it, each with the length of its on-link prefix; empty when they are not known. */
+  readonly overlayAddresses: readonly InterfaceAddress[];
+  /** Of the hubs, as the configuration lists them. */
+  readonly hubs: readonly Address[];
+  /** The direct interface, which may not exist as yet. */
+  readonly direct: string;
+  /** BGP identifier of the offers session. */
+  readonly routerId: Address;
   readonly blackboardTable: number;
   readonly aliasPool4: Prefix;
   readonly aliasPool6: Prefix | undefined;

@@ -202,6 +202,8 @@ export type Milestone =
   | "exchanged"
   | "selected"
   | "selected-by-owner"
+  | "offer-refused"
+  | "offer-accepted"
   | "opened"
   | "path-found"
   | "better-path"

@@ -31,8 +31,13 @@ const compared = (a: number, b: number): string => `${a} ${a > b ? ">" : a < b ?
 
 const BIRD = "BIRD: ";
 const FRR = "FRR: ";
+const COOLED = "traffic fell below the threshold";
 const FRR_TIED =
   "tied: multipath with the route underneath, half the flows would go direct (`set weight` in the import route-map)";
+
+/** A lead, and what the other end said; not the lead twice, when the text begins with it. */
+const led = (lead: string, text: string): string =>
+  text === "" ? lead : text.startsWith(lead) ? text : `${lead}: ${text}`;
 
 /** Wording by kind. The parameter is the data of the reason. */
 const WORDS = {
@@ -46,7 +51,7 @@ const WORDS = {
     readonly rate: number;
     readonly threshold: number;
   }) =>
-    `above threshold for ${(r.since / 1000).toFixed(1)} of ${r.duration / 1000} s: ${(r.rate / 1e6).toFixed(1)} of ${(r.threshold / 1e6).toFixed(1)} Mbit/s`,
+    `for ${(r.since / 1000).toFixed(1)} of ${r.duration / 1000} s: ${(r.rate / 1e6).toFixed(1)} of ${(r.threshold / 1e6).toFixed(1)} Mbit/s`,
   "no-traffic": () => "no traffic via the overlay is counted",
   "over-threshold": (r: { readonly rate: number; readonly destination: Prefix }) =>
     `${describeRate(r.rate)} to ${r.destination}`,
@@ -55,18 +60,28 @@ const WORDS = {
   "maximum-reached": (r: { readonly most: number }) => `the maximum of ${r.most} shortcuts is reached`,
   evicted: (r: { readonly destination: Prefix; readonly most: number }) =>
     `makes room for ${r.destination}: the maximum of ${r.most} shortcuts is reached`,
-  "hub-has-no-shortcuts": () => "a hub has no shortcuts",
+  /** The text is worded in hub/attestation.ts. */
+  "hub-routes-to-no-owner": (r: { readonly text: string }) => r.text,
 
   // ---------------------------------------------------------------- hubs and resolution
   "not-registered": () => "not yet registered",
   "no-hub": () => "no hub is configured",
   "hub-silent": (r: { readonly hub: Address }) =>
-    `hub ${r.hub} does not answer on the control port: is shortcutd running there, and does the overlay reach it?`,
+    `hub ${r.hub} does not answer on the control port: is shortcutd running there, does the overlay reach it, and does its firewall let UDP control.port in?`,
+  /** In the underlay: the port of the hub's direct interface, or its port for pings. */
+  "hub-port-silent": (r: {
+    readonly hub: Address;
+    readonly port: number;
+    readonly use: "direct" | "observe";
+  }) =>
+    r.use === "direct"
+      ? `hub ${r.hub} does not answer on UDP ${r.port} (direct.port) in the underlay: a firewall drops it, and the hub cannot tell at which endpoint it sees this router`
+      : `hub ${r.hub} does not answer on UDP ${r.port} (direct.observe-port) in the underlay: a firewall drops it, and how a NAT maps stays unknown`,
   "hub-refuses": (r: { readonly hub: Address; readonly text: string }) => `hub ${r.hub} refuses: ${r.text}`,
   "hub-answers": (r: { readonly hub: Address; readonly message: string }) =>
     `hub ${r.hub} answers ${r.message}`,
   "resolution-unanswered": (r: { readonly hub: Address }) => `hub ${r.hub} did not answer the resolution`,
-  "resolution-refused": (r: { readonly text: string }) => `hub: ${r.text}`,
+  "resolution-refused": (r: { readonly text: string }) => led("hub", r.text),
   "resolution-unexpected": (r: { readonly message: string }) => `hub answered ${r.message}`,
   "resolution-changed": () => "the hub's routes changed during the resolution",
   resolved: () => "resolved",
@@ -82,8 +97,8 @@ const WORDS = {
   "asked-by-owner": () => "the other end asked for a shortcut",
   "owner-silent": (r: { readonly owner: Address }) => `${r.owner} does not answer any more`,
   "owner-unanswering": (r: { readonly owner: Address }) =>
-    `${r.owner} does not answer: is shortcutd running there?`,
-  "owner-refused": (r: { readonly text: string }) => `the owner refused: ${r.text}`,
+    `${r.owner} does not answer, although it is registered at the hub: does the hub forward UDP control.port between spokes, and does no firewall drop it?`,
+  "owner-refused": (r: { readonly text: string }) => led("the owner refused", r.text),
   "owner-unexpected": (r: { readonly message: string }) => `unexpected ${r.message} from the owner`,
   "owner-unregistered-key": (r: { readonly owner: Address }) =>
     `${r.owner} answers with a key that it has not registered at the hub`,
@@ -92,7 +107,7 @@ const WORDS = {
   "owner-other-attempt": () => "the owner answered another attempt",
   "owner-started-again": () => "the other end started again",
   "owner-restarted": () => "the other end restarted",
-  "owner-withdrew": (r: { readonly text: string }) => `the other end fell back to the hub path: ${r.text}`,
+  "owner-withdrew": (r: { readonly text: string }) => led("the other end fell back to the hub path", r.text),
   "owner-flipped": () => "the other end fell back to the hub path",
   "owner-not-selected": (r: { readonly text: string }) =>
     `the owner's daemon: ${r.text === "" ? "did not select our prefixes" : r.text}`,
@@ -133,13 +148,19 @@ const WORDS = {
   "feed-incomplete": () => "waiting for the daemon to send its routes",
 
   // ---------------------------------------------------------------- the direct path
-  "no-endpoint": () => "neither end knows its public endpoint yet: no hub has heard the direct interfaces",
+  "no-endpoint": () =>
+    "neither end knows its public endpoint yet: no hub has heard the direct interfaces (is UDP direct.port open at the hub?)",
   "peer-not-configured": (r: { readonly error: string }) => `cannot configure the peer: ${r.error}`,
   "no-tunnel": () => "no tunnel",
   "no-handshake": (r: { readonly endpoint: Address | undefined }) =>
     `no WireGuard handshake with ${r.endpoint ?? "an unknown endpoint"}`,
-  "no-probe": () => "no probe arrived on the direct path",
-  "probes-unheard": () => "the owner does not hear our probes on the direct path",
+  "no-probe": () =>
+    "no probe arrived on the direct path, although WireGuard made a handshake: the other end's firewall drops input on its direct interface (UDP control.port), or one of the two drops output",
+  "probes-unheard": () =>
+    "the owner does not hear our probes on the direct path: its firewall drops input on its direct interface (UDP control.port), or packets towards it are lost",
+  /** The reason travels to the other end, so it names the router by its overlay address. */
+  "input-dropped": (r: { readonly router: Address }) =>
+    `the firewall of ${r.router} drops input on its direct interface: packets reach WireGuard there, and no probe (UDP control.port) reaches shortcutd`,
   /** Bytes of UDP payload. */
   "full-size-dropped": (r: { readonly bytes: number }) =>
     `probes of full size (${r.bytes} bytes of UDP) do not pass the direct path`,
@@ -159,7 +180,7 @@ const WORDS = {
     `the direct path is slower: round trip ${millis(r.direct)}, via the hub ${millis(r.hub)}, at most ${millis(r.limit)} is allowed`,
   idle: (r: { readonly timeout: number }) => `idle for ${seconds(r.timeout)}`,
   "traffic-cooled": (r: { readonly before: string }) =>
-    `traffic fell below the threshold; before that: ${r.before}`,
+    r.before === "" || r.before.startsWith(COOLED) ? COOLED : `${COOLED}; before that: ${r.before}`,
 
   // ---------------------------------------------------------------- this router
   purged: () => "purged by the operator",

@@ -6,7 +6,7 @@ import { formatEndpoint } from "../net/address.js";
 import type { OfferClasses } from "../shortcut/events.js";
 import { RATE_CLASSES } from "../shortcut/offer/offer-classes.js";
 import { describeNat, describeRate } from "../shortcut/reasons.js";
-import type { Explanation, ShortcutReport, StatusReport } from "./report.js";
+import type { Explanation, HubExplanation, ShortcutReport, StatusReport } from "./report.js";
 
 export function duration(ms: number): string {
   const s = ms / 1000;
@@ -45,6 +45,7 @@ export function renderStatus(s: StatusReport): string {
         ? `hub ${h.address}: registered for ${duration(h.since)}, sees this router at ${endpoint(h.reflexive)}`
         : `hub ${h.address}: ${h.problem}`,
     );
+  for (const h of s.hubs) out.push(...h.obstacles);
   if (s.unattestedSources.length > 0)
     out.push(
       `sent via ${s.overlay}, since the hub does not attest the source for this router: ${s.unattestedSources.map((x) => `${x.source} (${x.packets} packets)`).join(", ")}`,
@@ -55,19 +56,12 @@ export function renderStatus(s: StatusReport): string {
     out.push(
       table(
         ["owner", "stage", "since", "prefixes", "endpoint", "rtt", "rate", "reason"],
-        s.shortcuts.map((x) => [
-          x.owner,
-          x.stage,
-          duration(x.age),
-          x.prefixes
-            .map((p) => `${p.prefix} ${p.selected ? "selected" : "not selected"}, ${p.path}`)
-            .join("\n"),
-          endpoint(x.endpoint),
-          roundTrips(x.roundTrip, x.hubRoundTrip),
-          rate(x.bitsPerSecond),
-          x.reason,
-        ]),
+        s.shortcuts.flatMap(shortcutRows),
       ),
+    );
+  if (s.destinations.length > 0 && s.threshold !== undefined)
+    out.push(
+      `above threshold: at least ${rate(s.threshold.bitsPerSecond)} for ${duration(s.threshold.duration)}, until it is below ${rate(s.threshold.until)} (trigger)`,
     );
   if (s.destinations.length > 0)
     out.push(
@@ -83,21 +77,60 @@ export function renderStatus(s: StatusReport): string {
         s.registrations.map((r) => [
           r.address,
           `${duration(r.age)} ago`,
-          endpoint(r.endpoint),
+          r.endpoint === undefined ? "not heard" : endpoint(r.endpoint),
           r.prefixes.join("\n"),
         ]),
       ),
+    );
+  if (s.registrations.some((r) => r.endpoint === undefined))
+    out.push(
+      `not heard: nothing of that spoke's direct interface arrives on UDP ${s.directPort}; a new registration takes seconds, and then a firewall in the underlay drops it, here or there`,
     );
   if (s.role === "spoke" && s.shortcuts.length === 0 && s.destinations.length === 0)
     out.push("no traffic via the overlay has been counted yet");
   return out.join("\n");
 }
 
+/** One row for each prefix, with its own reason. The first also has what all have in common. */
+function shortcutRows(x: ShortcutReport): string[][] {
+  const prefixes = x.prefixes.map((p) => ({
+    text: `${p.prefix} ${p.selected ? "selected" : "not selected"}, ${p.path}`,
+    reason: p.selected ? "" : p.reason,
+  }));
+  const [first = { text: "", reason: "" }, ...others] = prefixes;
+  const reasons = [...new Set([x.reason, first.reason])].filter((r) => r !== "");
+  return [
+    [
+      x.owner,
+      x.stage,
+      duration(x.age),
+      first.text,
+      endpoint(x.endpoint),
+      roundTrips(x.roundTrip, x.hubRoundTrip),
+      rate(x.bitsPerSecond),
+      reasons.join("; "),
+    ],
+    ...others.map((p) => ["", "", "", p.text, "", "", "", p.reason]),
+  ];
+}
+
+function renderHub(h: HubExplanation): string[] {
+  const asked = h.resolvedBy.map((r) => `${r.spoke} (${duration(r.age)} ago)`);
+  return [
+    `  attested: ${h.attested.join(", ")}`,
+    `  last heard: ${duration(h.heard)} ago; direct endpoint: ${endpoint(h.endpoint)}`,
+    `  resolved by: ${asked.length === 0 ? "no spoke" : asked.join(", ")}`,
+    "  direct: a hub is not told; ask the spokes that have resolved it",
+  ];
+}
+
 export function renderExplanation(e: Explanation): string {
   const out = [`${e.query}: ${e.stage}${e.age === undefined ? "" : ` for ${duration(e.age)}`}`];
   if (e.reason !== "") out.push(`  why: ${e.reason}`);
-  out.push(`  traffic: ${e.rate}`, `  underneath: ${e.underneath}`);
+  if (e.rate !== "") out.push(`  traffic: ${e.rate}`);
+  if (e.underneath !== "") out.push(`  underneath: ${e.underneath}`);
   if (e.owner !== undefined) out.push(`  owner: ${e.owner}`);
+  if (e.hub !== undefined) out.push(...renderHub(e.hub));
   for (const p of e.shortcut?.prefixes ?? [])
     out.push(
       `  offer ${p.prefix} alias ${p.alias ?? "none"}: ${p.selected ? "selected" : `not selected: ${p.reason}`}; FIB: ${p.path}`,
@@ -113,6 +146,7 @@ export function renderExplanation(e: Explanation): string {
     const text = (t: number | undefined) => (t === undefined ? "not measured" : ms(t));
     out.push(`  round trip: direct ${text(roundTrip)}, via the hub ${text(hubRoundTrip)}`);
   }
+  out.push(...e.obstacles.map((o) => `  ${o}`));
   if (e.shortcut !== undefined) out.push(...renderPauses(e.shortcut));
   return out.join("\n");
 }

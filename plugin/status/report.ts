@@ -9,16 +9,20 @@ import type { UnattestedSource } from "../driver/ports.js";
 import type { JournalEntry } from "../driver/runtime/journal.js";
 import {
   type Address,
+  contains,
+  type Endpoint,
   hostPrefix,
   overlaps,
   type Prefix,
   parseAddress,
   parsePrefix,
+  prefixLength,
 } from "../net/address.js";
 import type { ShortcutStatus } from "../shortcut/events.js";
-import type { RegistrationStatus } from "../shortcut/hub/hub.js";
+import type { HubKnowledge, RegistrationStatus } from "../shortcut/hub/hub.js";
 import type { PingCounts } from "../shortcut/nat/pings.js";
 import { describeRate, describeReason, type Reason, type ReasonKind } from "../shortcut/reasons.js";
+import type { DestinationStatus } from "../shortcut/spoke/destinations.js";
 import type { HubStatus } from "../shortcut/spoke/hub-link.js";
 
 export interface StatusReport {
@@ -26,6 +30,7 @@ export interface StatusReport {
   readonly address: Address;
   readonly overlay: string;
   readonly direct: string;
+  readonly directPort: number;
   readonly publicKey: string;
   readonly daemon: { readonly kind: string; readonly session: string } | undefined;
   readonly hubs: readonly HubReport[];
@@ -39,6 +44,10 @@ export interface StatusReport {
   readonly pings: { readonly obstacle: string } & PingCounts;
   readonly shortcuts: readonly ShortcutReport[];
   readonly destinations: readonly DestinationReport[];
+  /** When a destination counts as above the threshold; undefined on a hub. `until` is the rate below which it no longer does. */
+  readonly threshold:
+    | { readonly bitsPerSecond: number; readonly duration: number; readonly until: number }
+    | undefined;
   readonly registrations: readonly (RegistrationStatus & { readonly age: number })[];
 }
 
@@ -53,7 +62,10 @@ export interface Why {
 
 const why = (r: Reason | undefined): Why => ({ reason: describeReason(r), code: r?.kind });
 
-export type HubReport = Omit<HubStatus, "problem"> & { readonly problem: string };
+export type HubReport = Omit<HubStatus, "problem" | "obstacles"> & {
+  readonly problem: string;
+  readonly obstacles: readonly string[];
+};
 
 /** A row of `status`. Times are milliseconds ago, so that no clocks have to be compared. */
 export type ShortcutReport = Omit<ShortcutStatus, "since" | "retryAt" | "damping" | "reason" | "prefixes"> & {
@@ -73,6 +85,14 @@ export interface DestinationReport extends Why {
   readonly stage: string;
 }
 
+/** Facts that a hub has of a destination. Times are milliseconds ago. */
+export interface HubExplanation {
+  readonly attested: readonly Prefix[];
+  readonly heard: number;
+  readonly endpoint: Endpoint | undefined;
+  readonly resolvedBy: readonly { readonly spoke: Address; readonly age: number }[];
+}
+
 export interface Explanation extends Why {
   readonly query: string;
   readonly stage: string;
@@ -81,13 +101,19 @@ export interface Explanation extends Why {
   readonly rate: string;
   readonly shortcut: ShortcutReport | undefined;
   readonly underneath: string;
+  /** Ports of hubs that do not answer; empty while the shortcut is direct. */
+  readonly obstacles: readonly string[];
+  /** Undefined on a spoke, and where the hub knows no owner. */
+  readonly hub: HubExplanation | undefined;
 }
 
 const aged = (now: number, s: ShortcutStatus): ShortcutReport => {
   const { since, retryAt, damping, reason, prefixes, ...rest } = s;
+  // the round trip with which the path was proven has changed since: `roundTrip` is the present one
+  const present = s.stage === "direct" && reason?.kind === "path-proven" ? undefined : reason;
   return {
     ...rest,
-    ...why(reason),
+    ...why(present),
     prefixes: prefixes.map((p) => ({ ...p, ...why(p.reason) })),
     age: now - since,
     retryIn: retryAt === undefined ? undefined : retryAt - now,
@@ -104,6 +130,7 @@ export function statusReport(driver: Driver, now: number): StatusReport {
     address: engine.config.self.address,
     overlay: config.overlay,
     direct: config.direct.interface,
+    directPort: config.direct.port,
     publicKey: engine.config.self.publicKey,
     daemon:
       config.daemon === undefined ? undefined : { kind: config.daemon.kind, session: driver.sessionText },
@@ -111,6 +138,7 @@ export function statusReport(driver: Driver, now: number): StatusReport {
       ...h,
       since: now - h.since,
       problem: describeReason(h.problem),
+      obstacles: h.obstacles.map(describeReason),
     })),
     unattestedSources: driver.sources.unattestedSources,
     nat: engine.spoke?.natText() ?? "",
@@ -119,19 +147,49 @@ export function statusReport(driver: Driver, now: number): StatusReport {
       ...engine.pings.status(),
     },
     shortcuts,
-    destinations: (engine.spoke?.destinationStatus(now) ?? []).map((d) => {
-      const shortcut = shortcuts.find((s) => s.owner === d.owner || covers(s, d.rate.destination));
-      return {
-        destination: d.rate.destination,
-        owner: shortcut?.owner ?? d.owner,
-        bitsPerSecond: d.rate.bitsPerSecond,
-        aboveThreshold: d.rate.aboveThreshold,
-        stage: shortcut?.stage ?? (d.rate.aboveThreshold ? "above threshold" : "below threshold"),
-        ...(shortcut === undefined ? why(d.reason) : { reason: shortcut.reason, code: shortcut.code }),
-      };
-    }),
+    destinations: (engine.spoke?.destinationStatus(now) ?? [])
+      .filter((d) => !driver.overlayAddresses.some((a) => contains(d.rate.destination, a)))
+      .map((d) => destinationReport(d, shortcuts)),
+    threshold:
+      engine.spoke === undefined
+        ? undefined
+        : {
+            bitsPerSecond: config.trigger.rate,
+            duration: config.trigger.duration,
+            until: config.trigger.rate * config.trigger.hysteresis,
+          },
     registrations: (engine.hub?.status() ?? []).map((r) => ({ ...r, age: now - r.since })),
   };
+}
+
+/** The stage of a destination without a shortcut. */
+const countedStage = ({ rate, reason }: DestinationStatus): string =>
+  rate.aboveThreshold
+    ? "above threshold"
+    : reason?.kind === "not-long-enough"
+      ? "above threshold, not long enough"
+      : "below threshold";
+
+function destinationReport(d: DestinationStatus, shortcuts: readonly ShortcutReport[]): DestinationReport {
+  const { destination, bitsPerSecond, aboveThreshold } = d.rate;
+  const shortcut = shortcuts.find((s) => s.owner === d.owner || covers(s, destination));
+  const base = { destination, bitsPerSecond, aboveThreshold, owner: shortcut?.owner ?? d.owner };
+  if (shortcut === undefined) return { ...base, stage: countedStage(d), ...why(d.reason) };
+  return { ...base, ...stageOf(shortcut, destination) };
+}
+
+/** The stage of one destination of an owner, and what blocks it: the daemon may refuse one prefix while others are direct. */
+function stageOf(s: ShortcutReport, destination: Prefix): Why & { readonly stage: string } {
+  const offers = s.prefixes.filter((p) => overlaps(p.prefix, destination));
+  const offer = offers.sort((a, b) => prefixLength(b.prefix) - prefixLength(a.prefix))[0];
+  if (offer === undefined || offer.selected || offer.reason === "")
+    return { stage: s.stage, reason: s.reason, code: s.code };
+  const others = s.prefixes.filter((p) => p.selected);
+  const stage =
+    others.length > 0 && (s.stage === "connecting" || s.stage === "direct")
+      ? `refused (${others.map((p) => p.prefix).join(", ")} of this owner: ${s.stage})`
+      : s.stage;
+  return { stage, reason: offer.reason, code: offer.code };
 }
 
 const covers = (s: ShortcutReport, p: Prefix): boolean =>
@@ -151,7 +209,7 @@ export function explain(driver: Driver, now: number, query: string): Explanation
   const under = driver.routing?.underneath(destination);
   const underneath =
     under === undefined
-      ? "this router is a hub"
+      ? ""
       : under.ok
         ? `${under.prefix} via next hop ${under.nextHop}`
         : describeReason(under.reason);
@@ -159,27 +217,61 @@ export function explain(driver: Driver, now: number, query: string): Explanation
   const shortcut = found === undefined ? undefined : aged(now, found);
   const counted = spoke?.destinationStatus(now).find((d) => overlaps(d.rate.destination, destination));
   const rate =
-    counted === undefined ? "no traffic counted" : `${describeRate(counted.rate.bitsPerSecond)} via the hub`;
-  const base = { query, rate, shortcut, underneath };
+    spoke === undefined
+      ? ""
+      : counted === undefined
+        ? "no traffic counted"
+        : `${describeRate(counted.rate.bitsPerSecond)} via the hub`;
+  const obstacles =
+    shortcut?.stage === "direct"
+      ? []
+      : (spoke?.hubStatus() ?? []).flatMap((h) => h.obstacles.map(describeReason));
+  const base = { query, rate, shortcut, underneath, obstacles, hub: undefined };
   if (shortcut !== undefined) {
-    const offer = shortcut.prefixes.find((p) => overlaps(p.prefix, destination));
-    const { reason, code } = offer !== undefined && !offer.selected && offer.reason !== "" ? offer : shortcut;
-    return { ...base, stage: shortcut.stage, reason, code, age: shortcut.age, owner: shortcut.owner };
+    const { stage, reason, code } = stageOf(shortcut, destination);
+    const offered = shortcut.prefixes.some((p) => overlaps(p.prefix, destination));
+    const isBlockedBelow = !offered && under?.ok === false && shortcut.prefixes.length > 0;
+    const block = isBlockedBelow ? why(under.reason) : { reason, code };
+    return { ...base, stage, ...block, age: shortcut.age, owner: shortcut.owner };
   }
-  if (spoke === undefined)
-    return {
-      ...base,
-      stage: "hub",
-      ...why({ kind: "hub-has-no-shortcuts" }),
-      age: undefined,
-      owner: undefined,
-    };
+  if (engine.hub !== undefined) return { ...base, ...ofHub(engine.hub.explain(destination), now) };
   if (counted === undefined) {
     const reason: Reason = under?.ok === false ? under.reason : { kind: "no-traffic" };
     return { ...base, stage: "idle", ...why(reason), age: undefined, owner: undefined };
   }
-  const stage = counted.rate.aboveThreshold ? "above threshold" : "below threshold";
-  return { ...base, stage, ...why(counted.reason), age: undefined, owner: counted.owner };
+  return {
+    ...base,
+    stage: countedStage(counted),
+    ...why(counted.reason),
+    age: undefined,
+    owner: counted.owner,
+  };
+}
+
+type HubPart = Why & Pick<Explanation, "stage" | "age" | "owner" | "hub">;
+
+function ofHub(known: HubKnowledge, now: number): HubPart {
+  if (known.kind !== "owner")
+    return {
+      stage: "no owner",
+      ...why({ kind: "hub-routes-to-no-owner", text: known.text }),
+      age: undefined,
+      owner: undefined,
+      hub: undefined,
+    };
+  const { owner, prefixes, heardAt, endpoint, resolvedBy } = known;
+  return {
+    stage: "owned",
+    ...why(undefined),
+    age: undefined,
+    owner,
+    hub: {
+      attested: prefixes,
+      heard: now - heardAt,
+      endpoint,
+      resolvedBy: resolvedBy.map(({ spoke, at }) => ({ spoke, age: now - at })),
+    },
+  };
 }
 
 /** A prefix that does not leave in the clear, and whether its unreachable route stands. */

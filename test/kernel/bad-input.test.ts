@@ -61,6 +61,84 @@ describe.each(["bird", "frr"] as const)("bad input, with %s", (daemon) => {
     await untouched();
   });
 
+  it("a host that is wrong: `check` says what, where and the remedy, and exits with 4", async () => {
+    const node = site.lab.node("a");
+    const check = async (text = good): Promise<{ status: number | null; said: string }> => {
+      node.writeFile("/run/bad.yaml", text);
+      const r = await node.exec([process.execPath, programs.shortcutd, "check", "-c", "/run/bad.yaml"]);
+      return { status: r.status, said: r.stdout + r.stderr };
+    };
+    const right = await check();
+    expect(right).toMatchObject({
+      status: 0,
+      said: expect.stringContaining("host: has what shortcutd needs"),
+    });
+    const key = "direct: { key: /run/test.key }";
+    const wrong: readonly (readonly [string, string, string, RegExp])[] = [
+      [
+        "true",
+        "true",
+        good.replace("overlay: wg0", "overlay: eth2"),
+        /interface eth2: is not a WireGuard interface/,
+      ],
+      ["true", "true", good.replace("overlay: wg0", "overlay: wg7"), /interface wg7: does not exist/],
+      ["true", "true", good.replace("10.255.0.3", "10.255.0.1"), /this router cannot be its own hub/],
+      [
+        "ip route add 198.18.5.0/24 dev eth2",
+        "ip route del 198.18.5.0/24",
+        good,
+        /alias pool 198\.18\.0\.0\/16: overlaps the route 198\.18\.5\.0\/24/,
+      ],
+      [
+        "ip link add shortcut0 type veth peer name other0",
+        "ip link del shortcut0",
+        good,
+        /interface shortcut0: exists and is not shortcutd's/,
+      ],
+      [
+        "mkfifo -m 600 /run/test.key",
+        "rm /run/test.key",
+        `${good}\n${key}\n`,
+        /test\.key: is not a regular file/,
+      ],
+      [
+        "umask 77; touch /run/other.key; ln -s other.key /run/test.key",
+        "rm /run/test.key /run/other.key",
+        `${good}\n${key}\n`,
+        /test\.key: is a symbolic link/,
+      ],
+      [
+        "umask 77; wg genkey > /run/test.key; chown 65534 /run/test.key",
+        "rm /run/test.key",
+        `${good}\n${key}\n`,
+        /test\.key: belongs to uid 65534/,
+      ],
+    ];
+    for (const [take, give, text, problem] of wrong) {
+      await site.sh("a", take);
+      try {
+        const r = await check(text);
+        expect(r.said).toMatch(problem);
+        expect(r.said).toMatch(/host: error: .*\n {2}remedy: \S/);
+        expect(r.said.match(/^host: /gm), r.said).toHaveLength(1);
+        expect(r.status).toBe(4);
+      } finally {
+        await site.sh("a", give);
+      }
+    }
+    const taker = node.spawn([
+      process.execPath,
+      "-e",
+      'require("dgram").createSocket("udp4").bind(4243, "0.0.0.0")',
+    ]);
+    await until("the port is taken", 10_000, async () => {
+      const { status, said } = await check();
+      return status === 4 && /UDP port 4243 of 10\.255\.0\.1: is in use by another program/.test(said);
+    });
+    await taker.kill("SIGKILL");
+    await untouched();
+  });
+
   it("no daemon at the socket", async () => {
     const r = await run(site, "a", `${good}\ndaemon-socket: /run/nowhere/x\n`);
     expect(r.status).not.toBe(0);

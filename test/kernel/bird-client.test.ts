@@ -15,19 +15,22 @@ const shipped = (name: string): string =>
 const MAIN = "/etc/bird/bird.conf";
 const SHORTCUT = "/etc/bird/shortcut/shortcut.conf";
 const POLICY = "/etc/bird/shortcut/policy.conf";
+const DEFINES = "/etc/bird/shortcut/shortcut-defines.conf";
 const FILES = {
   [MAIN]: shipped("examples/spoke.conf"),
   [SHORTCUT]: shipped("shortcut.conf"),
   [POLICY]: shipped("policy.conf"),
+  [DEFINES]: shipped("shortcut-defines.conf"),
 };
 const SELECTED = "BIRD: selected, preference 210";
 const START =
   "bird -u bird -g bird -c /etc/bird/bird.conf -s /run/bird/bird.ctl -P /run/bird/bird.pid < /dev/null > /dev/null 2>&1";
 
-/** Replacements in one of the three files. */
+/** Replacements in one of the files, and in another one. */
 interface Edit {
   readonly file: keyof typeof FILES;
   readonly edits: readonly (readonly [string | RegExp, string])[];
+  readonly also?: Edit;
 }
 
 async function reconfigure({ node }: ClientBench): Promise<void> {
@@ -37,7 +40,18 @@ async function reconfigure({ node }: ClientBench): Promise<void> {
   );
 }
 
-async function configure(bench: ClientBench, file: Edit["file"], edits: Edit["edits"]): Promise<void> {
+async function configure(
+  bench: ClientBench,
+  file: Edit["file"],
+  edits: Edit["edits"],
+  also?: Edit,
+): Promise<void> {
+  if (also !== undefined) write(bench, also.file, also.edits);
+  write(bench, file, edits);
+  await reconfigure(bench);
+}
+
+function write(bench: ClientBench, file: Edit["file"], edits: Edit["edits"]): void {
   let text: string = FILES[file];
   for (const [from, to] of edits) {
     const edited = text.replace(from, to);
@@ -45,7 +59,6 @@ async function configure(bench: ClientBench, file: Edit["file"], edits: Edit["ed
     text = edited;
   }
   bench.node.writeFile(file, text);
-  await reconfigure(bench);
 }
 
 async function restore(bench: ClientBench): Promise<void> {
@@ -59,7 +72,7 @@ const sessionsUp = ({ node }: ClientBench): Promise<unknown> =>
     return text.match(/^shortcut(_feed)? .*Established/gm)?.length === 2;
   });
 
-/** Makes the changes, asks, and restores all three files. */
+/** Makes the changes, asks, and restores all files. */
 const changed =
   (
     ask: (
@@ -105,7 +118,8 @@ const flaws: readonly Flaw<Edit>[] = [
     what: "no pipe to fib4",
     change: { file: SHORTCUT, edits: [[/^protocol pipe fib_pipe4 .*$/m, ""]] },
     problem: /protocol fib_pipe4 is missing/,
-    remedy: /protocol pipe fib_pipe4 \{ table master4; peer table fib4; import none; export all; \}/,
+    remedy:
+      /protocol pipe fib_pipe4 \{ table master4; peer table fib4; import none; export filter shortcut_to_kernel; \}/,
   },
   {
     what: "a pipe that also leads back",
@@ -114,13 +128,84 @@ const flaws: readonly Flaw<Edit>[] = [
       edits: [
         ["peer table fib4; import none;", "peer table fib4; import all;"],
         [
-          /^protocol pipe fib_pipe4 (.*)export all;/m,
+          /^protocol pipe fib_pipe4 (.*)export filter shortcut_to_kernel;/m,
           'protocol pipe fib_pipe4 $1export where proto = "hub";',
         ],
       ],
     },
     problem: /fib_pipe4 also carries routes back from fib4 into master4 \(import filter ACCEPT\)/,
     remedy: /import none;/,
+  },
+  {
+    what: "a kernel protocol that may learn, without the way back",
+    change: {
+      file: SHORTCUT,
+      edits: [[/^protocol pipe shortcut_learned4 .*$/m, ""]],
+      also: { file: MAIN, edits: [["    import none;\n    export", "    import all;\n    export"]] },
+    },
+    severity: "warning",
+    problem: /kernel protocol kernel1 imports into fib4, and no pipe shortcut_learned4 takes what it learns/,
+    remedy: /protocol pipe shortcut_learned4 \{ table fib4; peer table master4;/,
+  },
+  {
+    what: "a kernel protocol that has learned, without the way back",
+    change: {
+      file: SHORTCUT,
+      edits: [[/^protocol pipe shortcut_learned4 .*$/m, ""]],
+      also: {
+        file: MAIN,
+        edits: [
+          ["protocol kernel {\n  ipv4 {\n", "protocol kernel {\n  learn;\n  ipv4 {\n    preference 5;\n"],
+          ["    import none;\n    export", "    import all;\n    export"],
+        ],
+      },
+    },
+    problem:
+      /kernel protocol kernel1 has learned \d+ routes into fib4, and no pipe shortcut_learned4 takes them/,
+    remedy: /load the shortcut\.conf of this version/,
+  },
+  {
+    what: "the same for IPv6, which has learned nothing",
+    change: {
+      file: SHORTCUT,
+      edits: [[/^protocol pipe shortcut_learned6 .*$/m, ""]],
+      also: {
+        file: MAIN,
+        edits: [[/(table fib6; .*\n {4})import none;/, "$1import all;"]],
+      },
+    },
+    severity: "warning",
+    problem: /kernel protocol kernel2 imports into fib6, and no pipe shortcut_learned6 takes what it learns/,
+    remedy: /shortcut_learned6/,
+  },
+  {
+    what: "a pattern of what is underneath that matches nothing",
+    change: { file: DEFINES, edits: [['SHORTCUT_UNDERNEATH = "hub*"', 'SHORTCUT_UNDERNEATH = "rr*"']] },
+    problem: /SHORTCUT_UNDERNEATH "rr\*" matches no protocol that has routes: shortcutd is fed none/,
+    remedy: /here: hub \(10\.255\.0\.3\), hub6 \(fd00:255::3\)/,
+  },
+  {
+    what: "a pattern of what is underneath that misses the IPv6 session",
+    change: { file: DEFINES, edits: [['SHORTCUT_UNDERNEATH = "hub*"', 'SHORTCUT_UNDERNEATH = "hub"']] },
+    severity: "warning",
+    problem: /SHORTCUT_UNDERNEATH "hub" does not match hub6 \(fd00:255::3\)/,
+    remedy: /a pattern that matches these names too/,
+  },
+  {
+    what: "another AS in the mark of offers",
+    change: {
+      file: DEFINES,
+      edits: [["SHORTCUT_OFFER = (SHORTCUT_AS, 1, 1)", "SHORTCUT_OFFER = (65001, 1, 1)"]],
+    },
+    problem: /SHORTCUT_OFFER is \(65001, 1, 1\), and offers carry \(65000, 1, 1\): the policy refuses/,
+    remedy: /define SHORTCUT_OFFER = \(SHORTCUT_AS, 1, 1\);/,
+  },
+  {
+    what: "a direct protocol of every interface",
+    change: { file: MAIN, edits: [['interface "eth2", "eth3";', 'interface "*";']] },
+    problem:
+      /protocol direct1 takes the addresses of shortcut0: the router's overlay address would be announced/,
+    remedy: /interface "-shortcut0", "\*";/,
   },
   {
     what: "no pipe to the blackboard",
@@ -286,6 +371,12 @@ const checks: readonly ClientCase[] = [
       expect(other.findings.map((f) => f.problem)).toEqual([
         "BIRD meets shortcutd in kernel table 4242, shortcutd's configuration says 4243",
       ]);
+      const same = await client.check({ ...expectation, routerId: address("10.255.0.1") });
+      expect(same.findings.map((f) => f.problem)).toEqual([
+        expect.stringMatching(
+          /^BIRD's router ID 10\.255\.0\.1 is also the BGP identifier of the offers session/,
+        ),
+      ]);
       await node.must(["birdc", "disable", "shortcut"]);
       try {
         expect(await bench.findings()).toEqual([
@@ -300,6 +391,23 @@ const checks: readonly ClientCase[] = [
         await node.must(["birdc", "enable", "shortcut"]);
       }
     },
+  },
+  {
+    what: "suspects a direct protocol of every interface before the direct interface exists, and not one that leaves it out",
+    run: changed(async (bench, edit) => {
+      const later = { ...bench.expectation, direct: "shortcut9" };
+      const problems = async (e = bench.expectation): Promise<string[]> =>
+        (await bench.client.check(e)).findings.map((f) => `${f.severity}: ${f.problem}`);
+      await edit(MAIN, [['interface "eth2", "eth3";', 'interface "-shortcut0", "*";']]);
+      expect(await problems()).toEqual([]);
+      await restore(bench);
+      await edit(MAIN, [['interface "eth2", "eth3";', 'interface "*";']]);
+      expect(await problems(later)).toEqual([
+        expect.stringMatching(
+          /^warning: protocol direct1 takes the addresses of every interface, so probably/,
+        ),
+      ]);
+    }),
   },
   {
     what: "says one thing when nothing of ours is there, and IPv6 is not asked for without a pool",
@@ -358,7 +466,7 @@ const explanations: readonly ClientCase[] = [
     run: async (bench) => {
       try {
         await changed(async (_, edit) => {
-          await bench.node.must(["ip", "route", "del", `${ALIAS4}/32`, "table", "4242", "proto", "99"]);
+          await bench.node.must(["ip", "route", "del", `${ALIAS4}/32`, "table", "4242", "proto", "173"]);
           await bench.explained(
             /^BIRD: selected, preference 210; alias 198\.18\.0\.1 resolves by shortcut_fallback4 only/,
           );
@@ -466,8 +574,8 @@ describeClient<Edit>({
   socket: socketOf,
   askByHand: "birdc show status",
   sessionsUp,
-  apply: async (bench, { file, edits }) => {
-    await configure(bench, file, edits);
+  apply: async (bench, { file, edits, also }) => {
+    await configure(bench, file, edits, also);
     // A change of the session's type restarts the session.
     if (edits.some(([from]) => String(from).includes("rr client"))) await sessionsUp(bench);
   },

@@ -5,6 +5,7 @@
 import { readFileSync } from "node:fs";
 import { expect } from "vitest";
 import { until } from "../../lab/runner/lab.js";
+import { difference, settled } from "../../lab/site/snapshot.js";
 import { DIRECT, FAR4, FAR6, fib, fibFollows } from "./config-source.js";
 import { type ConfigBench, type ConfigCase, describeConfig } from "./config-suite.js";
 
@@ -63,7 +64,101 @@ const whileSelected: readonly ConfigCase[] = [
   },
 ];
 
+/** Routes that a program of the router's own has put into its kernel: BIRD learns them. */
+const LEARNED = [
+  ["-4", "203.0.113.0/24", "dev", "eth2", "proto", "77"],
+  ["-6", "2001:db8:77::/48", "dev", "eth2", "proto", "77"],
+] as const;
+/** Routes of shortcutd's shape: an override and a guard route. */
+const HELD = [
+  ["-4", "10.77.0.0/24", "dev", "wg0", "proto", "173", "metric", "1"],
+  ["-4", "10.78.0.0/24", "dev", "wg0", "proto", "173", "metric", "4278190081"],
+  ["-6", "2001:db8:78::/48", "dev", "wg0", "proto", "173", "metric", "1"],
+] as const;
+const OSPF =
+  'protocol ospf v2 { ipv4 { import all; export where source = RTS_INHERIT; }; area 0 { interface "IFACE" { hello 1; dead 4; wait 2; }; }; }\n';
+
+/**
+ * A's configuration where its kernel protocols learn, and its neighbours hear of it by BGP (the hub, ra) and OSPF (ra), with and without
+ * shortcutd's part.
+ */
+function learning(withShortcutd: boolean): string {
+  const shipped = readFileSync(new URL("../../bird-config/examples/spoke.conf", import.meta.url), "utf8");
+  const own = withShortcutd ? shipped : shipped.replaceAll(/^.*\(shortcutd\).*\n/gm, "");
+  return `${own
+    .replaceAll("protocol kernel {\n", "protocol kernel {\n  learn;\n  scan time 1;\n")
+    .replaceAll(/^( {4})import none;/gm, "$1import all;")
+    .replace(
+      "return source = RTS_DEVICE ||",
+      "return source = RTS_INHERIT || source = RTS_DEVICE ||",
+    )}${OSPF.replace("IFACE", "eth3")}`;
+}
+
 const last: readonly ConfigCase[] = [
+  {
+    what: "lets neighbours hear routes that BIRD learns from the kernel as they do without it, by BGP and OSPF",
+    run: async (bench) => {
+      const { lab, node } = bench;
+      const [ra, b] = [lab.node("ra"), lab.node("b")];
+      const raConfig = ra.readFile("/etc/bird/bird.conf");
+      ra.writeFile("/etc/bird/bird.conf", `${raConfig}${OSPF.replace("IFACE", "eth1")}`);
+      await ra.must(["birdc", "configure"]);
+      for (const route of LEARNED) await node.must(["ip", route[0], "route", "replace", ...route.slice(1)]);
+      const told = async (): Promise<string> => {
+        let all = "";
+        for (const [from, protocol] of [
+          [ra, "a"],
+          [ra, "ospf1"],
+          [b, "spoke_a"],
+          [b, "spoke_a6"],
+        ] as const)
+          all += await from.must(["birdc", "show", "route", "all", "protocol", protocol]);
+        return all.replaceAll(/ \d\d:\d\d:\d\d\.\d+/g, "");
+      };
+      const load = async (text: string): Promise<void> => {
+        node.writeFile("/etc/bird/bird.conf", text);
+        await node.must(["birdc", "configure"]);
+      };
+      /** By ra on both protocols, by the hub in both families. */
+      const all = (text: string): boolean =>
+        text.match(/^203\.0\.113\.0\/24/gm)?.length === 3 && text.includes("2001:db8:77::/48");
+      await load(learning(false));
+      const without = await settled(node, told, all, { apartMs: 1_500 });
+
+      for (const route of HELD) await node.must(["ip", route[0], "route", "replace", ...route.slice(1)]);
+      await load(learning(true));
+      await until(
+        "neighbours hear the same with it, and nothing of shortcutd's own routes",
+        30_000,
+        async () => {
+          const changes = difference(without.split("\n"), (await told()).split("\n"));
+          if (changes.length > 0) throw new Error(changes.join("\n"));
+          const seen = await node.must(["birdc", "show", "route", "table", "fib4"]);
+          return seen.includes("10.77.0.0/24") && seen.includes("203.0.113.0/24");
+        },
+      );
+      const log = await node.must(["sh", "-c", "grep -c 'Pipe collision' /var/log/bird.log || true"]);
+      expect(log.trim()).toBe("0");
+
+      // Without the way back they lose it: the test can tell.
+      const shortcut = node.readFile("/etc/bird/shortcut/shortcut.conf");
+      node.writeFile(
+        "/etc/bird/shortcut/shortcut.conf",
+        shortcut.replaceAll(/^protocol pipe shortcut_learned[46] .*$/gm, ""),
+      );
+      await load(learning(true));
+      await until(
+        "neighbours do not hear what is learned",
+        30_000,
+        async () => !/203\.0\.113|db8:77/.test(await told()),
+      );
+      node.writeFile("/etc/bird/shortcut/shortcut.conf", shortcut);
+      for (const route of [...LEARNED, ...HELD])
+        await node.must(["ip", route[0], "route", "del", ...route.slice(1)]);
+      ra.writeFile("/etc/bird/bird.conf", raConfig);
+      await ra.must(["birdc", "configure"]);
+    },
+  },
   {
     what: "ships only files that the examples include",
     run: async () => {

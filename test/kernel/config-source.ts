@@ -93,7 +93,7 @@ export async function addDirect(node: Node): Promise<void> {
 
 /** Points both aliases at `dev`, in `table`. */
 export async function pointAliases(node: Node, dev: string, table: string): Promise<void> {
-  const route = ["dev", dev, "proto", "99", "table", table];
+  const route = ["dev", dev, "proto", "173", "table", table];
   await node.must(["ip", "route", "replace", `${ALIAS4}/32`, ...route]);
   await node.must(["ip", "-6", "route", "replace", `${ALIAS6}/128`, ...route]);
 }

@@ -54,7 +54,7 @@ describe("the cookbook, BIRD at A and FRR at C", () => {
   const route = async (at: Spoke, prefix: string): Promise<string> =>
     site.sh(
       at,
-      `ip ${prefix.includes(":") ? "-6 " : ""}route show exact ${prefix} | grep -v 'proto 99' || true`,
+      `ip ${prefix.includes(":") ? "-6 " : ""}route show exact ${prefix} | grep -v 'proto 173' || true`,
     );
 
   async function untilRoute(at: Spoke, prefix: string, dev: string): Promise<void> {

@@ -344,7 +344,7 @@ describe("other designs, BIRD at A and FRR at C", () => {
     await untilWay(6, DIRECT);
     // how the alias is resolved: BIRD by its blackboard, FRR by the host route in the main table
     expect(await site.sh("a", "ip -6 route show table 4242")).toMatch(
-      /fd53:4843:5554::\S+ dev shortcut0 proto openr/,
+      /fd53:4843:5554::\S+ dev shortcut0 proto (?:173|shortcutd)/,
     );
     expect(await site.sh("c", "ip -6 route show 2001:db8:1::/64")).toMatch(
       /via fd53:4843:5554::\S+ dev shortcut0/,

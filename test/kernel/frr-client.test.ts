@@ -193,27 +193,101 @@ const flaws: readonly Flaw<Lines>[] = [
     problem: /redistributes connected routes by route-map SHORTCUT-FEED-OUT: the direct interface's address/,
     remedy: /redistribute connected route-map SHORTCUT-NO-ALIAS/,
   },
+  ...(
+    [
+      [4, AF4, "10.255.0.3"],
+      [6, AF6, "fd00:255::3"],
+    ] as const
+  ).map(
+    ([family, context, hub]): Flaw<Lines> => ({
+      what: `a hub that hears offers of IPv${family}`,
+      change: within(context, `neighbor ${hub} route-map SHORTCUT-NOT-TO-HUB out`),
+      severity: "warning",
+      problem: new RegExp(
+        `^${hub} has no outgoing route-map for IPv${family}: the hub would receive the offer`,
+      ),
+      remedy: /SHORTCUT-NOT-TO-HUB out/,
+    }),
+  ),
   {
-    what: "a hub that hears offers",
+    what: "a hub whose own route-map does not call ours",
     change: {
-      break: [
-        ...AF4,
-        "no neighbor 10.255.0.3 route-map SHORTCUT-NOT-TO-HUB out",
-        "exit-address-family",
-        "address-family ipv6 unicast",
-        "no neighbor fd00:255::3 route-map SHORTCUT-NOT-TO-HUB out",
-      ],
+      break: ["route-map MINE permit 10", "exit", ...AF4, "neighbor 10.255.0.3 route-map MINE out"],
       mend: [
         ...AF4,
         "neighbor 10.255.0.3 route-map SHORTCUT-NOT-TO-HUB out",
-        "exit-address-family",
-        "address-family ipv6 unicast",
-        "neighbor fd00:255::3 route-map SHORTCUT-NOT-TO-HUB out",
+        "exit",
+        "exit",
+        "no route-map MINE",
       ],
     },
     severity: "warning",
-    problem: /no neighbour's outgoing route-map filters offers/,
-    remedy: /SHORTCUT-NOT-TO-HUB out/,
+    problem: /^the outgoing route-map MINE of 10\.255\.0\.3 does not filter offers for IPv4/,
+    remedy: /`call SHORTCUT-NOT-TO-HUB` in each permit entry of route-map MINE/,
+  },
+  {
+    what: "another AS in the list of offers",
+    change: {
+      break: [
+        "no bgp large-community-list standard SHORTCUT-OFFER",
+        "bgp large-community-list standard SHORTCUT-OFFER seq 10 permit 65001:1:1",
+      ],
+      mend: [
+        "no bgp large-community-list standard SHORTCUT-OFFER",
+        "bgp large-community-list standard SHORTCUT-OFFER seq 10 permit 65000:1:1",
+      ],
+    },
+    problem:
+      /SHORTCUT-IN asks for large-community-list SHORTCUT-OFFER, which has 65001:1:1; offers carry 65000:1:1/,
+    remedy: /bgp large-community-list standard SHORTCUT-OFFER seq 10 permit 65000:1:1/,
+  },
+  {
+    what: "another AS in the list of our own communities",
+    change: {
+      break: [
+        "no bgp large-community-list expanded SHORTCUT-OWN",
+        "bgp large-community-list expanded SHORTCUT-OWN seq 10 permit ^65001:[12]:[0-9]+$",
+      ],
+      mend: [
+        "no bgp large-community-list expanded SHORTCUT-OWN",
+        "bgp large-community-list expanded SHORTCUT-OWN seq 10 permit ^65000:[12]:[0-9]+$",
+      ],
+    },
+    severity: "warning",
+    problem: /deletes what large-community-list SHORTCUT-OWN matches, and that does not match 65000:1:1/,
+    remedy: /SHORTCUT-OWN seq 10 permit \^65000:\[12\]/,
+  },
+  {
+    what: "redistributed routes that hold prefixes on the overlay",
+    change: {
+      break: [
+        "no route-map SHORTCUT-NO-ALIAS deny 40",
+        ...AF4,
+        "redistribute kernel route-map SHORTCUT-NO-ALIAS",
+      ],
+      mend: [
+        ...AF4,
+        "no redistribute kernel",
+        "exit",
+        "exit",
+        "route-map SHORTCUT-NO-ALIAS deny 40",
+        "match interface wg0",
+        "match metric 1",
+      ],
+    },
+    problem:
+      /redistributes kernel routes by route-map SHORTCUT-NO-ALIAS: routes with which shortcutd keeps a prefix/,
+    remedy: /`match interface wg0` and `match metric 1`/,
+  },
+  {
+    what: "a feed that permits nothing",
+    change: {
+      break: ["no route-map SHORTCUT-FEED-OUT permit 1000"],
+      mend: ["route-map SHORTCUT-FEED-OUT permit 1000"],
+    },
+    problem:
+      /route-map SHORTCUT-FEED-OUT, the export policy of the feed, permits no route: shortcutd is fed none/,
+    remedy: /route-map SHORTCUT-FEED-OUT permit 1000/,
   },
 ];
 
@@ -224,6 +298,12 @@ const checks: readonly ClientCase[] = [
       const { findings } = await bench.client.check({ ...bench.expectation, localAs: 65001 });
       expect(findings.map((f) => f.problem)).toEqual([
         "bgpd runs AS 65000; shortcutd's configuration says AS 65001",
+      ]);
+      const same = await bench.client.check({ ...bench.expectation, routerId: address("10.255.0.1") });
+      expect(same.findings.map((f) => f.problem)).toEqual([
+        expect.stringMatching(
+          /^bgpd's router ID 10\.255\.0\.1 is also the BGP identifier of the offers session/,
+        ),
       ]);
       const external = bench.keep(frrClient({ directory: directoryOf(bench.node), offersAs: 64999 }));
       expect(await bench.findings(external)).toEqual([
@@ -327,7 +407,7 @@ const explanations: readonly ClientCase[] = [
     what: "explains an alias that nothing resolves",
     run: async (bench) => {
       const { node } = bench;
-      await node.must(["ip", "route", "del", `${ALIAS4}/32`, "proto", "99"]);
+      await node.must(["ip", "route", "del", `${ALIAS4}/32`, "proto", "173"]);
       // a's default route would resolve it
       const route = (await node.must(["ip", "route", "show", "default"])).trim();
       await node.must(["ip", "route", "del", "default"]);

@@ -12,7 +12,7 @@ import type { KernelRoute, RouteEvent, RoutePort } from "../../plugin/driver/por
 import { address, prefix } from "../../plugin/net/address.js";
 import { eventually, Namespace } from "./namespace.js";
 
-const OURS = 99;
+const OURS = 173;
 const MAIN = 254;
 const BLACKBOARD = 4242;
 
@@ -114,9 +114,9 @@ describe("routes", () => {
   test("replace, lookup with FIB match, move to another interface, remove", async () => {
     const alias = { table: BLACKBOARD, prefix: prefix("198.18.0.1/32"), protocol: OURS, metric: 0 };
     await port.replace({ ...alias, dev: "ve0" });
-    expect(ns.sh("ip -N route show table 4242").trim()).toBe("198.18.0.1 dev ve0 proto 99 scope 253");
+    expect(ns.sh("ip -N route show table 4242").trim()).toBe("198.18.0.1 dev ve0 proto 173 scope 253");
     await port.replace({ ...alias, dev: "vf0" });
-    expect((await port.dump(BLACKBOARD)).map(text)).toEqual(["198.18.0.1/32 0 99 unicast nhid 0 [- vf0]"]);
+    expect((await port.dump(BLACKBOARD)).map(text)).toEqual(["198.18.0.1/32 0 173 unicast nhid 0 [- vf0]"]);
     await port.remove({ ...alias, protocol: 12 });
     expect(await port.dump(BLACKBOARD)).toHaveLength(1);
     await port.remove(alias);
@@ -125,7 +125,7 @@ describe("routes", () => {
 
     await port.replace({ table: MAIN, prefix: prefix("10.9.0.0/16"), dev: "ve0", protocol: OURS, metric: 7 });
     const hit = await port.lookup(address("10.9.3.4"));
-    expect(hit === undefined ? undefined : text(hit)).toBe("10.9.0.0/16 7 99 unicast nhid 0 [- ve0]");
+    expect(hit === undefined ? undefined : text(hit)).toBe("10.9.0.0/16 7 173 unicast nhid 0 [- ve0]");
     expect(await port.lookup(address("203.0.113.1"))).toBeUndefined();
   });
 
@@ -134,7 +134,7 @@ describe("routes", () => {
     await port.replace({ ...alias, dev: "ve0" });
     await port.replace({ ...alias, dev: "vf0" });
     expect((await port.dump(BLACKBOARD)).map(text)).toEqual([
-      "fd00:198:18::1/128 5 99 unicast nhid 0 [- vf0]",
+      "fd00:198:18::1/128 5 173 unicast nhid 0 [- vf0]",
     ]);
     await port.remove(alias);
     await port.remove(alias);
@@ -226,22 +226,22 @@ describe("watch", () => {
       ip route add 10.9.0.0/16 via 10.255.0.2 proto bgp
       ip route add 10.8.0.0/16 via 10.255.0.2 proto static
       ip route add 10.9.0.0/16 via 10.255.0.2 proto bgp table 77
-      ip route add 198.18.0.1/32 dev ve0 proto 99 table 4242
+      ip route add 198.18.0.1/32 dev ve0 proto 173 table 4242
       ip route replace 10.9.0.0/16 via 10.254.0.2 proto bgp
       ip route del 198.18.0.1/32 table 4242
       ip route replace 10.9.0.0/16 via 10.254.0.2 proto static
-      ip route add 10.7.0.0/16 dev ve0 proto 99`);
+      ip route add 10.7.0.0/16 dev ve0 proto 173`);
     await eventually("the last route", () => seen.routes.has("254 10.7.0.0/16 0"));
     const told = seen.events
       .slice(1)
       .map((e) => (e.kind === "set" || e.kind === "gone" ? `${e.kind} ${text(e.route)}` : e.kind));
     expect(told).toEqual([
       "set 10.9.0.0/16 0 186 unicast nhid 0 [10.255.0.2 ve0]",
-      "set 198.18.0.1/32 0 99 unicast nhid 0 [- ve0]",
+      "set 198.18.0.1/32 0 173 unicast nhid 0 [- ve0]",
       "set 10.9.0.0/16 0 186 unicast nhid 0 [10.254.0.2 vf0]",
-      "gone 198.18.0.1/32 0 99 unicast nhid 0 [- ve0]",
+      "gone 198.18.0.1/32 0 173 unicast nhid 0 [- ve0]",
       "gone 10.9.0.0/16 0 186 unicast nhid 0 [10.254.0.2 vf0]",
-      "set 10.7.0.0/16 0 99 unicast nhid 0 [- ve0]",
+      "set 10.7.0.0/16 0 173 unicast nhid 0 [- ve0]",
     ]);
   });
 
@@ -313,7 +313,7 @@ describe("watch", () => {
         ip route add 10.1.0.0/16 via 10.255.0.2
         ip route add 10.2.0.0/16 nexthop via 10.255.0.2 nexthop via 10.254.0.2
         ip route add 10.3.0.0/16 nhid 5
-        ip route add 198.18.0.1/32 dev ve0 proto 99 table 4242
+        ip route add 198.18.0.1/32 dev ve0 proto 173 table 4242
         ip route add 10.4.0.0/16 via 10.254.0.2
         ip -6 route add 2001:db8:1::/48 via 2001:db8:ff::2`);
       const seen = await believe([MAIN, BLACKBOARD]);
@@ -325,6 +325,17 @@ describe("watch", () => {
       expect(seen.events.slice(before).some((e) => e.kind === "snapshot")).toBe(false);
       expect(seen.routes.has("254 10.4.0.0/16 0")).toBe(true);
     });
+
+  test("a route takes the place of one with another protocol number, the same prefix and metric", async () => {
+    ns.sh(
+      "ip route add 198.18.0.1/32 dev ve0 proto 99 metric 99; ip -6 route add fd00:198:18::1/128 dev ve0 proto 99 metric 99",
+    );
+    for (const to of ["198.18.0.1/32", "fd00:198:18::1/128"])
+      await port.replace({ table: MAIN, prefix: prefix(to), dev: "ve0", protocol: OURS, metric: 99 });
+    expect(
+      ns.sh("ip -N route show 198.18.0.1; ip -6 -N route show fd00:198:18::1").match(/proto \d+/g),
+    ).toEqual([`proto ${OURS}`, `proto ${OURS}`]);
+  });
 
   test("a route goes with the address in its `src`", async () => {
     ns.sh("ip addr add 10.99.0.1/32 dev ve0; ip route add 10.1.0.0/16 via 10.255.0.2 src 10.99.0.1");
@@ -357,7 +368,7 @@ describe("watch", () => {
       const verb = pick(["add", "append", "prepend", "replace", "replace", "del", "del"]);
       const via = pick([true, true, false]) ? `via ${gateway} ` : "";
       lines.push(
-        `route ${verb} ${destination} ${via}dev ${dev} metric ${pick([10, 20])} proto ${v6 ? 99 : pick([99, 186])}`,
+        `route ${verb} ${destination} ${via}dev ${dev} metric ${pick([10, 20])} proto ${v6 ? 173 : pick([173, 186])}`,
       );
       if (pick([...Array(60).keys()]) === 0) lines.push(`link set ${dev} down`, `link set ${dev} up`);
     }

@@ -212,7 +212,10 @@ describe.each(["bird", "frr"] as const)("README on a router with %s", (kind) => 
       await follow(a, "Remove it from FRR");
       expect(a.readFile("/etc/frr/frr.conf")).not.toMatch(/SHORTCUT/i);
     }
-    await sh(a, "rm -rf /etc/shortcutd /etc/systemd/system/shortcutd.service");
+    await follow(a, "Remove the program");
+    expect(
+      await sh(a, "ls -d /etc/shortcutd /etc/iproute2/rt_protos.d/shortcutd.conf 2>&1 || true"),
+    ).not.toMatch(/^\//m);
     await until("everything is as before", 30_000, async () => {
       const after = await state();
       const kernel = difference(before.kernel, after.kernel);

@@ -139,7 +139,7 @@ protocol bgp ${c.name}_c from ${c.name}_spoke { neighbor ${SITE.c.overlay} as 65
 
 /** Does what doc/operation.md says of frr-config/shortcut.conf in a VRF. */
 export const frrInVrf = (c: Customer): string =>
-  `sed 's/^router bgp 65000/router bgp 65000 vrf ${c.name}/; s/interface shortcut0/interface ${c.direct}/' /run/lab/frr-config/shortcut.conf > /run/shortcut.conf`;
+  `sed 's/^router bgp 65000/router bgp 65000 vrf ${c.name}/; s/interface shortcut0/interface ${c.direct}/; s/interface wg0/interface ${c.overlay}/' /run/lab/frr-config/shortcut.conf > /run/shortcut.conf`;
 
 export const frrSpoke = (c: Customer, spoke: Spoke): string => `frr defaults traditional
 hostname ${spoke}

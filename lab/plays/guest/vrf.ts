@@ -253,7 +253,7 @@ await tried("blue's traffic: both are direct, via interfaces of their own", asyn
   // nothing of either is in the main table
   for (const router of ROUTERS) {
     const main = await sh(router, "ip -4 -N route show table main; ip -6 -N route show table main");
-    assert.doesNotMatch(main, /proto 99|198\.18|10\.[13]\.0/, router);
+    assert.doesNotMatch(main, /proto 173|198\.18|10\.[13]\.0/, router);
   }
   return said;
 });

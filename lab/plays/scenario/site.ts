@@ -103,7 +103,7 @@ export class ScenarioSite extends Site {
 
   /** Overrides: routes of shortcutd with metric 1. */
   async overrides(spoke: Spoke): Promise<string> {
-    return (await this.sh(spoke, "ip -4 -N route show proto 99; ip -6 -N route show proto 99"))
+    return (await this.sh(spoke, "ip -4 -N route show proto 173; ip -6 -N route show proto 173"))
       .split("\n")
       .filter((l) => / metric 1( |$)/.test(l))
       .join("; ");

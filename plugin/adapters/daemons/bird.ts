@@ -28,11 +28,14 @@ import {
 } from "../../wire/bird/reply.js";
 import {
   type BirdProtocol,
+  parseInterfaces,
   parseNumber,
   parseProtocols,
+  parseRouterId,
   parseRoutes,
   parseStatics,
   parseTables,
+  parseValue,
   parseVersion,
   type StaticRoute,
   sessionsWith,
@@ -81,9 +84,6 @@ function remedy(code: string): string {
       return "";
   }
 }
-
-/** Kinds of protocol whose details the audit wants, by pattern: one question each instead of one per protocol. */
-const DETAILS = ['"shortcut*"', '"fib_pipe*"'];
 
 /** BIRD over its control socket, which is opened when first needed. */
 export const birdClient = (options: BirdOptions): DaemonPort => new BirdClient(options);
@@ -178,12 +178,14 @@ class BirdClient implements DaemonPort {
 
   /** Reads what the audit looks at. */
   private async facts(): Promise<BirdFacts> {
-    const [status, tables, all, table, ...details] = await Promise.all([
+    const [status, tables, all, table, underneath, offer, interfaces] = await Promise.all([
       this.connection.ask("show status"),
       this.show("show symbols table"),
-      this.show("show protocols"),
+      this.show("show protocols all"),
       this.lookUp("eval SHORTCUT_TABLE"),
-      ...DETAILS.map((which) => this.protocols(which)),
+      this.lookUp("eval SHORTCUT_UNDERNEATH"),
+      this.lookUp("eval SHORTCUT_OFFER"),
+      this.show("show interfaces"),
     ]);
     const version = parseVersion(status);
     if (version === undefined)
@@ -191,17 +193,33 @@ class BirdClient implements DaemonPort {
         `'show status' has no version: ${JSON.stringify(status.last.text)}`,
         "is this BIRD 2?",
       );
-    const known = details.flat();
-    for (const p of parseProtocols(all))
-      if (p.type === "Kernel" && !known.some((k) => k.name === p.name))
-        known.push(...(await this.protocols(quoted(p.name))));
+    const known = parseProtocols(all);
     return {
       version,
       tables: parseTables(tables),
       protocols: new Map(known.map((p) => [p.name, p])),
       statics: await this.staticsOf(known),
       shortcutTable: parseNumber(table),
+      underneath: parseValue(underneath),
+      offer: parseValue(offer),
+      routerId: parseRouterId(status),
+      interfaces: parseInterfaces(interfaces),
+      directs: await this.directsOf(known),
     };
+  }
+
+  /** The interfaces of each direct protocol's routes. */
+  private async directsOf(
+    protocols: readonly BirdProtocol[],
+  ): Promise<ReadonlyMap<string, ReadonlySet<string>>> {
+    const directs = new Map<string, ReadonlySet<string>>();
+    for (const { name, type } of protocols) {
+      if (type !== "Direct") continue;
+      const routes = parseRoutes(await this.show(`show route protocol ${symbol(name)}`));
+      const devs = routes.flatMap((r) => r.nextHops.flatMap((h) => /^dev (\S+)/.exec(h)?.[1] ?? []));
+      directs.set(name, new Set(devs));
+    }
+    return directs;
   }
 
   /** The routes of our static protocols. */

@@ -44,6 +44,7 @@ import {
   decodeFilteredRoutes,
   decodeNeighbor,
   decodeOutgoing,
+  decodeRouterId,
   decodeZebraRoutes,
   parseFrrVersion,
 } from "../../wire/frr/json.js";
@@ -250,15 +251,17 @@ class FrrClient implements DaemonPort {
   async check(expect: DaemonExpectation) {
     this.source = expect.offersSource;
     this.feed = expect.feedSource;
-    const [version, running, , elsewhere] = await Promise.all([
+    const [version, running, , elsewhere, instances] = await Promise.all([
       this.bgpd.ask("show version"),
       this.bgpd.ask("show running-config"),
       this.zebra.ask("show version"),
       this.otherConfigurations(),
+      this.bgpd.ask("show bgp vrfs json"),
     ]);
     const facts = {
       config: parseRunningConfig(running, this.options.vrf),
-      elsewhere: elsewhere.flatMap((text) => parseRunningConfig(text).redistributions),
+      elsewhere: elsewhere.map((text) => parseRunningConfig(text)),
+      routerId: decodeRouterId(instances, this.options.vrf ?? "default"),
     };
     return {
       version: parseFrrVersion(version) ?? "unknown",

@@ -10,7 +10,7 @@ import { PortError } from "../../driver/ports.js";
 const MAX_LINE = 4096;
 
 /** Whether a process answers at the path. */
-const answers = (path: string): Promise<boolean> =>
+export const socketAnswers = (path: string): Promise<boolean> =>
   new Promise((resolve) => {
     const s = connect(path);
     s.once("connect", () => {
@@ -29,7 +29,7 @@ export interface StatusServer {
  * `handle` gets a line and returns one.
  */
 export async function serveStatus(path: string, handle: (line: string) => string): Promise<StatusServer> {
-  if (await answers(path))
+  if (await socketAnswers(path))
     throw new PortError(
       `status socket ${path}`,
       "another shortcutd on this router answers there",

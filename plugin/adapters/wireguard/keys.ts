@@ -4,6 +4,7 @@
  * Nothing here ever puts key material into an error.
  */
 import { createPrivateKey, createPublicKey, diffieHellman, type KeyObject, randomBytes } from "node:crypto";
+import { constants } from "node:fs";
 import { type FileHandle, link, open, unlink } from "node:fs/promises";
 import { PortError } from "../../driver/ports.js";
 import {
@@ -49,12 +50,26 @@ export function sharedSecret(own: PrivateKey, other: PublicKey): Uint8Array | un
   return secret.every((b) => b === 0) ? undefined : new Uint8Array(secret);
 }
 
+/** Bytes of a key file, with room for a line feed and blanks. */
+const LONGEST = 256;
+
 const codeOf = (e: unknown): string | undefined =>
   e instanceof Error && "code" in e && typeof e.code === "string" ? e.code : undefined;
 
 async function readKeyFile(file: FileHandle, path: string): Promise<PrivateKey> {
   const place = `private key ${path}`;
-  const { mode } = await file.stat();
+  const stat = await file.stat();
+  const { mode, uid } = stat;
+  if (!stat.isFile())
+    throw new PortError(place, "is not a regular file", "name a file in `direct.key`", "EINVAL");
+  const self = process.geteuid?.() ?? 0;
+  if (uid !== self && uid !== 0)
+    throw new PortError(
+      place,
+      `belongs to uid ${uid}, who can read it: shortcutd runs as uid ${self}`,
+      `if nobody read it: chown ${self}; else delete it, and a new one is made at the next start`,
+      "EPERM",
+    );
   if ((mode & 0o077) !== 0)
     throw new PortError(
       place,
@@ -62,7 +77,7 @@ async function readKeyFile(file: FileHandle, path: string): Promise<PrivateKey> 
       "if nobody read it: chmod 600; else delete it, and a new one is made at the next start",
       "EPERM",
     );
-  const key = parsePrivateKey((await file.readFile("utf8")).trim());
+  const key = stat.size > LONGEST ? undefined : parsePrivateKey((await file.readFile("utf8")).trim());
   if (key === undefined)
     throw new PortError(
       place,
@@ -93,34 +108,51 @@ async function createKeyFile(path: string): Promise<PrivateKey> {
 }
 
 /**
+ * The key in `path`; undefined when there is no such file. A symbolic link is refused, since it is its owner who decides which file is read, and a
+ * FIFO or device is not waited for.
+ * @throws PortError when the file is readable by group or others, not a regular file, somebody else's, malformed, or cannot be read.
+ */
+export async function readPrivateKey(path: string): Promise<PrivateKey | undefined> {
+  try {
+    const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    try {
+      return await readKeyFile(file, path);
+    } finally {
+      await file.close();
+    }
+  } catch (e) {
+    if (e instanceof PortError) throw e;
+    if (codeOf(e) === "ENOENT") return undefined;
+    if (codeOf(e) === "ELOOP")
+      throw new PortError(
+        `private key ${path}`,
+        "is a symbolic link",
+        "name the file itself in `direct.key`",
+        "ELOOP",
+      );
+    throw new PortError(
+      `private key ${path}`,
+      `cannot be read: ${codeOf(e) ?? String(e)}`,
+      "check the path and its owner",
+      codeOf(e),
+    );
+  }
+}
+
+/**
  * The key in `path`; made on first use (mode 0600, never over an existing file).
  * @throws PortError when the file is readable by group or others, malformed, or cannot be read or written.
  */
 export async function loadOrCreatePrivateKey(path: string): Promise<{ key: PrivateKey; created: boolean }> {
   const place = `private key ${path}`;
   for (let attempt = 0; ; attempt++) {
-    try {
-      const file = await open(path, "r");
-      try {
-        return { key: await readKeyFile(file, path), created: false };
-      } finally {
-        await file.close();
-      }
-    } catch (e) {
-      if (e instanceof PortError) throw e;
-      if (codeOf(e) !== "ENOENT" || attempt > 0)
-        throw new PortError(
-          place,
-          `cannot be read: ${codeOf(e) ?? String(e)}`,
-          "check the path and its owner",
-          codeOf(e),
-        );
-    }
+    const key = await readPrivateKey(path);
+    if (key !== undefined) return { key, created: false };
     try {
       return { key: await createKeyFile(path), created: true };
     } catch (e) {
       // Another process made it in between: read that one.
-      if (codeOf(e) === "EEXIST") continue;
+      if (codeOf(e) === "EEXIST" && attempt === 0) continue;
       throw new PortError(
         place,
         `cannot be created: ${codeOf(e) ?? String(e)}`,

@@ -11,8 +11,11 @@ import { err, ok, type Result } from "../../net/result.js";
 import { type FibView, RTPROT_SHORTCUTD } from "./fib-view.js";
 import type { WantedRoute } from "./reconcile.js";
 
-/** The worst metric there is; zebra takes its highest byte as a distance, and 255 is never used. */
-export const CLEAR_GUARD_METRIC = 0xffffffff;
+/**
+ * Worse than every other route of shortcutd's. zebra takes its highest byte as a distance, and with 255 every other route is better; the
+ * rest is the metric by which the route-map SHORTCUT-NO-ALIAS refuses it to `redistribute kernel`.
+ */
+export const CLEAR_GUARD_METRIC = 0xff000002;
 /** Prefixes remembered. The oldest is forgotten first. */
 const MOST_PREFIXES = 10_000;
 

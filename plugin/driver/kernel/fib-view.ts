@@ -8,8 +8,13 @@ import { PrefixMap } from "../../net/lpm.js";
 import type { Path } from "../../shortcut/events.js";
 import type { KernelRoute, RouteEvent } from "../../wire/netlink/fib.js";
 
-/** Our number in RTA_PROTOCOL (openr's in rtnetlink.h; no daemon of this product's names it). */
-export const RTPROT_SHORTCUTD = 99;
+/**
+ * Our number in RTA_PROTOCOL. Neither rtnetlink.h nor iproute2's rt_protos has it, nor BIRD (12), FRR (186 to 198), Calico (80) or OVN (84).
+ * doc/rt_protos.d/shortcutd.conf names it for `ip route`.
+ */
+export const RTPROT_SHORTCUTD = 173;
+/** The number of earlier versions. It is Open/R's. */
+export const RTPROT_FORMER = 99;
 /** linux/rtnetlink.h */
 export const RTPROT_BIRD = 12;
 const RTPROT_KERNEL = 2;

@@ -14,7 +14,7 @@ import type { Schedule } from "../runtime/schedule.js";
 import { asPortError, type TaskQueue } from "../runtime/task-queue.js";
 import { CLEAR_GUARD_METRIC, type ClearGuard } from "./clear-guard.js";
 import { FibView, RTPROT_SHORTCUTD } from "./fib-view.js";
-import { reconcileRoutes, type WantedRoute } from "./reconcile.js";
+import { formerRoutes, reconcileRoutes, type WantedRoute } from "./reconcile.js";
 
 /** Metric of alias routes; of overrides, lower than BIRD's 32 and FRR's 20. */
 const ALIAS_METRIC = 99;
@@ -22,9 +22,12 @@ const OVERRIDE_METRIC = 1;
 /**
  * Metric of the net that is held under a prefix while its route changes: FRR replaces an IPv6 route by delete and add, and in between
  * the packet would follow a default route into the underlay, in the clear. The highest byte is what zebra takes for
- * a kernel route's distance (zebra/zebra_rib.c): 255 is never used.
+ * a kernel route's distance (zebra/zebra_rib.c): any other route of the prefix is better. The rest is its metric, 1 as that of overrides:
+ * by it the route-map SHORTCUT-NO-ALIAS refuses both to `redistribute kernel`.
  */
-const NET_METRIC = 0xff000000;
+const NET_METRIC = 0xff000001;
+/** The same of versions before protocol number 173. */
+const FORMER_NET_METRIC = 0xff000000;
 /** How long a change may take. */
 const NET_HOLD_MS = 1_500;
 /**
@@ -45,6 +48,7 @@ export interface OwnRoutesHost {
   readonly fib: FibView;
   /** Where the aliases stand. */
   readonly aliasTable: number;
+  readonly aliasPools: { readonly 4: Prefix; readonly 6: Prefix | undefined };
   /** Whether the daemon itself has a route underneath the prefix. */
   hasUnderneath(prefix: Prefix): boolean;
   /** Whether the sessions with the daemon are up, and it has told what it routes. */
@@ -243,6 +247,7 @@ export class OwnRoutes {
   async clearLeftovers(points: boolean): Promise<number> {
     const { aliasTable, fib } = this.host;
     const tables = [this.main, aliasTable];
+    await this.takeOverFormer(tables);
     const leftovers = reconcileRoutes([], await this.dump(tables)).filter(
       (s) => s.metric !== CLEAR_GUARD_METRIC || !this.host.clearGuard.keeps(s.prefix),
     );
@@ -256,6 +261,22 @@ export class OwnRoutes {
       else await this.take(s);
     }
     return leftovers.length;
+  }
+
+  /**
+   * Gives routes of an earlier version our protocol number, and points them at the overlay. The kernel replaces a route of the same prefix and
+   * metric whatever its protocol number is, so that no packet meets a gap. From then on they are leftovers like others.
+   */
+  private async takeOverFormer(tables: readonly number[]): Promise<void> {
+    const { overlay, direct } = this.host.fib;
+    const former = formerRoutes(await this.dump(tables), {
+      overlay,
+      direct,
+      pools: this.host.aliasPools,
+      aliasMetric: ALIAS_METRIC,
+      overlayMetrics: [OVERRIDE_METRIC, FORMER_NET_METRIC],
+    });
+    for (const r of former) await this.put(r);
   }
 
   /** Waits until no FIB route points at the direct interface; after a second overrides those that do. */

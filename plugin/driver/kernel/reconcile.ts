@@ -8,7 +8,7 @@ import type { PublicKey } from "../../net/key.js";
 import type { PeerWant } from "../../shortcut/events.js";
 import type { KernelRoute } from "../../wire/netlink/fib.js";
 import type { WireGuardPeer } from "../ports.js";
-import { RTPROT_SHORTCUTD } from "./fib-view.js";
+import { RTPROT_FORMER, RTPROT_SHORTCUTD } from "./fib-view.js";
 
 export interface RouteStep {
   readonly kind: "set" | "remove";
@@ -50,6 +50,28 @@ export function reconcileRoutes(wanted: readonly WantedRoute[], actual: readonly
   return steps;
 }
 
+/** The shape of the routes of an earlier version: host routes in the alias pools, and routes of these metrics on the overlay. */
+export interface FormerShape {
+  readonly overlay: string;
+  readonly direct: string;
+  readonly pools: { readonly 4: Prefix; readonly 6: Prefix | undefined };
+  readonly aliasMetric: number;
+  /** Of overrides and guard routes. */
+  readonly overlayMetrics: readonly number[];
+}
+
+/** Finds routes that an earlier version left. Open/R has the same protocol number, so that a route must also have the shape of ours. */
+export const formerRoutes = (actual: readonly KernelRoute[], shape: FormerShape): WantedRoute[] =>
+  actual
+    .filter((r) => r.protocol === RTPROT_FORMER && r.nextHops.length === 1)
+    .filter((r) => {
+      const dev = r.nextHops[0]?.dev;
+      return isAliasRoute(r, shape.pools)
+        ? r.metric === shape.aliasMetric && (dev === shape.overlay || dev === shape.direct)
+        : shape.overlayMetrics.includes(r.metric) && dev === shape.overlay;
+    })
+    .map(({ table, prefix, metric }) => ({ table, prefix, metric, dev: shape.overlay }));
+
 export interface PeerSteps {
   readonly set: readonly PeerWant[];
   readonly remove: readonly PublicKey[];
@@ -71,7 +93,7 @@ export function reconcilePeers(wanted: Iterable<PeerWant>, actual: readonly Wire
 }
 
 /** Alias routes among our routes: those whose host address is in a pool. Everything else of ours is an override. */
-export const isAliasRoute = (
+const isAliasRoute = (
   r: KernelRoute,
   pools: { readonly 4: Prefix; readonly 6: Prefix | undefined },
 ): boolean => {

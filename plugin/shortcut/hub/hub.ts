@@ -59,7 +59,7 @@ interface Registration {
    */
   applied: boolean;
   /** The owners that this spoke resolved: it is told when their prefixes change. */
-  readonly resolved: Map<Address, Id64>;
+  readonly resolved: Map<Address, { readonly generation: Id64; readonly at: number }>;
 }
 
 export interface RegistrationStatus {
@@ -69,6 +69,20 @@ export interface RegistrationStatus {
   readonly endpoint: Endpoint | undefined;
   readonly prefixes: readonly Prefix[];
 }
+
+/** Facts that a hub has about a destination, for `explain`. */
+export type HubKnowledge =
+  | { readonly kind: "none" | "ambiguous"; readonly text: string }
+  | {
+      readonly kind: "owner";
+      readonly owner: Address;
+      readonly prefixes: readonly Prefix[];
+      /** When the owner was last heard, and where its direct interface is reached from here. */
+      readonly heardAt: number;
+      readonly endpoint: Endpoint | undefined;
+      /** The spokes that have asked who owns it, and still hold the answer: those may have a shortcut. */
+      readonly resolvedBy: readonly { readonly spoke: Address; readonly at: number }[];
+    };
 
 const refused = (code: RefusalCode, reason: string): ReplyBody => ({ kind: "refused", code, reason });
 
@@ -107,7 +121,7 @@ export class Hub {
     this.attestation = new Attestation({ fib: this.fib, allowedIps: this.allowedIps });
     this.ready = this.fib.length > 0 && this.allowedIps.length > 0;
     for (const spoke of this.spokes.values()) {
-      for (const [owner, generation] of [...spoke.resolved]) {
+      for (const [owner, { generation }] of [...spoke.resolved]) {
         if (this.attestation.generationOf(owner) === generation) continue;
         spoke.resolved.delete(owner);
         this.purge(now, spoke, owner);
@@ -161,25 +175,25 @@ export class Hub {
           case "ambiguous":
             return { kind: "refused", code: "ambiguous", reason: a.reason };
           case "owner":
-            return this.resolved(spoke, a.owner, body.page);
+            return this.resolved(now, spoke, a.owner, body.page);
         }
         break;
       }
       case "resolve-owner":
         if (!this.spokes.has(body.owner))
           return { kind: "refused", code: "not-found", reason: `${body.owner} is not registered at the hub` };
-        return this.resolved(spoke, body.owner, body.page);
+        return this.resolved(now, spoke, body.owner, body.page);
       default:
     }
     return { kind: "refused", code: "not-permitted", reason: `a hub does not answer ${body.kind}` };
   }
 
-  private resolved(spoke: Registration, owner: Address, page: number): ReplyBody {
+  private resolved(now: number, spoke: Registration, owner: Address, page: number): ReplyBody {
     const publicKey = this.spokes.get(owner)?.publicKey;
     if (publicKey === undefined) return refused("not-found", `${owner} is not registered at the hub`);
     const prefixes = this.attestation.prefixesOf(owner);
     const generation = this.attestation.generationOf(owner);
-    spoke.resolved.set(owner, generation);
+    spoke.resolved.set(owner, { generation, at: now });
     if (page === 0) this.host.emit({ kind: "attested", prefixes: [hostPrefix(owner), ...prefixes] });
     return {
       kind: "resolved",
@@ -299,6 +313,30 @@ export class Hub {
 
   stop(): void {
     for (const s of [...this.spokes.values()]) this.forget(s);
+  }
+
+  /**
+   * Tells what is known of a destination. The protocol does not tell a hub which pairs are direct: that is only the business of the two.
+   */
+  explain(destination: Prefix): HubKnowledge {
+    if (!this.ready) return { kind: "none", text: "the hub has not read its FIB yet" };
+    const a = this.attestation.resolve(destination, this.addresses());
+    if (a.kind !== "owner") return { kind: a.kind, text: a.reason };
+    const { owner } = a;
+    const registration = this.spokes.get(owner);
+    const resolvedBy = [...this.spokes.values()].flatMap((s) => {
+      const answer = s.resolved.get(owner);
+      // an owner asks for its own prefixes too
+      return answer === undefined || s.address === owner ? [] : [{ spoke: s.address, at: answer.at }];
+    });
+    return {
+      kind: "owner",
+      owner,
+      prefixes: this.attestation.prefixesOf(owner),
+      heardAt: registration?.seen ?? 0,
+      endpoint: registration === undefined ? undefined : this.direct.get(registration.publicKey)?.endpoint,
+      resolvedBy: resolvedBy.sort((x, y) => compareAddresses(x.spoke, y.spoke)),
+    };
   }
 
   status(): RegistrationStatus[] {

@@ -32,6 +32,8 @@ export class Direct extends Tunnelled<StepsFrom<"direct">> {
   override readonly name = "direct" as const;
   /** Whether the FIB has shown the direct path. */
   private shown = false;
+  /** The time at which the daemon is asked about prefixes that it refuses: policy may change while others are direct. */
+  private explainAt = 0;
   /** The time since when offers stand without a route underneath: the hub may be gone. */
   private orphanedAt: number | undefined;
 
@@ -43,6 +45,7 @@ export class Direct extends Tunnelled<StepsFrom<"direct">> {
     tunnel.busyAt = now;
     c.milestone("flipping", "");
     c.offers.point("direct");
+    this.explainAt = now + c.host.parameters.offerTimeout;
     this.announce(now, tunnel);
     c.attempt.path.use(now, tunnel);
     return this.reason?.kind === "hub-path-silent" ? this.reconsider(now, true) : undefined;
@@ -185,6 +188,7 @@ export class Direct extends Tunnelled<StepsFrom<"direct">> {
       path.pollTimeout(),
       this.failureAt(tunnel),
       tunnel.busyAt + idleTimeout,
+      this.explainAt,
       orphanedAt === undefined ? undefined : orphanedAt + outlive,
       hasFailures(this.c.failures) ? since + forgive : undefined,
     );
@@ -204,6 +208,10 @@ export class Direct extends Tunnelled<StepsFrom<"direct">> {
     const { failures, host } = this.c;
     const { forgive, idleTimeout, outlive } = host.parameters;
     if (hasFailures(failures) && now >= since + forgive) clearFailures(failures);
+    if (now >= this.explainAt) {
+      this.explainAt = now + host.parameters.refresh;
+      this.c.offers.explainRefused();
+    }
     if (now >= tunnel.busyAt + idleTimeout)
       return fallBackToHub({ kind: "idle", timeout: idleTimeout }, PLANNED);
     if (orphanedAt !== undefined && now >= orphanedAt + outlive)

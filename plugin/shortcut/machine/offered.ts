@@ -66,7 +66,7 @@ abstract class Waiting<X extends Step> extends Standing<X | FromWaiting> {
     const wantedThere = wantedAt !== undefined && now - wantedAt < 3 * refresh;
     if (!wantedHere && (attempt.origin === "local" || !wantedThere))
       return fallBackToHub({ kind: "traffic-cooled", before: describeReason(this.reason) }, PLANNED);
-    if (this.name === "refused" && !offers.selected) offers.explainAll();
+    if (this.name === "refused") offers.explainRefused();
     return undefined;
   }
 }
@@ -109,7 +109,7 @@ export class Refused extends Waiting<StepsFrom<"refused">> {
   override begin(now: number): undefined {
     const { host, offers } = this.c;
     this.refreshAt = now + host.parameters.refresh;
-    if (!offers.selected) offers.explainAll();
+    offers.explainRefused();
     this.tellSelected(now, true);
   }
 

@@ -50,6 +50,8 @@ export interface TunnelEnds {
   readonly accepted: Id64;
 }
 
+/** Bytes that a peer is sent at most by handshakes and keepalives alone, while a path is being proven. */
+const HANDSHAKES = 1_500;
 /** Bytes of IPv6 and UDP headers. */
 const PROBE_HEADERS = 48;
 
@@ -65,6 +67,8 @@ export class Tunnel {
   busyAt: number;
   private state: "none" | "wanted" | "applied" = "none";
   private handshakeSeen = false;
+  /** Bytes that WireGuard has received and decrypted from the peer. */
+  private received = 0;
   private transfer: { readonly at: number; readonly bytes: number; readonly sent: number } | undefined;
   private session: ProbeSession | undefined;
 
@@ -168,6 +172,7 @@ export class Tunnel {
       this.milestone("handshake", by);
     }
     if (s.endpoint !== undefined) this.endpoint = s.endpoint;
+    this.received = s.rxBytes;
     const bytes = s.rxBytes + s.txBytes;
     const before = this.transfer;
     this.transfer = { at: now, bytes, sent: s.txBytes };
@@ -239,9 +244,12 @@ export class Tunnel {
    * Returns why the path is not proven. `mine` is the generation that the other end must accept.
    */
   unproven(mine: Id64): Reason {
-    return this.handshakeSeen
-      ? this.prober.unproven(mine)
-      : { kind: "no-handshake", endpoint: this.endpoint?.address };
+    if (!this.handshakeSeen) return { kind: "no-handshake", endpoint: this.endpoint?.address };
+    const reason = this.prober.unproven(mine);
+    // what WireGuard has received is more than handshakes: the probes are among it
+    if (reason.kind === "no-probe" && this.received > HANDSHAKES)
+      return { kind: "input-dropped", router: this.host.self.address };
+    return reason;
   }
 
   private milestone(milestone: Milestone, detail: string): void {

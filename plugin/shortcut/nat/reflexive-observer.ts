@@ -22,6 +22,8 @@ interface Target {
   observed: Endpoint | undefined;
   transactions: Id64[];
   answered: boolean;
+  /** Whether a whole round has passed without an answer. */
+  silent: boolean;
 }
 
 const REPEAT = 150;
@@ -56,7 +58,13 @@ export class Observer {
       wanted.every((w) => this.targets.some((t) => sameEndpoint(t.to, w)));
     if (same) return;
     this.key = key;
-    this.targets = wanted.map((to) => ({ to, observed: undefined, transactions: [], answered: false }));
+    this.targets = wanted.map((to) => ({
+      to,
+      observed: undefined,
+      transactions: [],
+      answered: false,
+      silent: false,
+    }));
     this.ask(now);
   }
 
@@ -89,6 +97,7 @@ export class Observer {
   handleTimeout(now: number): void {
     if (this.nextAt === undefined || now < this.nextAt) return;
     if (!this.host.pingsUsable || this.tries >= TRIES) {
+      if (this.host.pingsUsable) for (const t of this.targets) t.silent = !t.answered;
       this.rest(now);
       return;
     }
@@ -117,6 +126,7 @@ export class Observer {
     const t = this.targets.find((x) => sameEndpoint(x.to, from) && x.transactions.includes(ping.transaction));
     if (t === undefined || ping.observed === undefined) return false;
     t.answered = true;
+    t.silent = false;
     if (t === this.targets[0]) this.answeredAt = now;
     if (this.targets.every((x) => x.answered)) this.rest(now);
     const changed = !sameEndpoint(t.observed, ping.observed);
@@ -127,6 +137,11 @@ export class Observer {
   /** The endpoint that the hub's direct port saw last. */
   get reflexive(): Endpoint | undefined {
     return this.targets[0]?.observed;
+  }
+
+  /** The ports of the hub from which no answer came in a whole round. */
+  get silentPorts(): number[] {
+    return this.targets.filter((t) => t.silent).map((t) => t.to.port);
   }
 
   observations(): Observation[] {

@@ -17,7 +17,7 @@ import type {
   ShortcutStatus,
   Underneath,
 } from "../events.js";
-import { no, type Reason, type Verdict, YES } from "../reasons.js";
+import { describeReason, no, type Reason, type Verdict, YES } from "../reasons.js";
 import type { AliasPool } from "./alias-pool.js";
 import { sameClasses } from "./offer-classes.js";
 
@@ -36,6 +36,8 @@ interface Offer {
   selected: boolean;
   reason: Reason | undefined;
   path: Path;
+  /** The refusal that was reported last, in words; empty when none stands. */
+  reported: string;
 }
 
 export class Offers {
@@ -158,6 +160,7 @@ export class Offers {
       selected: before?.selected ?? false,
       reason: before === undefined ? { kind: "waiting-for-daemon" } : before.reason,
       path: before?.path ?? "none",
+      reported: before?.reported ?? "",
     });
     return YES;
   }
@@ -236,12 +239,21 @@ export class Offers {
     offer.path = s.path;
     if (s.selected) offer.reason = undefined;
     else if (s.reason !== undefined) offer.reason = s.reason;
+    if (s.selected && standing !== undefined) this.report(standing, "");
     return true;
   }
 
-  /** Asks the daemon why it does not select them. */
-  explainAll(): void {
-    for (const offer of this.standing.values()) this.explain(offer);
+  /** Reports a change of the daemon's decision about one prefix; the reason is empty when it is accepted. */
+  private report(offer: Offer, reason: string): void {
+    if (offer.reported === reason) return;
+    offer.reported = reason;
+    if (reason === "") this.milestone("offer-accepted", offer.prefix);
+    else this.milestone("offer-refused", `${offer.prefix}: ${reason}`);
+  }
+
+  /** Asks the daemon about those that it does not select: why. */
+  explainRefused(): void {
+    for (const offer of this.standing.values()) if (!offer.selected) this.explain(offer);
   }
 
   private explain({ prefix, alias }: Offer): void {
@@ -253,6 +265,7 @@ export class Offers {
     const offer = this.standing.get(prefix);
     if (offer === undefined || offer.selected) return false;
     offer.reason = reason;
+    this.report(offer, describeReason(reason));
     return true;
   }
 

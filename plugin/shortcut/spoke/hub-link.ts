@@ -48,6 +48,8 @@ export interface HubStatus {
   readonly reflexive: Endpoint | undefined;
   /** The reason why the spoke is not registered. */
   readonly problem: Reason | undefined;
+  /** Ports of the hub in the underlay that do not answer, although the spoke is registered. */
+  readonly obstacles: readonly Reason[];
 }
 
 /** A hub's direct interface, as this router pings it. */
@@ -301,6 +303,17 @@ export class HubLink {
       since: this.since,
       reflexive: this.reflexive,
       problem: this.problem,
+      obstacles: this.registered === undefined ? [] : this.obstacles(),
     };
+  }
+
+  private obstacles(): Reason[] {
+    const { address: hub, hubPort } = this;
+    return this.observer.silentPorts.map((port) => ({
+      kind: "hub-port-silent",
+      hub,
+      port,
+      use: port === hubPort ? "direct" : "observe",
+    }));
   }
 }

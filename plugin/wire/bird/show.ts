@@ -24,6 +24,8 @@ export interface BirdChannel {
   readonly importFilter: string | undefined;
   readonly exportFilter: string | undefined;
   readonly igpTable: string | undefined;
+  /** Routes that it has imported and still has. */
+  readonly imported: number | undefined;
   readonly importUpdates: UpdateCounts | undefined;
 }
 
@@ -131,8 +133,14 @@ function channelOf({ name, fields }: OpenChannel): BirdChannel {
     importFilter: fields.get("Input filter") ?? fields.get("Import filter"),
     exportFilter: fields.get("Output filter") ?? fields.get("Export filter"),
     igpTable: igp?.[1],
+    imported: numberIn(fields.get("Routes"), /^(\d+) imported/),
     importUpdates: countsOf(fields.get("Import updates")),
   };
+}
+
+function numberIn(text: string | undefined, pattern: RegExp): number | undefined {
+  const digits = pattern.exec(text ?? "")?.[1];
+  return digits === undefined ? undefined : Number(digits);
 }
 
 function countsOf(text: string | undefined): UpdateCounts | undefined {
@@ -219,6 +227,39 @@ export function parseStatics(reply: BirdReply): StaticRoute[] {
       out.push({ prefix, targets: target.length > 0 ? [target.join(" ")] : [], dormant });
   }
   return out;
+}
+
+/** `show interfaces`: those that are up and have an address that is neither link-local nor a host's own (lo). */
+export function parseInterfaces(reply: BirdReply): Set<string> {
+  const out = new Set<string>();
+  let name: string | undefined;
+  for (const { code, text } of reply.lines) {
+    if (code === 1001) name = /^(\S+) up /.exec(text)?.[1];
+    else if (code === 1004 && /\bLoopback\b/.test(text)) name = undefined;
+    else if (code === 1003 && name !== undefined && !/scope (?:link|host)/.test(text)) out.add(name);
+  }
+  return out;
+}
+
+/** `Router ID is 10.255.0.1` of `show status`. */
+export function parseRouterId(reply: BirdReply): Address | undefined {
+  for (const { text } of reply.lines) {
+    const m = /^\s*Router ID is (\S+)/.exec(text);
+    if (m !== null) return parseAddress(m[1] ?? "");
+  }
+  return undefined;
+}
+
+/** The value that `eval NAME` prints, without the quotes that BIRD 3 puts around a text; undefined when the name is unknown. */
+export const parseValue = (reply: BirdReply): string | undefined =>
+  reply.last.code === 23 ? reply.last.text.trim().replace(/^"(.*)"$/, "$1") : undefined;
+
+/** Whether a name matches a shell pattern as BIRD compares it: `*` any text, `?` one character. */
+export function matchesPattern(pattern: string, name: string): boolean {
+  const expression = pattern.replaceAll(/[.+^${}()|[\]\\*?]/g, (c) =>
+    c === "*" ? ".*" : c === "?" ? "." : `\\${c}`,
+  );
+  return new RegExp(`^${expression}$`, "s").test(name);
 }
 
 /** The number that `eval NAME` prints; undefined when it is not a number, or the name is unknown. */

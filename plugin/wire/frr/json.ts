@@ -319,4 +319,11 @@ export function decodeZebraRoutes(text: string, prefix: Prefix): Result<readonly
 }
 
 /** `8.4.4` of `show version`; undefined when it is not FRR. */
+/** `show bgp vrfs json`: the BGP identifier of a VRF's instance; undefined when the reply has none. */
+export function decodeRouterId(text: string, vrf: string): Address | undefined {
+  const shape = z.object({ vrfs: z.record(z.string(), z.object({ routerId: z.string().optional() })) });
+  const r = decode(text, "show bgp vrfs json", shape);
+  return r.ok ? parseAddress(r.value.vrfs[vrf]?.routerId ?? "") : undefined;
+}
+
 export const parseFrrVersion = (text: string): string | undefined => /^FRRouting (\S+)/m.exec(text)?.[1];

@@ -44,6 +44,12 @@ export interface BgpInstance {
   readonly listenRanges: readonly { readonly range: Prefix; readonly group: string }[];
 }
 
+/** A large-community list. Its values: communities as `65000:1:1 65000:1:2`, or a regular expression. */
+export interface CommunityList {
+  readonly expanded: boolean;
+  readonly entries: readonly { readonly action: "permit" | "deny"; readonly value: string }[];
+}
+
 export interface RunningConfig {
   /** Of the VRF that was asked for, or of the default one. */
   readonly bgp: BgpInstance | undefined;
@@ -51,6 +57,9 @@ export interface RunningConfig {
   readonly routeMaps: ReadonlyMap<string, readonly RouteMapEntry[]>;
   /** Entries as `permit 198.18.0.0/16 le 32`, in order. */
   readonly prefixLists: Readonly<Record<Family, ReadonlyMap<string, readonly string[]>>>;
+  readonly communityLists: ReadonlyMap<string, CommunityList>;
+  /** `network PREFIX area ...` of OSPF. */
+  readonly ospfNetworks: readonly { readonly where: string; readonly prefix: Prefix }[];
 }
 
 interface OpenFamily {
@@ -83,6 +92,11 @@ class Reader {
   readonly redistributions: Redistribution[] = [];
   readonly routeMaps = new Map<string, OpenEntry[]>();
   readonly prefixLists: Record<Family, Map<string, string[]>> = { 4: new Map(), 6: new Map() };
+  readonly communityLists = new Map<
+    string,
+    { expanded: boolean; entries: { action: "permit" | "deny"; value: string }[] }
+  >();
+  readonly ospfNetworks: { where: string; prefix: Prefix }[] = [];
   private router: string | undefined;
   private inBgp = false;
   private family: Family | undefined;
@@ -132,6 +146,18 @@ class Reader {
       const name = list[2] ?? "";
       lists.set(name, [...(lists.get(name) ?? []), list[3] ?? ""]);
     }
+    this.communityList(text);
+  }
+
+  private communityList(text: string): void {
+    const m = /^bgp large-community-list (standard|expanded) (\S+) (?:seq \d+ )?(permit|deny) (.+)$/.exec(
+      text,
+    );
+    if (m === null) return;
+    const [, kind, name = "", action, value = ""] = m;
+    const list = this.communityLists.get(name) ?? { expanded: kind === "expanded", entries: [] };
+    list.entries.push({ action: action === "permit" ? "permit" : "deny", value });
+    this.communityLists.set(name, list);
   }
 
   private mapLine(entry: OpenEntry, text: string): void {
@@ -166,6 +192,9 @@ class Reader {
         source: redistribute[1] ?? "",
         routeMap: redistribute[2],
       });
+    const network = /^network (\S+) area /.exec(text);
+    const prefix = parsePrefix(network?.[1] ?? "");
+    if (prefix !== undefined) this.ospfNetworks.push({ where: this.router ?? "", prefix });
     if (this.inBgp && !this.otherFamily) this.bgpLine(text);
   }
 
@@ -184,7 +213,14 @@ class Reader {
     else if (rest === "peer-group") n.isGroup = true;
     else if (rest.startsWith("peer-group ")) n.group = rest.slice(11);
     else if (rest.startsWith("remote-as ")) n.remoteAs = rest.slice(10);
+    else if (rest.startsWith("interface ")) this.unnumbered(n, rest.slice(10));
     else n.flags.add(rest);
+  }
+
+  /** `neighbor wg0 interface [v6only] [remote-as internal] [peer-group HUBS]` */
+  private unnumbered(n: OpenNeighbor, rest: string): void {
+    n.remoteAs = /(?:^| )remote-as (\S+)/.exec(rest)?.[1] ?? n.remoteAs;
+    n.group = /(?:^| )peer-group (\S+)/.exec(rest)?.[1] ?? n.group;
   }
 
   private familyLine(n: OpenNeighbor, family: Family, no: boolean, rest: string): void {
@@ -230,6 +266,8 @@ class Reader {
       redistributions: this.redistributions,
       routeMaps: this.routeMaps,
       prefixLists: this.prefixLists,
+      communityLists: this.communityLists,
+      ospfNetworks: this.ospfNetworks,
     };
   }
 }

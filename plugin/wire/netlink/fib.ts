@@ -16,7 +16,7 @@ export interface NextHop {
 export interface KernelRoute {
   readonly table: number;
   readonly prefix: Prefix;
-  /** RTPROT_*: 12 BIRD, 186 BGP, 188 OSPF, 196 static (FRR), 99 ours. */
+  /** RTPROT_*: 12 BIRD, 186 BGP, 188 OSPF, 196 static (FRR), 173 ours. */
   readonly protocol: number;
   readonly metric: number;
   readonly type: RouteType;

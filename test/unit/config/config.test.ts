@@ -170,10 +170,13 @@ describe("a hub's configuration", () => {
 
 describe("errors name line, column, key and what is allowed", () => {
   it.each([
-    ["direkt: 1", "6:1: direkt: unknown key; allowed here: role, overlay, vrf, address, hubs,"],
+    [
+      "direkt: 1",
+      "6:1: direkt: unknown key; did you mean direct? allowed here: role, overlay, vrf, address, hubs,",
+    ],
     [
       "trigger:\n  rates: 1",
-      "7:3: trigger.rates: unknown key; allowed here: rate, for, interval, hysteresis, mask4, mask6",
+      "7:3: trigger.rates: unknown key; did you mean rate? allowed here: rate, for, interval, hysteresis, mask4, mask6",
     ],
     ["address: 10.0.0", '6:10: address: "10.0.0" is not an IP address'],
     ["address: 7", "6:10: address: is not an IP address"],
@@ -194,7 +197,7 @@ describe("errors name line, column, key and what is allowed", () => {
     ["control: { port: 51821 }", "6:18: control.port: must differ from the port of the direct interface"],
     ["trigger: { rate: 10 }", "6:18: trigger.rate: 10 is not a rate: write 10 Mbit/s"],
     ["trigger: { rate: 10 MB/s }", '6:18: trigger.rate: "10 MB/s" is not a rate'],
-    ["trigger: { for: 5 }", "6:17: trigger.for: 5 is not a time from 0 ms to 3600 s: write 5 s or 100 ms"],
+    ["trigger: { for: 5 }", "6:17: trigger.for: 5 is not a time from 0 ms to 1 h: write 5 s"],
     ["trigger: { hysteresis: 1 }", "6:24: trigger.hysteresis: must be a number between 0 and 1"],
     ["trigger: { mask4: 33 }", "6:19: trigger.mask4: must be a whole number from 8 to 32"],
     [
@@ -249,6 +252,32 @@ describe("errors name line, column, key and what is allowed", () => {
     expect(errors(text().replace("{ as: 65000 }", "{}"))).toEqual(["shortcutd.yaml:5:6: bgp.as: is missing"]);
   });
 
+  it.each([
+    ["aliases: { table: 254 }", "6:19: aliases.table: must be a table that routes no packets"],
+    ["address: 198.18.0.1", "6:10: address: 198.18.0.1 is in the alias pool 198.18.0.0/16"],
+    ["aliases: { ipv4: 10.255.0.0/16 }", "3:8: hubs.0: 10.255.0.1 is in the alias pool 10.255.0.0/16"],
+  ])("refuse %s, which the network could not carry", (line, want) => {
+    expect(errors(text(line))).toEqual([expect.stringContaining(`shortcutd.yaml:${want}`)]);
+  });
+
+  it("refuse sessions that cannot be told apart, and a router ID that is not one", () => {
+    const bgp = (more: string): string[] => errors(text().replace("{ as: 65000 }", `{ as: 65000, ${more} }`));
+    expect(bgp("feed: 127.0.0.2")).toEqual([
+      expect.stringMatching(/bgp\.feed: offers and feed need two addresses: both are 127\.0\.0\.2$/),
+    ]);
+    expect(bgp("router-id: '::1'")).toEqual([
+      expect.stringMatching(/bgp\.router-id: must be an IPv4 address other than 0\.0\.0\.0$/),
+    ]);
+    expect(errors(text("aliases: { table: 4243 }").replace("bird", "frr"))).toEqual([
+      expect.stringMatching(/aliases\.table: is for BIRD/),
+    ]);
+    expect(errors("role: hub\noverlay: wg0\ndirect: { observe-port: 4243 }\n")).toEqual([
+      expect.stringMatching(
+        /direct\.observe-port: the hub's port for pings.* must differ from control\.port/,
+      ),
+    ]);
+  });
+
   it("refuse what is there twice or names the router itself", () => {
     expect(errors(text().replace("[10.255.0.1]", "[10.255.0.1, 10.255.0.4, 10.255.0.1]"))).toEqual([
       "shortcutd.yaml:3:32: hubs.2: 10.255.0.1 is listed twice",
@@ -259,10 +288,10 @@ describe("errors name line, column, key and what is allowed", () => {
   });
 
   it.each([
-    ["trigger: { for: 5m }", '"5m" is not a time from 0 ms to 3600 s: write 5 min'],
-    ["trigger: { for: 5 seconds }", '"5 seconds" is not a time from 0 ms to 3600 s: write 5 s'],
-    ["trigger: { for: 5S }", '"5S" is not a time from 0 ms to 3600 s: write 5 s'],
-    ["trigger: { for: 2 h }", '"2 h" is not a time from 0 ms to 3600 s'],
+    ["trigger: { for: 5m }", '"5m" is not a time from 0 ms to 1 h: write 5 min'],
+    ["trigger: { for: 5 seconds }", '"5 seconds" is not a time from 0 ms to 1 h: write 5 s'],
+    ["trigger: { for: 5S }", '"5S" is not a time from 0 ms to 1 h: write 5 s'],
+    ["trigger: { for: 2 h }", '"2 h" is not a time from 0 ms to 1 h'],
     ["trigger: { for: [] }", "is not a time: write 5 s or 100 ms"],
     ["trigger: { rate: 10 Mbps }", '"10 Mbps" is not a rate: write 10 Mbit/s'],
     ["trigger: { rate: 500K }", '"500K" is not a rate: write 500 kbit/s'],
@@ -270,6 +299,25 @@ describe("errors name line, column, key and what is allowed", () => {
       "trigger: { rate: 99999999 Gbit/s }",
       '"99999999 Gbit/s" is not a rate from 1 kbit/s to 1000 Gbit/s: write 10 Mbit/s',
     ],
+    ["trigger: { rate: 10 MB/s }", '"10 MB/s" is not a rate: write 80 Mbit/s'],
+    ["trigger: { rate: 10000000 }", "10000000 is not a rate: write 10 Mbit/s"],
+    ["timers: { idle: 1h30m }", '"1h30m" is not a time from 1 s to 24 h: write 90 min'],
+    ["timers: { idle: 1 day }", '"1 day" is not a time from 1 s to 24 h: write 24 h'],
+    ["timers: { idle: 60 }", "60 is not a time from 1 s to 24 h: write 60 s"],
+    ["timers: { outlive: 0 }", "0 is not a time from 0 ms to 24 h: write 0 s"],
+    ["address: 10.255.0.1/24", '"10.255.0.1/24" is not an IP address: write 10.255.0.1'],
+    ["deny-candidates: [10.0.0.1/8]", '"10.0.0.1/8" is not a prefix, or has host bits set: write 10.0.0.0/8'],
+    ["deny-candidates: ['fd00::1']", '"fd00::1" is not a prefix, or has host bits set: write fd00::1/128'],
+    [
+      "endpoints: ['2001:db8::1']",
+      '"2001:db8::1" is not a valid ADDRESS:PORT (IPv6: [ADDRESS]:PORT): write [2001:db8::1]:51821',
+    ],
+    ["direct: { port: '51821' }", "must be a whole number from 1 to 65535, without quotes"],
+    [
+      "direct: { prot: 1 }",
+      "unknown key; did you mean port? allowed here: interface, port, key, observe-port, max-round-trip",
+    ],
+    ["limits: { x: 1 }", "unknown key; allowed here: shortcuts, spokes"],
     ["trigger: fast", "must be a mapping of keys: rate, for, interval, hysteresis, mask4, mask6"],
   ])("say what was meant by %j", (line, problem) => {
     expect(errors(text(line)).map((e) => e.replace(/^\S+ \S+ /, ""))).toEqual([problem]);
@@ -282,6 +330,9 @@ describe("YAML", () => {
     ["a tab", "role: hub\noverlay:\n\t- a\n", "3:1: a tab cannot indent: use spaces"],
     ["an open quote", "role: 'hub\n", "a character is missing, such as a closing quote"],
     ["a second document", "role: hub\noverlay: wg0\n---\na: b\n", "the file has a second document (---)"],
+    ["an unknown tag", text("log: !level info"), "6:6: the tag is not known"],
+    ["a zero byte", "role: hub\noverlay: w\0g\n", "2:1: is not text in UTF-8"],
+    ["bytes that are not UTF-8", "role: hub\n# \ufffd\n", "2:1: is not text in UTF-8"],
     [
       "aliases that multiply",
       `a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\n`,
@@ -290,6 +341,15 @@ describe("YAML", () => {
   ])("with %s is refused in plain words", (_, yaml, want) => {
     const [first] = errors(yaml);
     expect(first).toContain(want);
+  });
+
+  it("with very many mistakes shows the first", () => {
+    expect(errors("a: ".repeat(50_000)).length).toBeLessThan(20);
+    expect(errors("[".repeat(100_000)).length).toBeLessThan(20);
+  });
+
+  it("of Windows, or with a byte order mark, is taken", () => {
+    expect(errors("\ufeffrole: hub\r\noverlay: wg0\r\n")).toEqual([]);
   });
 
   it("with anchors and aliases that fit is taken", () => {

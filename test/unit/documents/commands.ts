@@ -13,7 +13,11 @@ const PROGRAM = "removes the program itself, with the repository in which the te
 
 /** Commands that a test runs, and the test. */
 export const RUN: Readonly<Record<string, string>> = {
-  "mkdir -p /etc/shortcutd": REMOVAL,
+  "mkdir -p /etc/shortcutd /etc/iproute2/rt_protos.d": REMOVAL,
+  "cp /opt/shortcutd/doc/rt_protos.d/shortcutd.conf /etc/iproute2/rt_protos.d/": REMOVAL,
+  "ip route show table all proto shortcutd": REMOVAL,
+  "rm -rf /etc/systemd/system/shortcutd.service /etc/iproute2/rt_protos.d/shortcutd.conf": REMOVAL,
+  "rm -rf /etc/shortcutd /var/lib/shortcutd /opt/shortcutd": REMOVAL,
   "shortcutd check -c /etc/shortcutd/shortcutd.yaml": REMOVAL,
   "cp /opt/shortcutd/doc/shortcutd.service /etc/systemd/system/": REMOVAL,
   "systemctl enable --now shortcutd": REMOVAL,
@@ -55,7 +59,6 @@ export const NOT_RUN: Readonly<Record<string, string>> = {
   "cd /opt/shortcutd && git pull": NEEDS_NETWORK,
   "npm ci && npm run build": NEEDS_NETWORK,
   "npm uninstall --global shortcutd": PROGRAM,
-  "rm -rf /etc/systemd/system/shortcutd.service /etc/shortcutd /var/lib/shortcutd /opt/shortcutd": PROGRAM,
   "systemctl daemon-reload": PROGRAM,
   "ip rule add pref 32765 table local && ip rule delete pref 0": VRF,
   "ip link add red type vrf table 101": VRF,
@@ -67,6 +70,6 @@ export const NOT_RUN: Readonly<Record<string, string>> = {
   "systemctl enable --now shortcutd@red": VRF,
   "shortcutctl -s /run/shortcutd/red.sock status": VRF,
   [`sed -i -E '/^protocol (bgp|static) shortcut/ s/\\{/{ vrf "red";/' /etc/bird/shortcut/shortcut.conf`]: VRF,
-  "sed 's/^router bgp 65000/router bgp 65000 vrf red/; s/interface shortcut0/interface sc-red/' shortcut.conf > /tmp/red.conf && vtysh -f /tmp/red.conf":
+  "sed 's/^router bgp 65000/router bgp 65000 vrf red/; s/interface shortcut0/interface sc-red/; s/interface wg0/interface wg-red/' shortcut.conf > /tmp/red.conf && vtysh -f /tmp/red.conf":
     VRF,
 };

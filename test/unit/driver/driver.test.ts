@@ -162,18 +162,33 @@ describe("leftovers of a crash", () => {
     expect(returned).toBe(true);
     expect(w.calls).toContain("wireguard.removePeer");
     expect(w.devices.get(DIRECT)?.peers.size).toBe(0);
-    expect(w.routes.some((r) => r.protocol === 99)).toBe(false);
+    expect(w.routes.some((r) => r.protocol === 173)).toBe(false);
     await w.clock.during(d.stop());
     asBefore();
+  });
+
+  it("of an earlier version go too, and routes of Open/R stay", async () => {
+    const former = (to: string, dev: string, metric: number, table?: number) =>
+      w.put(route(to, dev, { protocol: 99, metric, ...(table === undefined ? {} : { table }) }));
+    former("198.18.0.1/32", DIRECT, 99, BLACKBOARD);
+    former("fd53:4843:5554::1/128", OVERLAY, 99, BLACKBOARD);
+    former("10.1.0.0/24", OVERLAY, 1);
+    former("10.2.0.0/24", OVERLAY, 0xff000000);
+    former("10.9.0.0/24", OVERLAY, 10);
+    await w.clock.during(d.start());
+    expect(w.routes.filter((r) => r.protocol !== 12 && r.protocol !== 16).map((r) => r.prefix)).toEqual([
+      "10.9.0.0/24",
+    ]);
+    expect(w.log.some((l) => l.message === "removed what a former run left")).toBe(true);
   });
 
   it("under a dead daemon are overridden, until its own route is right again", async () => {
     leave();
     await w.clock.during(d.start());
-    expect(w.table).toContain("254 10.1.0.0/24 dev wg0 proto 99 metric 1");
+    expect(w.table).toContain("254 10.1.0.0/24 dev wg0 proto 173 metric 1");
     w.put(route("10.1.0.0/24", OVERLAY));
     await w.clock.advance(1_000);
-    expect(w.table).not.toContain("254 10.1.0.0/24 dev wg0 proto 99 metric 1");
+    expect(w.table).not.toContain("254 10.1.0.0/24 dev wg0 proto 173 metric 1");
     await w.clock.during(d.stop());
     asBefore();
   });
@@ -183,10 +198,10 @@ describe("leftovers of a crash", () => {
     w.put(ours("10.1.0.0/24", OVERLAY));
     await w.clock.during(d.start());
     await w.clock.advance(20_000);
-    expect(w.table).toContain("254 10.1.0.0/24 dev wg0 proto 99 metric 1");
+    expect(w.table).toContain("254 10.1.0.0/24 dev wg0 proto 173 metric 1");
     w.put(route("10.1.0.0/24", OVERLAY));
     await w.clock.advance(1_000);
-    expect(w.table).not.toContain("254 10.1.0.0/24 dev wg0 proto 99 metric 1");
+    expect(w.table).not.toContain("254 10.1.0.0/24 dev wg0 proto 173 metric 1");
   });
 
   it("an override goes when the daemon is back and has no such route", async () => {
@@ -195,7 +210,7 @@ describe("leftovers of a crash", () => {
     await w.clock.during(d.start());
     w.establish();
     await w.clock.advance(1_000);
-    expect(w.routes.some((r) => r.protocol === 99)).toBe(false);
+    expect(w.routes.some((r) => r.protocol === 173)).toBe(false);
   });
 });
 
@@ -209,7 +224,7 @@ describe("stop", () => {
     expect(w.calls.indexOf("routes.replace")).toBeLessThan(w.calls.indexOf("wireguard.destroy"));
     expect(w.table).toEqual([
       "254 0.0.0.0/0 dev eth0 proto 16 metric 0",
-      "254 10.1.0.0/24 dev wg0 proto 99 metric 1",
+      "254 10.1.0.0/24 dev wg0 proto 173 metric 1",
     ]);
     expect(w.log.some((l) => l.message.includes("the daemon still routes 10.1.0.0/24 via shortcut0"))).toBe(
       true,
@@ -220,9 +235,9 @@ describe("stop", () => {
     w.devices.set(DIRECT, { publicKey: KEY, peers: new Map([[KEY, peer]]) });
     w.put(route("10.1.0.0/24", DIRECT));
     await w.clock.during(d.start());
-    expect(w.table).toContain("254 10.1.0.0/24 dev wg0 proto 99 metric 1");
+    expect(w.table).toContain("254 10.1.0.0/24 dev wg0 proto 173 metric 1");
     await w.clock.during(d.stop());
-    expect(w.table).toContain("254 10.1.0.0/24 dev wg0 proto 99 metric 1");
+    expect(w.table).toContain("254 10.1.0.0/24 dev wg0 proto 173 metric 1");
     expect(w.devices.has(DIRECT)).toBe(false);
   });
 
@@ -241,7 +256,7 @@ describe("while it runs", () => {
     w.put(ours("198.18.0.9/32", DIRECT, { table: BLACKBOARD, metric: 99 }));
     w.devices.get(DIRECT)?.peers.set(KEY, peer);
     await w.clock.advance(11_000);
-    expect(w.routes.some((r) => r.protocol === 99)).toBe(false);
+    expect(w.routes.some((r) => r.protocol === 173)).toBe(false);
     expect(w.devices.get(DIRECT)?.peers.size).toBe(0);
     w.devices.delete(DIRECT);
     await w.clock.advance(11_000);

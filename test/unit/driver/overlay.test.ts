@@ -2,8 +2,8 @@
 import { describe, expect, it } from "vitest";
 import { parseConfig } from "../../../plugin/config/config.js";
 import { ConfigMismatch, overlayLink, overlayOf } from "../../../plugin/driver/overlay.js";
-import type { KernelLink } from "../../../plugin/driver/ports.js";
-import { type Prefix, prefix } from "../../../plugin/net/address.js";
+import type { InterfaceAddress, KernelLink } from "../../../plugin/driver/ports.js";
+import { address } from "../../../plugin/net/address.js";
 
 const config = (...more: string[]) => {
   const base = ["role: spoke", "overlay: wg0", "hubs: [10.255.0.1]", "daemon: bird", "bgp: { as: 65000 }"];
@@ -21,7 +21,12 @@ const link = (name: string, ifindex: number, more: Partial<KernelLink> = {}): Ke
 const WG = link("wg0", 3);
 const RED = link("red", 9, { vrfTable: 101 });
 const IN_RED = link("wg0", 3, { master: 9 });
-const addresses = (...list: string[]): Prefix[] => list.map(prefix);
+/** `10.255.0.2/24`: an address and its length. */
+const addresses = (...list: string[]): InterfaceAddress[] =>
+  list.map((text) => {
+    const [a = "", length] = text.split("/");
+    return { address: address(a), length: Number(length) };
+  });
 
 describe("the overlay's link", () => {
   const VRF = "vrf: { name: red, table: 101 }";
@@ -75,6 +80,14 @@ describe("this router's overlay address", () => {
     });
     expect(overlayOf(config("address: 10.9.0.2"), WG, LIST).self).toBe("10.9.0.2");
     expect(overlayOf({ ...config(), hubs: [] }, WG, LIST).self).toBe("fd00::2");
+  });
+
+  it("is that in a hub's subnet, whatever their order", () => {
+    const list = addresses("10.9.0.2/24", "fd00::2/64", "10.255.0.2/24");
+    expect(overlayOf(config(), WG, list).self).toBe("10.255.0.2");
+    expect(overlayOf(config("address: 10.9.0.2"), WG, list).self).toBe("10.9.0.2");
+    const six = { ...config(), hubs: [address("fd00::1")] };
+    expect(overlayOf(six, WG, list).self).toBe("fd00::2");
   });
 
   it("must be on the interface", () => {

@@ -139,9 +139,13 @@ exit
 
   it("names the VRF whose instance is missing", () => {
     const [finding] = auditFrr(
-      { config: parseRunningConfig(config, "blue"), elsewhere: [] },
+      { config: parseRunningConfig(config, "blue"), elsewhere: [], routerId: undefined },
       {
         overlay: "wg-blue",
+        overlayAddresses: [],
+        hubs: [],
+        direct: "sc-blue",
+        routerId: address("127.0.0.2"),
         vrf: "blue",
         blackboardTable: 102,
         aliasPool4: prefix("198.18.0.0/16"),

@@ -23,7 +23,32 @@ describe("reasons", () => {
       { kind: "frr-route-preferred", protocol: "OSPF", distance: [110, 200], metric: [20, 0] },
       "FRR: OSPF route preferred, distance 110 < 200",
     ],
-    [{ kind: "owner-unanswering", owner: A }, "10.255.0.2 does not answer: is shortcutd running there?"],
+    [
+      { kind: "owner-unanswering", owner: A },
+      "10.255.0.2 does not answer, although it is registered at the hub: does the hub forward UDP control.port between spokes, and does no firewall drop it?",
+    ],
+    [
+      { kind: "input-dropped", router: A },
+      "the firewall of 10.255.0.2 drops input on its direct interface: packets reach WireGuard there, and no probe (UDP control.port) reaches shortcutd",
+    ],
+    [
+      { kind: "hub-port-silent", hub: A, port: 4244, use: "observe" },
+      "hub 10.255.0.2 does not answer on UDP 4244 (direct.observe-port) in the underlay: a firewall drops it, and how a NAT maps stays unknown",
+    ],
+    [
+      { kind: "owner-withdrew", text: "idle for 60 s" },
+      "the other end fell back to the hub path: idle for 60 s",
+    ],
+    // what travelled back is not said twice
+    [
+      { kind: "owner-withdrew", text: "the other end fell back to the hub path: idle for 60 s" },
+      "the other end fell back to the hub path: idle for 60 s",
+    ],
+    [{ kind: "owner-refused", text: "" }, "the owner refused"],
+    [
+      { kind: "traffic-cooled", before: "traffic fell below the threshold; before that: resolved" },
+      "traffic fell below the threshold",
+    ],
     [
       { kind: "no-alias", prefix: P },
       "no alias next hop for 10.3.0.0/24: the pool is used up, or not configured for its family",
@@ -48,6 +73,15 @@ describe("reasons", () => {
     ],
   ])("%o", (reason, text) => {
     expect(describeReason(reason)).toBe(text);
+  });
+
+  it("repeat no words of the stage beside which they stand", () => {
+    const rate = 3e6;
+    const threshold = 1e7;
+    expect(describeReason({ kind: "below-threshold", rate, threshold })).not.toMatch(/below threshold/);
+    expect(describeReason({ kind: "not-long-enough", since: 1, duration: 2, rate, threshold })).not.toMatch(
+      /threshold/,
+    );
   });
 
   it("say what the NATs of both ends let expect", () => {

@@ -102,7 +102,8 @@ describe("explain", () => {
   it("shows for how long the traffic has been above it", async () => {
     w.establish();
     await traffic(20, 4);
-    expect(why()?.reason).toMatch(/^above threshold for \d\.\d of 5 s: 20\.0 of 10\.0 Mbit\/s$/);
+    expect(why()?.stage).toBe("above threshold, not long enough");
+    expect(why()?.reason).toMatch(/^for \d\.\d of 5 s: 20\.0 of 10\.0 Mbit\/s$/);
   });
 
   it("shows what blocks a destination above the threshold: the sessions, then the hub", async () => {
@@ -117,6 +118,18 @@ describe("explain", () => {
     );
     w.session("offers").events.onState({ established: false, reason: "hold timer expired" });
     expect(why()?.reason).toBe("offers session: hold timer expired");
+  });
+
+  it("does not list the overlay's own prefix, and says what the threshold is", async () => {
+    w.establish();
+    const own = prefix("10.255.0.0/24");
+    w.samples = [own, P].map((destination) => ({ destination, bytes: 1, packets: 1 }));
+    await w.clock.advance(1_000);
+    const status = statusReport(d, w.clock.now());
+    expect(status.destinations.map((x) => x.destination)).toEqual([P]);
+    expect(renderStatus(status)).toContain(
+      "above threshold: at least 10.0 Mbit/s for 5.0 s, until it is below 3.0 Mbit/s (trigger)",
+    );
   });
 
   it("takes addresses and prefixes, and nothing else", () => {
@@ -168,6 +181,62 @@ describe("explain", () => {
     rate: "0.0 Mbit/s via the hub",
     shortcut: s,
     underneath: "10.1.0.0/24 via next hop 10.255.0.3",
+    obstacles: [],
+    hub: undefined,
+  });
+
+  const Q = prefix("10.2.0.0/24");
+  const REJECTED = "BIRD: rejected by import filter shortcut_policy";
+  /** One prefix is direct, another one of the same owner is refused. */
+  const mixed = (): ShortcutReport =>
+    shortcut("direct", {
+      prefixes: [
+        ...shortcut("direct").prefixes,
+        {
+          prefix: Q,
+          alias: address("198.18.0.1"),
+          selected: false,
+          path: "overlay",
+          reason: REJECTED,
+          code: "bird-rejected",
+        },
+      ],
+    });
+
+  it("has a row for each prefix in status, with its own reason", () => {
+    const text = renderStatus({ ...statusReport(d, w.clock.now()), shortcuts: [mixed()] });
+    const rows = text.split("\n").filter((l) => /10\.[12]\.0\.0\/24/.test(l));
+    expect(rows).toHaveLength(2);
+    expect(rows[0]).toMatch(/10\.255\.0\.3 .*direct.*10\.1\.0\.0\/24/);
+    expect(rows[0]).not.toContain("BIRD");
+    expect(rows[1]).toContain("10.2.0.0/24");
+    expect(rows[1]).toContain("BIRD");
+    expect(rows[1]).not.toContain("10.255.0.3");
+  });
+
+  it("is rendered for a hub: the owner, what is attested, which spokes asked, and what a hub is not told", () => {
+    const e: Explanation = {
+      ...explanation(shortcut("direct")),
+      stage: "owned",
+      shortcut: undefined,
+      age: undefined,
+      rate: "",
+      underneath: "",
+      hub: {
+        attested: [P, Q],
+        heard: 2_000,
+        endpoint: undefined,
+        resolvedBy: [{ spoke: address("10.255.0.1"), age: 5_000 }],
+      },
+    };
+    expect(renderExplanation(e).split("\n")).toEqual([
+      "10.1.0.7: owned",
+      "  owner: 10.255.0.3",
+      "  attested: 10.1.0.0/24, 10.2.0.0/24",
+      "  last heard: 2.0 s ago; direct endpoint: unknown",
+      "  resolved by: 10.255.0.1 (5.0 s ago)",
+      "  direct: a hub is not told; ask the spokes that have resolved it",
+    ]);
   });
 
   it("is rendered with the daemon's reason, the alias, the FIB and the endpoint", () => {

@@ -1,25 +1,51 @@
 /**
  * Finds what a running BIRD lacks of bird-config/. Pure: facts in, findings out. Protocols and
  * tables are looked up by the names that bird-config/ gives them. BIRD does not show `learn`,
- * `gateway recursive` or the kernel table of a kernel protocol, so these are not judged. Only the
- * constant SHORTCUT_TABLE can be asked for.
+ * `gateway recursive`, the kernel table of a kernel protocol or the interfaces of a direct protocol.
+ * The constants of shortcut-defines.conf can be asked for; a direct protocol is judged by its routes.
  */
 
-import { difference, type Family, type Prefix, parseAddress } from "../../../net/address.js";
-import type { BirdChannel, BirdProtocol, StaticRoute } from "../../../wire/bird/show.js";
+import {
+  type Address,
+  contains,
+  difference,
+  type Family,
+  type Prefix,
+  parseAddress,
+  prefixOf,
+} from "../../../net/address.js";
+import {
+  type BirdChannel,
+  type BirdProtocol,
+  matchesPattern,
+  type StaticRoute,
+} from "../../../wire/bird/show.js";
 import type { DaemonExpectation, DaemonFinding } from "../../ports.js";
 
 export interface BirdFacts {
   readonly version: string;
   readonly tables: ReadonlySet<string>;
-  /** All protocols; with details for kernel protocols and for those of bird-config/. */
+  /** All protocols, with details. */
   readonly protocols: ReadonlyMap<string, BirdProtocol>;
   readonly statics: ReadonlyMap<string, readonly StaticRoute[]>;
-  /** The value of `eval SHORTCUT_TABLE`; undefined when the constant is not defined. */
+  /** The values of constants by `eval`; undefined when the constant is not defined. */
   readonly shortcutTable: number | undefined;
+  /** SHORTCUT_UNDERNEATH. */
+  readonly underneath: string | undefined;
+  /** SHORTCUT_OFFER, as `(65000, 1, 1)`. */
+  readonly offer: string | undefined;
+  readonly routerId: Address | undefined;
+  /** Interfaces that are up and have a global address. */
+  readonly interfaces: ReadonlySet<string>;
+  /** By direct protocol: the interfaces whose addresses it takes. */
+  readonly directs: ReadonlyMap<string, ReadonlySet<string>>;
 }
 
 const FILE = "shortcut.conf";
+const DEFINES = "shortcut-defines.conf";
+/** Types whose routes may lie underneath a shortcut. */
+const ROUTE_TYPES: ReadonlySet<string> = new Set(["BGP", "OSPF", "RIP", "Babel", "Static", "L3VPN", "IS-IS"]);
+const isOwn = (name: string): boolean => name.startsWith("shortcut") || name.startsWith("fib_pipe");
 const BY_NAME = "looked for by the name that bird-config/ gives it";
 
 export function auditBird(facts: BirdFacts, expect: DaemonExpectation): DaemonFinding[] {
@@ -34,7 +60,9 @@ export function auditBird(facts: BirdFacts, expect: DaemonExpectation): DaemonFi
     ];
   const audit = new Audit(facts, expect);
   audit.sessions();
-  audit.blackboardTable();
+  audit.constants();
+  audit.underneath();
+  audit.directs();
   audit.family(4, expect.aliasPool4, "error");
   if (expect.aliasPool6 !== undefined) audit.family(6, expect.aliasPool6, "warning");
   return audit.findings;
@@ -130,14 +158,88 @@ class Audit {
     return p;
   }
 
-  blackboardTable(): void {
-    const { shortcutTable } = this.facts;
-    const { blackboardTable } = this.expect;
-    if (shortcutTable === undefined || shortcutTable === blackboardTable) return;
-    this.find(
-      `BIRD meets shortcutd in kernel table ${shortcutTable}, shortcutd's configuration says ${blackboardTable}`,
-      `shortcut-defines.conf: \`define SHORTCUT_TABLE = ${blackboardTable};\`, or aliases.table in shortcutd's configuration`,
-    );
+  constants(): void {
+    const { shortcutTable, offer, routerId } = this.facts;
+    const { blackboardTable, localAs } = this.expect;
+    if (shortcutTable !== undefined && shortcutTable !== blackboardTable)
+      this.find(
+        `BIRD meets shortcutd in kernel table ${shortcutTable}, shortcutd's configuration says ${blackboardTable}`,
+        `${DEFINES}: \`define SHORTCUT_TABLE = ${blackboardTable};\`, or aliases.table in shortcutd's configuration`,
+      );
+    const expected = `(${localAs}, 1, 1)`;
+    const as = this.facts.protocols.get("shortcut")?.fields.get("Local AS");
+    if (offer !== undefined && offer !== expected && as === String(localAs))
+      this.find(
+        `SHORTCUT_OFFER is ${offer}, and offers carry ${expected}: the policy refuses every offer`,
+        `${DEFINES}: \`define SHORTCUT_OFFER = (SHORTCUT_AS, 1, 1);\``,
+      );
+    if (routerId !== undefined && routerId === this.expect.routerId)
+      this.find(
+        `BIRD's router ID ${routerId} is also the BGP identifier of the offers session: BGP refuses a session between equals`,
+        "bgp.router-id in shortcutd's configuration: remove it (its default is 127.0.0.2), or take an address that no router has",
+      );
+  }
+
+  /** The protocols on the overlay, with the address of their neighbour. */
+  private towardsOverlay(): (readonly [BirdProtocol, Address])[] {
+    const { hubs, overlayAddresses } = this.expect;
+    const nets = overlayAddresses.map((a) => prefixOf(a.address, a.length));
+    return [...this.facts.protocols.values()].flatMap((p) => {
+      const text = p.type === "BGP" && !isOwn(p.name) ? p.fields.get("Neighbor address") : undefined;
+      const neighbour = parseAddress((text ?? "").replace(/%.*$/, ""));
+      if (neighbour === undefined) return [];
+      return hubs.includes(neighbour) || nets.some((n) => contains(n, neighbour))
+        ? [[p, neighbour] as const]
+        : [];
+    });
+  }
+
+  /** Checks that the pattern of what is fed matches something, and the sessions on the overlay. */
+  underneath(): void {
+    const { underneath: pattern, protocols } = this.facts;
+    if (pattern === undefined) return;
+    const fed = [...protocols.values()].filter((p) => !isOwn(p.name) && matchesPattern(pattern, p.name));
+    const overlay = this.towardsOverlay();
+    const line = (value: string): string => `${DEFINES}: \`define SHORTCUT_UNDERNEATH = "${value}";\``;
+    if (!fed.some((p) => ROUTE_TYPES.has(p.type))) {
+      const here =
+        overlay.length === 0 ? "" : `; here: ${overlay.map(([p, a]) => `${p.name} (${a})`).join(", ")}`;
+      this.find(
+        `SHORTCUT_UNDERNEATH "${pattern}" matches no protocol that has routes: shortcutd is fed none, and never makes a shortcut`,
+        `${line("PATTERN")} with a pattern for the names of your protocols towards the hubs${here}`,
+      );
+      return;
+    }
+    const missed = overlay.filter(([p]) => !fed.includes(p));
+    if (missed.length > 0)
+      this.find(
+        `SHORTCUT_UNDERNEATH "${pattern}" does not match ${missed.map(([p, a]) => `${p.name} (${a})`).join(", ")}: no shortcut is made for what is learned there`,
+        `${line("PATTERN")} with a pattern that matches these names too, or rename the protocols`,
+        "warning",
+      );
+  }
+
+  /**
+   * Checks that no direct protocol announces the addresses of the direct interface. Before that exists, one that takes the addresses of every
+   * interface is suspected.
+   */
+  directs(): void {
+    const { directs, interfaces } = this.facts;
+    const { direct, overlay } = this.expect;
+    for (const [name, devs] of directs) {
+      const place = `bird.conf, protocol direct ${name}`;
+      if (devs.has(direct))
+        this.find(
+          `protocol ${name} takes the addresses of ${direct}: the router's overlay address would be announced as a host route`,
+          `${place}: \`interface "-${direct}", "*";\`, or name the interfaces of your LANs`,
+        );
+      else if (!interfaces.has(direct) && devs.has(overlay) && [...interfaces].every((i) => devs.has(i)))
+        this.find(
+          `protocol ${name} takes the addresses of every interface, so probably those of ${direct} too, once it exists: the router's overlay address would be announced as a host route`,
+          `${place}: name the interfaces of your LANs, such as \`interface "eth2";\`; with \`interface "-${direct}", "*";\` this warning goes when ${direct} exists`,
+          "warning",
+        );
+    }
   }
 
   family(family: Family, pool: Prefix, severity: DaemonFinding["severity"]): void {
@@ -148,6 +250,7 @@ class Audit {
         this.find(`table ${table} is missing (${BY_NAME})`, `${FILE}: \`${net} table ${table};\``);
     this.fibPipe(family);
     this.operatorsKernel(family);
+    this.learned(family);
     this.offersChannel(family);
     this.shortcutPipe(family);
     this.blackboard(family);
@@ -179,7 +282,34 @@ class Audit {
   }
 
   private fibPipe(family: Family): void {
-    this.pipe(`fib_pipe${family}`, `master${family}`, `fib${family}`, "all");
+    this.pipe(`fib_pipe${family}`, `master${family}`, `fib${family}`, "filter shortcut_to_kernel");
+  }
+
+  /** Kernel protocols of the operator's that are attached to fib4 or fib6. */
+  private attached(family: Family): BirdProtocol[] {
+    return [...this.facts.protocols.values()].filter(
+      (p) => p.type === "Kernel" && !p.name.startsWith("shortcut_k") && p.table === `fib${family}`,
+    );
+  }
+
+  /** Checks the way back of what a kernel protocol learns. BIRD does not show `learn`, so what it has learned decides. */
+  private learned(family: Family): void {
+    const importing = this.attached(family).filter((p) => !none(p.channels[0]?.importFilter));
+    if (importing.length === 0) return;
+    const [name, fib, master] = [`shortcut_learned${family}`, `fib${family}`, `master${family}`];
+    if (this.facts.protocols.has(name)) {
+      this.pipe(name, fib, master, "filter shortcut_learned");
+      return;
+    }
+    const count = importing.reduce((n, p) => n + (p.channels[0]?.imported ?? 0), 0);
+    const names = importing.map((p) => p.name).join(", ");
+    this.find(
+      count > 0
+        ? `kernel protocol ${names} has learned ${count} routes into ${fib}, and no pipe ${name} takes them to ${master}: your neighbours do not hear them`
+        : `kernel protocol ${names} imports into ${fib}, and no pipe ${name} takes what it learns to ${master}: your neighbours would not hear it`,
+      `load the ${FILE} of this version, which has \`protocol pipe ${name} { table ${fib}; peer table ${master}; import none; export filter shortcut_learned; }\`; or \`import none;\` in protocol kernel ${names}`,
+      count > 0 ? this.severity : "warning",
+    );
   }
 
   private shortcutPipe(family: Family): void {
@@ -199,7 +329,7 @@ class Audit {
     const own = [...this.facts.protocols.values()].filter(
       (p) => p.type === "Kernel" && !p.name.startsWith("shortcut_k"),
     );
-    const attached = own.filter((p) => p.table === fib);
+    const attached = this.attached(family);
     if (attached.length === 0) {
       const old = own.filter((p) => p.table === `master${family}`).map((p) => p.name);
       if (old.length > 0)

@@ -11,14 +11,15 @@ import {
   type Family,
   hostPrefix,
   type Prefix,
+  parseAddress,
   parsePrefix,
   prefixLength,
+  prefixOf,
 } from "../../../net/address.js";
 import type {
   BgpInstance,
   ConfiguredNeighbor,
   NeighborFamily,
-  Redistribution,
   RouteMapEntry,
   RunningConfig,
 } from "../../../wire/frr/running-config.js";
@@ -27,13 +28,16 @@ import type { DaemonExpectation, DaemonFinding } from "../../ports.js";
 export interface FrrConfigFacts {
   /** The configuration of bgpd. */
   readonly config: RunningConfig;
-  /** The redistribution of other daemons. */
-  readonly elsewhere: readonly Redistribution[];
+  /** The configurations of other daemons. */
+  readonly elsewhere: readonly Pick<RunningConfig, "redistributions" | "ospfNetworks">[];
+  /** The BGP identifier in use; undefined when it is not known. */
+  readonly routerId: Address | undefined;
 }
 
 const FILE = "shortcut.conf";
 const ALIASES = "SHORTCUT-ALIASES";
 const NO_ALIAS = "SHORTCUT-NO-ALIAS";
+const NOT_TO_HUB = "SHORTCUT-NOT-TO-HUB";
 
 /**
  * Compares a running FRR with frr-config/. `offersAs` is checked only when given: under eBGP it is
@@ -73,8 +77,10 @@ export function auditFrr(
   else audit.offers(offers);
   if (feed === undefined) audit.noListenRange(expect.feedSource, "SHORTCUT-FEED", "the feed");
   else audit.feed(feed);
+  audit.routerId();
   audit.aliases();
   audit.redistribution();
+  audit.ospfNetworks();
   audit.towardsHub([offers, feed]);
   return audit.findings;
 }
@@ -100,6 +106,11 @@ class Audit {
 
   find(problem: string, remedy: string, severity: DaemonFinding["severity"] = "error"): void {
     this.findings.push({ severity, problem, remedy });
+  }
+
+  /** As {@link find}, where both families have the same flaw. */
+  private once(problem: string, remedy: string, severity: DaemonFinding["severity"]): void {
+    if (!this.findings.some((f) => f.problem === problem)) this.find(problem, remedy, severity);
   }
 
   /** Quotes lines of the router's own stanza, as the shipped file has them. */
@@ -224,6 +235,8 @@ class Audit {
     const permits = entries.filter(
       (e) => e.action === "permit" && !e.matches.some((m) => m.startsWith(`${other}address`)),
     );
+    // with another AS than the daemon's everything would differ
+    if (this.bgp.as === this.expect.localAs) this.communities(name, permits, severity);
     const sets = permits.flatMap((e) => this.setsOf(e));
     const entry = `${FILE}, route-map ${name} permit ${permits[0]?.sequence ?? 10}`;
     if (permits.length === 0) this.find(`route-map ${name} permits no IPv${family} offer`, entry, "warning");
@@ -239,6 +252,62 @@ class Audit {
         `${entry}: \`set large-comm-list SHORTCUT-OWN delete\``,
         "warning",
       );
+  }
+
+  /**
+   * Checks that offers carry what the import policy asks for, and that its list of our communities has the AS of ours. The two lists are the
+   * same for both families, so only one finding is made of each.
+   */
+  private communities(
+    map: string,
+    permits: readonly RouteMapEntry[],
+    severity: DaemonFinding["severity"],
+  ): void {
+    const own = `${this.expect.localAs}:1:1`;
+    const asked = permits.flatMap((e) =>
+      e.matches.flatMap((m) => /^large-community (\S+)/.exec(m)?.[1] ?? []),
+    );
+    const deleted = permits
+      .flatMap((e) => this.setsOf(e))
+      .flatMap((s) => /^large-comm-list (\S+) delete$/.exec(s)?.[1] ?? []);
+    if (asked.length > 0 && asked.length === permits.length && !asked.some((l) => this.permits(l, own)))
+      this.once(
+        `route-map ${map} asks for large-community-list ${asked[0]}, which ${this.listed(asked[0] ?? "")}; offers carry ${own}: no offer passes`,
+        `${FILE} with your AS: \`bgp large-community-list standard ${asked[0]} seq 10 permit ${own}\``,
+        severity,
+      );
+    const deletes = deleted[0];
+    const marks = [own, `${this.expect.localAs}:2:1`];
+    const left = marks.find((m) => !deleted.some((l) => this.permits(l, m)));
+    if (deletes !== undefined && left !== undefined)
+      this.once(
+        `route-map ${map} deletes what large-community-list ${deletes} matches, and that does not match ${left}: neighbours would receive shortcutd's large communities`,
+        `${FILE} with your AS: \`bgp large-community-list expanded ${deletes} seq 10 permit ^${this.expect.localAs}:[12]:[0-9]+$\``,
+        "warning",
+      );
+  }
+
+  /** Returns whether the first entry of a list that matches one community permits it. */
+  private permits(name: string, community: string): boolean {
+    const list = this.facts.config.communityLists.get(name);
+    const hit = list?.entries.find((e) =>
+      list.expanded ? matchesExpression(e.value, community) : e.value === community,
+    );
+    return hit?.action === "permit";
+  }
+
+  private listed(name: string): string {
+    const values = this.facts.config.communityLists.get(name)?.entries.map((e) => e.value) ?? [];
+    return values.length === 0 ? "does not exist" : `has ${values.join(", ")}`;
+  }
+
+  routerId(): void {
+    const { routerId } = this.facts;
+    if (routerId === undefined || routerId !== this.expect.routerId) return;
+    this.find(
+      `bgpd's router ID ${routerId} is also the BGP identifier of the offers session: BGP refuses a session between equals`,
+      "bgp.router-id in shortcutd's configuration: remove it (its default is 127.0.0.2), or take an address that no router has",
+    );
   }
 
   private setsOf(e: RouteMapEntry): readonly string[] {
@@ -276,7 +345,24 @@ class Audit {
           this.familyLine(family, `neighbor ${name} route-map SHORTCUT-FEED-OUT out`),
           "warning",
         );
+      else this.feedMap(f.routeMapOut, family, severity);
     }
+  }
+
+  private feedMap(name: string, family: Family, severity: DaemonFinding["severity"]): void {
+    const other = family === 4 ? "ipv6 " : "ip ";
+    const entries = this.facts.config.routeMaps.get(name);
+    const permits = entries?.filter((e) => e.action === "permit") ?? [];
+    if (permits.some((e) => !e.matches.some((m) => m.startsWith(other)))) return;
+    const lack =
+      entries === undefined
+        ? "is not defined"
+        : `permits no ${permits.length === 0 ? "" : `IPv${family} `}route`;
+    this.once(
+      `route-map ${name}, the export policy of the feed, ${lack}: shortcutd is fed none, and never makes a shortcut`,
+      `${FILE}: \`route-map SHORTCUT-FEED-OUT permit 1000\``,
+      severity,
+    );
   }
 
   private pool(family: Family): Prefix | undefined {
@@ -318,42 +404,103 @@ class Audit {
    * Returns whether a route-map denies what `clause` matches by a prefix-list of the alias pool,
    * itself or through a call.
    */
-  private refuses(map: string | undefined, clause: RegExp, depth = 0): boolean {
+  private refuses(map: string | undefined, clause: RegExp, family: Family, depth = 0): boolean {
     if (map === undefined || depth > 8) return false;
-    const pool = this.expect.aliasPool4;
+    const pool = this.pool(family) ?? this.expect.aliasPool4;
     return (this.facts.config.routeMaps.get(map) ?? []).some((e) => {
-      if (e.call !== undefined && this.refuses(e.call, clause, depth + 1)) return true;
+      if (e.call !== undefined && this.refuses(e.call, clause, family, depth + 1)) return true;
       if (e.action !== "deny") return false;
       return e.matches.some((m) => {
         const list = clause.exec(m)?.[1];
-        return list !== undefined && (list === ALIASES || this.covers(list, 4, pool));
+        return list !== undefined && (list === ALIASES || this.covers(list, family, pool));
       });
     });
   }
 
   redistribution(): void {
-    for (const r of [...this.facts.config.redistributions, ...this.facts.elsewhere]) {
+    const all = [this.facts.config, ...this.facts.elsewhere].flatMap((c) => c.redistributions);
+    for (const r of all) {
       if (r.source !== "kernel" && r.source !== "connected") continue;
-      if (this.refuses(r.routeMap, /^ip address prefix-list (\S+)/)) continue;
-      if (r.source === "connected" && this.refusesInterface(r.routeMap)) continue;
-      const leaks = r.source === "kernel" ? "alias next hops" : "the direct interface's address";
+      const family: Family = /ipv6|ospf6|ripng/.test(r.where) ? 6 : 4;
+      const ip = family === 4 ? /^ip address prefix-list (\S+)/ : /^ipv6 address prefix-list (\S+)/;
+      const keepsAliases = this.refuses(r.routeMap, ip, family);
+      const keepsOthers =
+        r.source === "kernel"
+          ? this.refusesInterface(r.routeMap, this.expect.overlay)
+          : this.refusesInterface(r.routeMap, this.expect.direct);
+      if (r.source === "kernel" ? keepsAliases && keepsOthers : keepsAliases || keepsOthers) continue;
+      const leaks =
+        r.source === "connected"
+          ? "the direct interface's address"
+          : keepsAliases
+            ? `routes with which shortcutd keeps a prefix on ${this.expect.overlay}`
+            : "alias next hops";
       const by = r.routeMap === undefined ? "without a route-map" : `by route-map ${r.routeMap}`;
+      const entry =
+        r.source === "kernel" && keepsAliases
+          ? `; in ${NO_ALIAS} \`match interface ${this.expect.overlay}\` and \`match metric 1\` (deny 40 of ${FILE})`
+          : "";
       this.find(
         `${r.where} redistributes ${r.source} routes ${by}: ${leaks} would leak to neighbours`,
-        `your own configuration, ${r.where}: \`redistribute ${r.source} route-map ${NO_ALIAS}\`, or \`call ${NO_ALIAS}\` in your route-map`,
+        `your own configuration, ${r.where}: \`redistribute ${r.source} route-map ${NO_ALIAS}\`, or \`call ${NO_ALIAS}\` in your route-map${entry}`,
       );
     }
   }
 
-  private refusesInterface(map: string | undefined): boolean {
-    return (this.facts.config.routeMaps.get(map ?? "") ?? []).some(
-      (e) => e.action === "deny" && e.matches.some((m) => m.startsWith("interface ")),
+  /** Checks that OSPF does not begin on the direct interface, which carries the overlay address too. */
+  ospfNetworks(): void {
+    const addresses = this.expect.overlayAddresses.map((a) => a.address);
+    for (const { where, prefix } of [this.facts.config, ...this.facts.elsewhere].flatMap(
+      (c) => c.ospfNetworks,
+    ))
+      if (addresses.some((a) => contains(prefix, a)))
+        this.find(
+          `${where} runs on every interface with an address of ${prefix}, so on ${this.expect.direct} too: spokes would become OSPF neighbours there`,
+          `your own configuration, ${where}: \`no network ${prefix} area ...\`, and \`ip ospf area ...\` in \`interface ${this.expect.overlay}\``,
+          "warning",
+        );
+  }
+
+  /** Returns whether a route-map denies an interface, itself or through a call. A further match of the metric is that of our routes. */
+  private refusesInterface(map: string | undefined, dev: string, depth = 0): boolean {
+    if (map === undefined || depth > 8) return false;
+    return (this.facts.config.routeMaps.get(map) ?? []).some((e) => {
+      if (e.call !== undefined && this.refusesInterface(e.call, dev, depth + 1)) return true;
+      return (
+        e.action === "deny" &&
+        e.matches.includes(`interface ${dev}`) &&
+        e.matches.every((m) => m === `interface ${dev}` || m === "metric 1")
+      );
+    });
+  }
+
+  /** Returns a neighbour's family with what it has of its peer group; undefined when it is not activated. */
+  private activated(n: ConfiguredNeighbor, family: Family): NeighborFamily | undefined {
+    const group = n.group === undefined ? undefined : this.bgp.neighbors.get(n.group)?.families[family];
+    const own = n.families[family];
+    if (own?.flags.has("no activate") === true) return undefined;
+    if (own?.flags.has("activate") !== true && group?.flags.has("activate") !== true) return undefined;
+    return {
+      flags: new Set([...(group?.flags ?? []), ...(own?.flags ?? [])]),
+      routeMapIn: own?.routeMapIn ?? group?.routeMapIn,
+      routeMapOut: own?.routeMapOut ?? group?.routeMapOut,
+    };
+  }
+
+  /** Returns whether the session with a neighbour is iBGP, and on the overlay or with an address of `hubs`. */
+  private isInternalHub(n: ConfiguredNeighbor): boolean {
+    const { hubs, overlay, overlayAddresses } = this.expect;
+    const remoteAs = n.remoteAs ?? this.bgp.neighbors.get(n.group ?? "")?.remoteAs;
+    if (n.isGroup || (remoteAs !== "internal" && remoteAs !== String(this.bgp.as))) return false;
+    const address = parseAddress(n.name);
+    if (address === undefined) return n.name === overlay;
+    return (
+      hubs.includes(address) || overlayAddresses.some((a) => contains(prefixOf(a.address, a.length), address))
     );
   }
 
   /**
-   * Checks that at least one neighbour is sent no offers. It is not known here which neighbours are
-   * hubs.
+   * Checks that every hub is sent no offers, in each family of its session. Where no neighbour is known to be a hub, one must be.
    */
   towardsHub(own: readonly (string | undefined)[]): void {
     const others = [...this.bgp.neighbors.values()].filter(
@@ -361,16 +508,51 @@ class Audit {
     );
     // An external neighbour is sent its own routes back, so an offer changes nothing for it.
     if (others.length === 0 || (this.offersAs ?? this.expect.localAs) !== this.expect.localAs) return;
+    const hubs = others.filter((n) => this.isInternalHub(n));
+    for (const n of hubs)
+      for (const [family] of this.families) {
+        const f = this.activated(n, family);
+        if (f !== undefined) this.towardsOne(n.name, family, f.routeMapOut);
+      }
+    if (hubs.length > 0) return;
     const kept = others.some((n) =>
-      ([4, 6] as const).some((family) =>
-        this.refuses(n.families[family]?.routeMapOut, /^ip(?:v6)? next-hop prefix-list (\S+)/),
-      ),
+      ([4, 6] as const).some((family) => this.filtersOffers(n.families[family]?.routeMapOut, family)),
     );
     if (!kept)
       this.find(
         "no neighbour's outgoing route-map filters offers: the hub would receive the offer that replaced its own route",
-        `your own configuration, towards each hub: \`neighbor HUB route-map SHORTCUT-NOT-TO-HUB out\``,
+        `your own configuration, towards each hub: \`neighbor HUB route-map ${NOT_TO_HUB} out\``,
         "warning",
       );
+  }
+
+  private filtersOffers(map: string | undefined, family: Family): boolean {
+    const clause = family === 4 ? /^ip next-hop prefix-list (\S+)/ : /^ipv6 next-hop prefix-list (\S+)/;
+    return this.refuses(map, clause, family);
+  }
+
+  private towardsOne(hub: string, family: Family, map: string | undefined): void {
+    if (this.filtersOffers(map, family)) return;
+    const place = `your own configuration, router bgp ${this.bgp.as}, address-family ipv${family} unicast`;
+    if (map !== undefined && !this.facts.config.routeMaps.has(map))
+      this.find(
+        `the outgoing route-map ${map} of ${hub} is not defined: the hub is sent no IPv${family} route`,
+        `${place}: load ${FILE}, or \`no neighbor ${hub} route-map ${map} out\``,
+      );
+    else
+      this.find(
+        `${map === undefined ? `${hub} has no outgoing route-map` : `the outgoing route-map ${map} of ${hub} does not filter offers`} for IPv${family}: the hub would receive the offer that replaced its own route`,
+        `${place}: ${map === undefined ? `\`neighbor ${hub} route-map ${NOT_TO_HUB} out\`` : `\`call ${NOT_TO_HUB}\` in each permit entry of route-map ${map}`}`,
+        "warning",
+      );
+  }
+}
+
+/** Whether a large community matches an expression of FRR, which are POSIX with `_` for a boundary. */
+function matchesExpression(expression: string, community: string): boolean {
+  try {
+    return new RegExp(expression.replaceAll("_", "(?:^|$|[ ,{}()])")).test(community);
+  } catch {
+    return true;
   }
 }

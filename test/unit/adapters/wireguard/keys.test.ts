@@ -1,6 +1,8 @@
 /** Private keys: created with mode 0600, refused when others can read them; public keys and shared secrets. */
+import { execFileSync } from "node:child_process";
 import {
   chmodSync,
+  chownSync,
   existsSync,
   mkdtempSync,
   readdirSync,
@@ -107,6 +109,26 @@ describe("key file", () => {
     const error = await loadOrCreatePrivateKey(path).catch((e: unknown) => e);
     expect(String(error)).toMatch(/holds no WireGuard key/);
     expect(String(error)).not.toContain("c2VjcmV0");
+  });
+
+  test("a symbolic link, a FIFO, a directory and a large file are refused, and not waited for", async () => {
+    const { key } = await loadOrCreatePrivateKey(path);
+    const other = join(directory, "other.key");
+    symlinkSync(path, other);
+    await expect(loadOrCreatePrivateKey(other)).rejects.toThrow(/is a symbolic link \(name the file itself/);
+    execFileSync("mkfifo", ["-m", "600", join(directory, "fifo")]);
+    for (const name of ["fifo", "."])
+      await expect(loadOrCreatePrivateKey(join(directory, name))).rejects.toThrow(/is not a regular file/);
+    writeFileSync(join(directory, "large"), `${key}\n${" ".repeat(1000)}`, { mode: 0o600 });
+    await expect(loadOrCreatePrivateKey(join(directory, "large"))).rejects.toThrow(/holds no WireGuard key/);
+  });
+
+  test.runIf(process.getuid?.() === 0)("a file of another user is refused", async () => {
+    await loadOrCreatePrivateKey(path);
+    chownSync(path, 65534, 65534);
+    await expect(loadOrCreatePrivateKey(path)).rejects.toThrow(
+      /belongs to uid 65534, who can read it: shortcutd runs as uid 0 \(if nobody read it: chown 0/,
+    );
   });
 
   test("an absent directory, and a dangling link, are clear errors", async () => {

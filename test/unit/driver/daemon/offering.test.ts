@@ -20,7 +20,7 @@ const C = address("10.255.0.3");
 const ALIAS = address("198.18.0.1");
 const MARKS = { owner: C, natPrognosis: "likely", rate: 0, roundTrip: "unknown" } as const;
 const OFFER = { kind: "offer", prefix: P, alias: ALIAS, underneath: P, classes: MARKS } as const;
-const NET = "254 10.1.0.0/24 dev wg0 proto 99 metric 4278190080";
+const NET = "254 10.1.0.0/24 dev wg0 proto 173 metric 4278190081";
 
 let w: MemoryWorld;
 let inputs: Input[];
@@ -47,6 +47,7 @@ beforeEach(() => {
     tasks,
     fib,
     aliasTable: BLACKBOARD,
+    aliasPools: c.value.aliases,
     hasUnderneath: () => true,
     daemonUp: () => o.established,
     clearGuard: new ClearGuard(
@@ -99,7 +100,7 @@ describe("an offer", () => {
     o.perform(OFFER);
     await done();
     expect([...announced.keys()]).toEqual([P]);
-    expect(before).toEqual([NET, "4242 198.18.0.1/32 dev wg0 proto 99 metric 99"]);
+    expect(before).toEqual([NET, "4242 198.18.0.1/32 dev wg0 proto 173 metric 99"]);
   });
 
   it("is reported once for every change of its state, also after its withdrawal", async () => {

@@ -1,7 +1,7 @@
 /** Declared state against the kernel: the steps for routes and peers. */
 import { describe, expect, it } from "vitest";
 import {
-  isAliasRoute,
+  formerRoutes,
   reconcilePeers,
   reconcileRoutes,
   type WantedRoute,
@@ -54,12 +54,35 @@ describe("routes", () => {
       { kind: "remove", ...alias, table: 254 },
     ]);
   });
-  it("are aliases when they are host routes of a pool", () => {
-    const pools = { 4: prefix("198.18.0.0/16"), 6: prefix("fd00::/64") };
-    expect(isAliasRoute(actual, pools)).toBe(true);
-    expect(isAliasRoute(ours("fd00::1/128", OVERLAY), pools)).toBe(true);
-    expect(isAliasRoute(ours("198.18.0.0/24", OVERLAY), pools)).toBe(false);
-    expect(isAliasRoute(ours("10.1.0.0/24", OVERLAY), pools)).toBe(false);
+  it("of an earlier version are those of its protocol number that also have the shape of ours", () => {
+    const shape = {
+      overlay: OVERLAY,
+      direct: DIRECT,
+      pools: { 4: prefix("198.18.0.0/16"), 6: prefix("fd00::/64") },
+      aliasMetric: 99,
+      overlayMetrics: [1, 0xff000000],
+    };
+    const former = (to: string, dev: string | readonly string[], metric: number) =>
+      route(to, dev, { protocol: 99, metric });
+    const left = [
+      former("198.18.0.1/32", DIRECT, 99),
+      former("fd00::1/128", OVERLAY, 99),
+      former("10.1.0.0/24", OVERLAY, 1),
+      former("10.2.0.0/24", OVERLAY, 0xff000000),
+    ];
+    const others = [
+      former("10.3.0.0/24", OVERLAY, 10),
+      former("10.3.0.0/24", "eth0", 1),
+      former("198.18.0.1/32", "eth0", 99),
+      former("198.18.0.1/32", OVERLAY, 10),
+      former("198.18.0.0/24", OVERLAY, 99),
+      former("10.3.0.0/24", [OVERLAY, "eth0"], 1),
+      ours("10.3.0.0/24", OVERLAY),
+      route("10.3.0.0/24", OVERLAY),
+    ];
+    expect(formerRoutes([...left, ...others], shape)).toEqual(
+      left.map(({ table, prefix, metric }) => ({ table, prefix, metric, dev: OVERLAY })),
+    );
   });
 });
 

@@ -137,6 +137,30 @@ describe("a registration", () => {
     expect(resolveBy(A, 1, C)).toMatchObject({ publicKey: key(4) });
   });
 
+  it("is known to explain: the owner, its prefixes, and the spokes that have resolved it and still hold the answer", () => {
+    register(A, 1, OVERLAY.a);
+    register(C, 2, OVERLAY.c);
+    const site = prefix("10.3.0.10/32");
+    expect(hub.explain(site)).toMatchObject({ kind: "owner", owner: C, resolvedBy: [], endpoint: undefined });
+    hub.handle(
+      7,
+      { address: A, publicKey: key(1), bootId: boot(1) },
+      { kind: "resolve", destination: site, page: 0 },
+    );
+    expect(hub.explain(site)).toMatchObject({
+      owner: C,
+      prefixes: expect.arrayContaining(["10.3.0.0/24"]),
+      resolvedBy: [{ spoke: A, at: 7 }],
+    });
+    resolveBy(C, 2, C);
+    expect(hub.explain(site)).toMatchObject({ resolvedBy: [{ spoke: A, at: 7 }] });
+    register(C, 4, OVERLAY.c);
+    expect(hub.explain(site)).toMatchObject({ owner: C, resolvedBy: [] });
+    expect(hub.explain(prefix("203.0.113.0/24"))).toMatchObject({ kind: "none" });
+    make();
+    expect(hub.explain(site)).toEqual({ kind: "none", text: "the hub has not read its FIB yet" });
+  });
+
   it("again with the same key and boot costs nothing and purges nothing", () => {
     register(A, 1, OVERLAY.a);
     register(C, 2, OVERLAY.c);

@@ -79,7 +79,7 @@ describe("a destination", () => {
     d.pursue(now);
     expect(asked).toEqual([]);
     expect(d.aboveThreshold([D])).toBe(false);
-    expect(reason()).toBe("above threshold for 1.0 of 2 s: 2.0 of 1.0 Mbit/s");
+    expect(reason()).toBe("for 1.0 of 2 s: 2.0 of 1.0 Mbit/s");
   });
 
   it("above the threshold is asked for once, and begins with its owner and the time that took", () => {

@@ -2,16 +2,25 @@
 import { readdirSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { ReplyDecoder } from "../../../../plugin/wire/bird/reply.js";
+import { type BirdReply, ReplyDecoder } from "../../../../plugin/wire/bird/reply.js";
 import {
+  matchesPattern,
+  parseInterfaces,
   parseNumber,
   parseProtocols,
+  parseRouterId,
   parseRoutes,
   parseStatics,
   parseTables,
   parseVersion,
 } from "../../../../plugin/wire/bird/show.js";
 import { decodeAll, recorded, recordedBytes } from "./support.js";
+
+function replyOf(...lines: readonly string[]): BirdReply {
+  const [reply] = decodeAll(new TextEncoder().encode(`${lines.join("\n")}\n`));
+  if (reply === undefined) throw new Error("no reply");
+  return reply;
+}
 
 describe("what BIRD shows", () => {
   it("has a version", () => {
@@ -96,10 +105,45 @@ describe("what BIRD shows", () => {
         importFilter: "REJECT",
         exportFilter: "ACCEPT",
         igpTable: undefined,
+        imported: 0,
         importUpdates: expect.anything(),
       },
     ]);
     expect(parseProtocols(recorded("session-disabled"))[0]).toMatchObject({ state: "down", info: "" });
+  });
+
+  it("tells which interfaces are up with an address of the network, and the router ID", () => {
+    const reply = replyOf(
+      "1001-lo up (index=1)",
+      "1004-\tMultiAccess AdminUp LinkUp Loopback Ignored MTU=65536",
+      "1003-\t127.0.0.1/8 (Preferred, scope host)",
+      "1001-eth1 up (index=2)",
+      "1004-\tMultiAccess Broadcast Multicast AdminUp LinkUp MTU=1500",
+      "1003-\t192.0.2.2/26 (Preferred, scope univ)",
+      " \tfe80::1/64 (Preferred, scope link)",
+      "1001-eth9 down (index=3)",
+      "1004-\tMultiAccess MTU=1500",
+      "1003-\t192.0.2.130/26 (Preferred, scope univ)",
+      "1001-p0 up (index=4)",
+      "1004-\tMultiAccess MTU=1500",
+      "1003-\tfe80::2/64 (Preferred, scope link)",
+      "0000 ",
+    );
+    expect([...parseInterfaces(reply)]).toEqual(["eth1"]);
+    expect(parseRouterId(recorded("status"))).toBe("10.255.0.1");
+    expect(parseRouterId(replyOf("0000 "))).toBeUndefined();
+  });
+
+  it.each([
+    ["hub*", "hub6", true],
+    ["hub*", "a-hub", false],
+    ["hub?", "hub6", true],
+    ["hub?", "hub", false],
+    ["h.b", "hub", false],
+    ["*", "anything", true],
+    ["bgp[1]", "bgp1", false],
+  ])("the pattern %s and the name %s", (pattern, name, matches) => {
+    expect(matchesPattern(pattern, name)).toBe(matches);
   });
 
   it("has all routes of a network, the best one marked", () => {

@@ -7,6 +7,7 @@ import {
   decodeBgpRoute,
   decodeFilteredRoutes,
   decodeNeighbor,
+  decodeRouterId,
   decodeZebraRoutes,
   parseFrrVersion,
 } from "../../../../plugin/wire/frr/json.js";
@@ -97,6 +98,14 @@ describe("FRR's JSON", () => {
     expect(must(decodeZebraRoutes(recorded("zebra-absent"), FAR))).toEqual([]);
   });
 
+  it("has the BGP identifier of each VRF", () => {
+    const text = '{"vrfs":{"default":{"routerId":"10.255.0.1"},"red":{"routerId":"10.9.0.1"}}}';
+    expect(decodeRouterId(text, "default")).toBe("10.255.0.1");
+    expect(decodeRouterId(text, "red")).toBe("10.9.0.1");
+    expect(decodeRouterId(text, "blue")).toBeUndefined();
+    expect(decodeRouterId("% no such command", "default")).toBeUndefined();
+  });
+
   it("has a version", () => {
     expect(parseFrrVersion(recorded("version"))).toBe("8.4.4");
     expect(parseFrrVersion("Quagga 1.2")).toBeUndefined();
@@ -172,6 +181,7 @@ describe("FRR's running configuration", () => {
       "deny 10",
       "deny 20",
       "deny 30",
+      "deny 40",
       "permit 1000",
     ]);
     expect(map?.[0]?.matches).toEqual(["ip address prefix-list SHORTCUT-ALIASES"]);

@@ -144,9 +144,9 @@ describe.runIf(comparable)("route requests", () => {
   });
 
   test("RTM_NEWROUTE unreachable: no interface, scope universe, the worst metric", () => {
-    const key = { table: 254, protocol: 99, metric: 0xffffffff, ifindex: undefined };
+    const key = { table: 254, protocol: 99, metric: 0xff000002, ifindex: undefined };
     expect(replaceRoute({ ...key, prefix: prefix("10.3.0.0/24") }).payload).toEqual(
-      hex("02180000 fe630007 00000000  0800 0100 0a030000  0800 0f00 fe000000  0800 0600 ffffffff"),
+      hex("02180000 fe630007 00000000  0800 0100 0a030000  0800 0f00 fe000000  0800 0600 020000ff"),
     );
     expect([...replaceRoute({ ...key, prefix: prefix("2001:db8::/32") }).payload.subarray(0, 8)]).toEqual([
       10, 32, 0, 0, 254, 99, 0, 7,

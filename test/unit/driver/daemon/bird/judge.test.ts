@@ -7,6 +7,7 @@ import type { DaemonExpectation } from "../../../../../plugin/driver/ports.js";
 import { address, prefix } from "../../../../../plugin/net/address.js";
 import { describeReason } from "../../../../../plugin/shortcut/reasons.js";
 import {
+  type BirdChannel,
   type BirdProtocol,
   parseProtocols,
   parseRoutes,
@@ -17,6 +18,13 @@ import { recorded } from "../../../wire/bird/support.js";
 
 const expectation: DaemonExpectation = {
   overlay: "wg0",
+  overlayAddresses: [
+    { address: address("10.255.0.1"), length: 24 },
+    { address: address("fd00:255::1"), length: 64 },
+  ],
+  hubs: [address("10.255.0.3")],
+  direct: "shortcut0",
+  routerId: address("127.0.0.2"),
   blackboardTable: 4242,
   aliasPool4: prefix("198.18.0.0/16"),
   aliasPool6: prefix("fd53:4843:5554::/64"),
@@ -25,9 +33,24 @@ const expectation: DaemonExpectation = {
   localAs: 65000,
 };
 
-const protocols = ["protocols-shortcut", "protocols-pipes", "protocols-kernel1", "protocols-kernel2"].flatMap(
-  (n) => parseProtocols(recorded(n)),
-);
+/** With details where there are any. */
+const protocols = [
+  "protocols",
+  "protocols-shortcut",
+  "protocols-pipes",
+  "protocols-kernel1",
+  "protocols-kernel2",
+].flatMap((n) => parseProtocols(recorded(n)));
+const hubs = [
+  ["hub", "10.255.0.3"],
+  ["hub6", "fd00:255::3"],
+  ["site_ra", "10.1.8.2"],
+] as const;
+for (const [name, neighbour] of hubs) {
+  const p = protocols.find((x) => x.name === name);
+  if (p === undefined) throw new Error(name);
+  protocols.push({ ...p, fields: new Map([["Neighbor address", neighbour]]) });
+}
 const facts: BirdFacts = {
   version: "2.0.12",
   tables: parseTables(recorded("tables")),
@@ -37,7 +60,14 @@ const facts: BirdFacts = {
     ["shortcut_fallback6", parseStatics(recorded("static6"))],
   ]),
   shortcutTable: 4242,
+  underneath: "hub*",
+  offer: "(65000, 1, 1)",
+  routerId: address("10.255.0.1"),
+  interfaces: new Set(["eth1", "eth2", "wg0"]),
+  directs: new Map([["direct1", new Set(["eth2"])]]),
 };
+const kernel = (change: Partial<BirdChannel>): BirdFacts =>
+  withProtocol("kernel1", (p) => ({ ...p, channels: p.channels.map((c) => ({ ...c, ...change })) }));
 const withProtocol = (name: string, change: (p: BirdProtocol) => BirdProtocol): BirdFacts => {
   const p = facts.protocols.get(name);
   if (p === undefined) throw new Error(name);
@@ -82,6 +112,55 @@ describe("the audit of BIRD", () => {
       })),
       /pipe shortcut_pipe6 joins master6 and shortcut6, not fib6 and shortcut6/,
     ],
+    [
+      "a kernel protocol that learns without the way back",
+      kernel({ importFilter: "ACCEPT", imported: 3 }),
+      /kernel1 has learned 3 routes into fib4, and no pipe shortcut_learned4 takes them to master4/,
+    ],
+    [
+      "a kernel protocol that may learn without the way back",
+      kernel({ importFilter: "(unnamed)", imported: 0 }),
+      /kernel1 imports into fib4, and no pipe shortcut_learned4/,
+    ],
+    [
+      "a pattern that matches no protocol",
+      { ...facts, underneath: "rr*" },
+      /SHORTCUT_UNDERNEATH "rr\*" matches no protocol that has routes/,
+    ],
+    [
+      "a pattern that matches only a protocol without routes",
+      { ...facts, underneath: "device?" },
+      /SHORTCUT_UNDERNEATH "device\?" matches no protocol that has routes/,
+    ],
+    [
+      "a pattern that misses a session on the overlay",
+      { ...facts, underneath: "hub" },
+      /SHORTCUT_UNDERNEATH "hub" does not match hub6 \(fd00:255::3\)/,
+    ],
+    [
+      "a mark of offers with another AS",
+      { ...facts, offer: "(65001, 1, 1)" },
+      /SHORTCUT_OFFER is \(65001, 1, 1\), and offers carry \(65000, 1, 1\)/,
+    ],
+    [
+      "a router ID that is ours",
+      { ...facts, routerId: address("127.0.0.2") },
+      /BIRD's router ID 127\.0\.0\.2 is also the BGP identifier of the offers session/,
+    ],
+    [
+      "a direct protocol of every interface",
+      { ...facts, directs: new Map([["direct1", new Set(["eth1", "eth2", "wg0"])]]) },
+      /direct1 takes the addresses of every interface, so probably those of shortcut0 too/,
+    ],
+    [
+      "a direct protocol of the direct interface",
+      {
+        ...facts,
+        interfaces: new Set([...facts.interfaces, "shortcut0"]),
+        directs: new Map([["direct1", new Set(["eth2", "shortcut0"])]]),
+      },
+      /direct1 takes the addresses of shortcut0:/,
+    ],
     ["another blackboard", { ...facts, shortcutTable: 100 }, /kernel table 100, .* says 4242/],
     [
       "a missing table",
@@ -107,6 +186,31 @@ describe("the audit of BIRD", () => {
     ],
   ])("finds %s, and nothing else", (_, broken, problem) => {
     expect(problems(broken)).toEqual([expect.stringMatching(problem)]);
+  });
+
+  it("accepts the way back, and a direct protocol of everything but the direct interface", () => {
+    const learning = kernel({ importFilter: "ACCEPT", imported: 3 });
+    const pipe = facts.protocols.get("fib_pipe4");
+    if (pipe === undefined) throw new Error("fib_pipe4");
+    const back = {
+      ...pipe,
+      name: "shortcut_learned4",
+      channels: pipe.channels.map((c) => ({ ...c, table: "fib4", peerTable: "master4" })),
+    };
+    expect(problems({ ...learning, protocols: new Map([...learning.protocols, [back.name, back]]) })).toEqual(
+      [],
+    );
+    const wrong = { ...back, channels: pipe.channels };
+    expect(
+      problems({ ...learning, protocols: new Map([...learning.protocols, [back.name, wrong]]) }),
+    ).toEqual(["pipe shortcut_learned4 joins master4 and fib4, not fib4 and master4"]);
+    const interfaces = new Set([...facts.interfaces, "shortcut0"]);
+    const directs = new Map([["direct1", new Set(["eth1", "eth2", "wg0"])]]);
+    expect(problems({ ...facts, interfaces, directs })).toEqual([]);
+  });
+
+  it("does not judge constants that an operator has written out", () => {
+    expect(problems({ ...facts, underneath: undefined, offer: undefined })).toEqual([]);
   });
 
   it("accepts a fallback in parts, and an operator who wrote the table's number", () => {

@@ -12,6 +12,13 @@ import { must, recorded } from "../../../wire/frr/support.js";
 
 const expectation: DaemonExpectation = {
   overlay: "wg0",
+  overlayAddresses: [
+    { address: address("10.255.0.1"), length: 24 },
+    { address: address("fd00:255::1"), length: 64 },
+  ],
+  hubs: [address("10.255.0.3")],
+  direct: "shortcut0",
+  routerId: address("127.0.0.2"),
   blackboardTable: 254,
   aliasPool4: prefix("198.18.0.0/16"),
   aliasPool6: prefix("fd53:4843:5554::/64"),
@@ -20,9 +27,15 @@ const expectation: DaemonExpectation = {
   localAs: 65000,
 };
 const shipped = recorded("running-config");
-const problems = (text: string, e = expectation, elsewhere = "", offersAs?: number): string[] =>
+const problems = (
+  text: string,
+  e = expectation,
+  elsewhere = "",
+  offersAs?: number,
+  routerId = address("10.255.0.1"),
+): string[] =>
   auditFrr(
-    { config: parseRunningConfig(text), elsewhere: parseRunningConfig(elsewhere).redistributions },
+    { config: parseRunningConfig(text), elsewhere: [parseRunningConfig(elsewhere)], routerId },
     e,
     offersAs,
   ).map((f) => f.problem);
@@ -64,9 +77,102 @@ describe("the audit of FRR", () => {
       edited("neighbor SHORTCUT-FEED remote-as 65000", "neighbor SHORTCUT-FEED remote-as 65010"),
       /remote AS 65010; the feed is always iBGP/,
     ],
+    [
+      "an AS forgotten in the list of offers",
+      edited("SHORTCUT-OFFER seq 10 permit 65000:1:1", "SHORTCUT-OFFER seq 10 permit 65001:1:1"),
+      /route-map SHORTCUT-IN asks for large-community-list SHORTCUT-OFFER, which has 65001:1:1; offers carry 65000:1:1: no offer passes/,
+    ],
+    [
+      "an AS forgotten in the list of our own",
+      edited("permit ^65000:[12]:[0-9]+$", "permit ^65001:[12]:[0-9]+$"),
+      /deletes what large-community-list SHORTCUT-OWN matches, and that does not match 65000:1:1/,
+    ],
+    [
+      "a missing list of offers",
+      edited("bgp large-community-list standard SHORTCUT-OFFER seq 10 permit 65000:1:1\n", ""),
+      /SHORTCUT-OFFER, which does not exist/,
+    ],
+    [
+      "an IPv6 hub session without the route-map",
+      edited("  neighbor fd00:255::3 route-map SHORTCUT-NOT-TO-HUB out\n", ""),
+      /^fd00:255::3 has no outgoing route-map for IPv6: the hub would receive/,
+    ],
+    [
+      "an IPv4 hub session whose route-map does not call ours",
+      `${edited("10.255.0.3 route-map SHORTCUT-NOT-TO-HUB out", "10.255.0.3 route-map MINE out")}route-map MINE permit 10\nexit\n`,
+      /^the outgoing route-map MINE of 10\.255\.0\.3 does not filter offers for IPv4/,
+    ],
+    [
+      "a hub session whose route-map is not defined",
+      edited("10.255.0.3 route-map SHORTCUT-NOT-TO-HUB out", "10.255.0.3 route-map NOWHERE out"),
+      /^the outgoing route-map NOWHERE of 10\.255\.0\.3 is not defined: the hub is sent no IPv4 route/,
+    ],
+    [
+      "a feed that permits nothing",
+      edited("route-map SHORTCUT-FEED-OUT permit 1000\n", "route-map SHORTCUT-FEED-OUT deny 1000\n"),
+      /SHORTCUT-FEED-OUT, the export policy of the feed, permits no route: shortcutd is fed none/,
+    ],
     ["no remote AS", edited(" neighbor SHORTCUT remote-as 65000\n", ""), /SHORTCUT has no remote AS/],
   ])("finds %s, and nothing else", (_, text, problem) => {
     expect(problems(text)).toEqual([expect.stringMatching(problem)]);
+  });
+
+  it("takes a hub for one by its address, its subnet, its interface and its peer group", () => {
+    const without = edited("  neighbor fd00:255::3 route-map SHORTCUT-NOT-TO-HUB out\n", "");
+    const far = without.replaceAll("fd00:255::3", "fd00:9::3");
+    expect(problems(far)).toEqual([]);
+    expect(problems(far, { ...expectation, hubs: [address("fd00:9::3")] })).toHaveLength(1);
+    const unnumbered = without
+      .replaceAll("fd00:255::3", "wg0")
+      .replace("wg0 remote-as", "wg0 interface remote-as");
+    expect(problems(unnumbered)).toEqual([expect.stringMatching(/^wg0 has no outgoing route-map for IPv6/)]);
+    const grouped = without
+      .replace(
+        " neighbor fd00:255::3 remote-as 65000\n",
+        " neighbor HUBS peer-group\n neighbor HUBS remote-as 65000\n neighbor fd00:255::3 peer-group HUBS\n",
+      )
+      .replace(
+        "  neighbor fd00:255::3 activate\n",
+        "  neighbor HUBS activate\n  neighbor HUBS route-map SHORTCUT-NOT-TO-HUB out\n",
+      );
+    expect(problems(grouped)).toEqual([]);
+    expect(problems(grouped.replace("  neighbor HUBS route-map SHORTCUT-NOT-TO-HUB out\n", ""))).toHaveLength(
+      1,
+    );
+    const external = without.replace(
+      " neighbor fd00:255::3 remote-as 65000\n",
+      " neighbor fd00:255::3 remote-as 64999\n",
+    );
+    expect(problems(external)).toEqual([]);
+  });
+
+  it("asks redistribution to keep the routes that shortcutd holds on the overlay, of this overlay", () => {
+    const old = edited(" match interface wg0\n match metric 1\n", " match interface wg9\n match metric 1\n");
+    const ospf = "router ospf\n redistribute kernel route-map SHORTCUT-NO-ALIAS\nexit\n";
+    expect(problems(old)).toEqual([]);
+    expect(problems(old, expectation, ospf)).toEqual([
+      "router ospf redistributes kernel routes by route-map SHORTCUT-NO-ALIAS: routes with which shortcutd keeps a prefix on wg0 would leak to neighbours",
+    ]);
+    expect(problems(old, { ...expectation, overlay: "wg9" }, ospf)).toEqual([]);
+    const ospf6 = "router ospf6\n redistribute kernel route-map MINE\nexit\n";
+    const only4 = `${shipped}route-map MINE deny 10\n match ip address prefix-list SHORTCUT-ALIASES\nexit\nroute-map MINE deny 20\n match interface wg0\nexit\n`;
+    expect(problems(only4, expectation, ospf6)).toEqual([
+      "router ospf6 redistributes kernel routes by route-map MINE: alias next hops would leak to neighbours",
+    ]);
+    expect(problems(only4, expectation, ospf6.replace("ospf6", "ospf"))).toEqual([]);
+  });
+
+  it("finds OSPF on a network that the direct interface is in too, and a router ID that is ours", () => {
+    const ospf = (net: string): string => `router ospf\n network ${net} area 0\nexit\n`;
+    expect(problems(shipped, expectation, ospf("10.255.0.0/24"))).toEqual([
+      "router ospf runs on every interface with an address of 10.255.0.0/24, so on shortcut0 too: spokes would become OSPF neighbours there",
+    ]);
+    expect(problems(shipped, expectation, ospf("10.1.0.0/24"))).toEqual([]);
+    expect(problems(shipped, { ...expectation, routerId: address("10.255.0.1") })).toEqual([
+      expect.stringMatching(
+        /^bgpd's router ID 10\.255\.0\.1 is also the BGP identifier of the offers session/,
+      ),
+    ]);
   });
 
   it("counts graceful restart as an error where the router enables it", () => {
@@ -75,7 +181,9 @@ describe("the audit of FRR", () => {
       "router bgp 65000\n bgp graceful-restart\n",
     );
     expect(
-      auditFrr({ config: parseRunningConfig(text), elsewhere: [] }, expectation).map((f) => f.severity),
+      auditFrr({ config: parseRunningConfig(text), elsewhere: [], routerId: undefined }, expectation).map(
+        (f) => f.severity,
+      ),
     ).toEqual(["error"]);
   });
 

@@ -67,10 +67,10 @@ describe("what ip(8) says of a route", () => {
         "[2026-11-22T15:50:00.523991] Deleted 2001:db8:3::/64 nhid 37 via fd53:4843:5554::1 dev wg0 proto 186",
       ),
     ).toMatchObject({ deleted: true, prefix: "2001:db8:3::/64" });
-    expect(route("198.18.0.1 dev wg0 table 4242 proto 99 scope 253 metric 99")).toMatchObject({
+    expect(route("198.18.0.1 dev wg0 table 4242 proto 173 scope 253 metric 99")).toMatchObject({
       prefix: "198.18.0.1/32",
       table: 4242,
-      protocol: 99,
+      protocol: 173,
       gateways: [],
     });
     expect(route("default via 192.0.2.1 dev eth1 ").prefix).toBe("0.0.0.0/0");
@@ -100,7 +100,7 @@ describe("selection, by the design's definitions", () => {
   it("BIRD: its own route in the blackboard table, not the main table's, not shortcutd's alias", () => {
     expect(isSelection("bird", route("10.3.0.0/24 dev wg0 table 4242 proto 12 metric 32"))).toBe(true);
     expect(isSelection("bird", route("10.3.0.0/24 dev wg0 proto 12 metric 32"))).toBe(false);
-    expect(isSelection("bird", route("198.18.0.1 dev wg0 table 4242 proto 99 metric 99"))).toBe(false);
+    expect(isSelection("bird", route("198.18.0.1 dev wg0 table 4242 proto 173 metric 99"))).toBe(false);
   });
 
   it("FRR: the alias alone; one of two next hops is a tie", () => {
@@ -116,10 +116,10 @@ describe("selection, by the design's definitions", () => {
   });
 
   it("knows an alias by protocol and pool", () => {
-    expect(isAliasRoute(route("198.18.0.1 dev wg0 proto 99 metric 99"))).toBe(true);
-    expect(isAliasRoute(route("fd53:4843:5554::1 dev wg0 proto 99 metric 99"))).toBe(true);
+    expect(isAliasRoute(route("198.18.0.1 dev wg0 proto 173 metric 99"))).toBe(true);
+    expect(isAliasRoute(route("fd53:4843:5554::1 dev wg0 proto 173 metric 99"))).toBe(true);
     expect(isAliasRoute(route("198.18.0.1 dev wg0 proto 12"))).toBe(false);
-    expect(isAliasRoute(route("10.3.0.0/24 dev wg0 proto 99 metric 1"))).toBe(false);
+    expect(isAliasRoute(route("10.3.0.0/24 dev wg0 proto 173 metric 1"))).toBe(false);
   });
 
   it("gives intervals: any offer selected, a replacement by delete and add is not a gap", () => {
@@ -143,7 +143,7 @@ describe("selection, by the design's definitions", () => {
   it("FRR: the hub's next hop ends it, an override of shortcutd's own does not", () => {
     const changes = [
       route("10.3.0.0/24 via 198.18.0.1 dev shortcut0 proto 186 metric 20", 1000),
-      route("10.3.0.0/24 dev wg0 proto 99 metric 1", 1500),
+      route("10.3.0.0/24 dev wg0 proto 173 metric 1", 1500),
       route("10.3.0.0/24 via 10.255.0.2 dev wg0 proto 186 metric 20", 2000),
     ];
     expect(selectionIntervals("frr", changes)).toEqual([{ from: 1000, until: 2000 }]);
@@ -155,9 +155,9 @@ describe("RouteLog", () => {
     const log = new RouteLog();
     log.hear(route("10.3.0.0/24 via 10.255.0.2 dev wg0 proto 12 metric 32", 100));
     log.hear(route("10.3.0.0/24 dev shortcut0 proto 12 metric 32", 200));
-    log.hear(route("10.3.0.0/24 dev wg0 proto 99 metric 1", 300));
+    log.hear(route("10.3.0.0/24 dev wg0 proto 173 metric 1", 300));
     expect(log.devices(LAN)).toEqual(["wg0"]);
-    log.hear(route("Deleted 10.3.0.0/24 dev wg0 proto 99 metric 1", 400));
+    log.hear(route("Deleted 10.3.0.0/24 dev wg0 proto 173 metric 1", 400));
     expect(log.devices(LAN)).toEqual(["shortcut0"]);
     expect(log.first(0, inMain(LAN, "shortcut0"))?.at).toBe(200);
     expect(log.first(201, inMain(LAN, "shortcut0"))).toBeUndefined();

@@ -1,0 +1,302 @@
+/**
+ * Judges the host that shortcutd is to run on: the overlay interface and its addresses, the direct interface, the private key, the ports, and what
+ * the alias pools would hide. Pure, apart from {@link readHost}, which asks the ports.
+ */
+import type { Config } from "../config/config.js";
+import { type Address, contains, familyOf, overlaps, type Prefix, prefixLength } from "../net/address.js";
+import type { PublicKey } from "../net/key.js";
+import { RTPROT_FORMER, RTPROT_SHORTCUTD } from "./kernel/fib-view.js";
+import { isNear, overlayLink, overlayOf } from "./overlay.js";
+import {
+  type HostPort,
+  type InterfaceAddress,
+  type KernelLink,
+  type KernelRoute,
+  PortError,
+  type RoutePort,
+  type WireGuardDevice,
+  type WireGuardPort,
+} from "./ports.js";
+
+/** One thing that is wrong on the host. */
+export interface HostFinding {
+  readonly subject: "overlay" | "key" | "direct interface" | "alias pool" | "port";
+  readonly severity: "error" | "warning";
+  /** `interface wg0`, `private key /var/lib/shortcutd/private.key`. */
+  readonly place: string;
+  readonly problem: string;
+  readonly remedy: string;
+}
+
+/** A UDP port that shortcutd needs: the key of the configuration that sets it, and where it is bound. */
+export interface NeededPort {
+  readonly key: "control.port" | "direct.port" | "direct.observe-port";
+  readonly port: number;
+  /** Undefined: on every address. */
+  readonly address: Address | undefined;
+}
+
+/** The private key of the direct interface. */
+export type KeyState =
+  | { readonly kind: "absent" }
+  | { readonly kind: "usable"; readonly publicKey: PublicKey }
+  | { readonly kind: "refused"; readonly error: PortError };
+
+/** Questions that only a check asks. */
+export interface HostProbes {
+  readKey(path: string): Promise<KeyState>;
+  /** Whether another program has the port. */
+  isTaken(port: NeededPort): Promise<boolean>;
+  /** Whether a shortcutd runs with this control socket: ports and direct interface are its own then. */
+  isRunning(socket: string): Promise<boolean>;
+}
+
+export interface HostFacts {
+  readonly links: readonly KernelLink[];
+  readonly addresses: readonly (InterfaceAddress & { readonly dev: string })[];
+  /** Undefined: there is no WireGuard behind the overlay interface. */
+  readonly overlay: WireGuardDevice | undefined;
+  readonly direct: WireGuardDevice | undefined;
+  /** Of the table that routes packets. */
+  readonly routes: readonly KernelRoute[];
+  readonly reversePathFilter: number | undefined;
+  readonly key: KeyState;
+  /** shortcutd runs already. */
+  readonly running: boolean;
+  readonly taken: readonly NeededPort[];
+}
+
+interface HostPorts {
+  readonly routes: Pick<RoutePort, "links" | "addresses" | "allAddresses" | "dump">;
+  readonly wireguard: Pick<WireGuardPort, "device">;
+  readonly host: Pick<HostPort, "reversePathFilter">;
+  readonly probes: HostProbes;
+}
+
+/** Ports that this configuration needs. `self` is the router's overlay address, if it is known. */
+export function neededPorts(config: Config, self: Address | undefined): NeededPort[] {
+  const ports: NeededPort[] = [{ key: "direct.port", port: config.direct.port, address: undefined }];
+  if (self !== undefined) ports.push({ key: "control.port", port: config.control.port, address: self });
+  if (config.role === "hub")
+    ports.push({ key: "direct.observe-port", port: config.direct.observePort, address: undefined });
+  return ports;
+}
+
+export async function readHost(
+  config: Config,
+  { routes, wireguard, host, probes }: HostPorts,
+): Promise<HostFacts> {
+  const [links, addresses, table, running, key] = await Promise.all([
+    routes.links(),
+    routes.allAddresses(),
+    routes.dump(config.fibTable),
+    probes.isRunning(config.control.socket),
+    probes.readKey(config.direct.key),
+  ]);
+  const has = (name: string): boolean => links.some((l) => l.name === name);
+  const device = async (name: string): Promise<WireGuardDevice | undefined> =>
+    has(name) ? wireguard.device(name).catch(() => undefined) : undefined;
+  const direct = await device(config.direct.interface);
+  const self = addresses.find((a) => a.dev === config.overlay && a.address === selfOf(config, addresses));
+  const needed = running ? [] : neededPorts(config, self?.address);
+  // a direct interface that is there has its port already
+  const asked = needed.filter((p) => p.key !== "direct.port" || direct?.listenPort !== p.port);
+  const taken = await Promise.all(asked.map(async (p) => ((await probes.isTaken(p)) ? [p] : [])));
+  return {
+    links,
+    addresses,
+    overlay: await device(config.overlay),
+    direct,
+    routes: table,
+    reversePathFilter: has(config.overlay) ? host.reversePathFilter(config.overlay) : undefined,
+    key,
+    running,
+    taken: taken.flat(),
+  };
+}
+
+function selfOf(config: Config, addresses: HostFacts["addresses"]): Address | undefined {
+  const own = addresses.filter((a) => a.dev === config.overlay);
+  return (
+    config.address ??
+    (own.find((a) => isNear(a, config.hubs)) ?? own.find((a) => !a.address.startsWith("fe80:")))?.address
+  );
+}
+
+/** Whether a start finds it itself: it takes the ports, and takes over a direct interface that a crash left. */
+export const isFoundAtStart = (f: HostFinding): boolean =>
+  f.subject === "port" || f.subject === "direct interface";
+
+/** Everything that is wrong, errors first. */
+export function hostFindings(config: Config, facts: HostFacts): HostFinding[] {
+  const all = [
+    ...overlayFindings(config, facts),
+    ...keyFindings(facts),
+    ...directFindings(config, facts),
+    ...poolFindings(config, facts),
+    ...portFindings(facts),
+  ];
+  return [...all.filter((f) => f.severity === "error"), ...all.filter((f) => f.severity === "warning")];
+}
+
+const ofError = (subject: HostFinding["subject"], e: PortError): HostFinding => ({
+  subject,
+  severity: "error",
+  place: e.place,
+  problem: e.problem,
+  remedy: e.remedy,
+});
+
+function overlayFindings(config: Config, facts: HostFacts): HostFinding[] {
+  const place = `interface ${config.overlay}`;
+  const onInterface = facts.addresses.filter((a) => a.dev === config.overlay);
+  const out: HostFinding[] = [];
+  let link: KernelLink;
+  try {
+    link = overlayLink(config, facts.links);
+  } catch (e) {
+    if (e instanceof PortError) return [ofError("overlay", e)];
+    throw e;
+  }
+  if (facts.overlay === undefined)
+    out.push({
+      subject: "overlay",
+      severity: "error",
+      place,
+      problem: "is not a WireGuard interface, or the wireguard-go behind it does not answer",
+      remedy: `name the overlay's WireGuard interface in \`overlay\`; \`wg show ${config.overlay}\` must answer`,
+    });
+  if (!link.up)
+    return [
+      ...out,
+      {
+        subject: "overlay",
+        severity: "warning",
+        place,
+        problem: "is down: no shortcut is made before it is up",
+        remedy: `\`ip link set ${config.overlay} up\``,
+      },
+    ];
+  try {
+    const { self } = overlayOf(config, link, onInterface);
+    out.push(...addressFindings(config, onInterface, self));
+  } catch (e) {
+    if (!(e instanceof PortError)) throw e;
+    out.push(ofError("overlay", e));
+  }
+  if (facts.reversePathFilter === 1 && config.role === "spoke")
+    out.push({
+      subject: "overlay",
+      severity: "warning",
+      place,
+      problem: "has a strict reverse path filter (rp_filter is 1): no shortcut is made",
+      remedy: `\`sysctl net.ipv4.conf.${config.overlay}.rp_filter=2\`, and net.ipv4.conf.all.rp_filter at most 2 but not 1`,
+    });
+  return out;
+}
+
+/** Of several addresses one is taken: said where that is a guess. */
+function addressFindings(
+  config: Config,
+  onInterface: readonly InterfaceAddress[],
+  self: Address,
+): HostFinding[] {
+  const same = onInterface.filter(
+    (a) => familyOf(a.address) === familyOf(self) && !a.address.startsWith("fe80:"),
+  );
+  if (config.address !== undefined || same.length < 2 || same.some((a) => isNear(a, config.hubs))) return [];
+  const why = config.role === "hub" ? "" : ", and no hub is in the subnet of one";
+  return [
+    {
+      subject: "overlay",
+      severity: "warning",
+      place: `interface ${config.overlay}`,
+      problem: `has the addresses ${same.map((a) => a.address).join(", ")}${why}: ${self} is taken for this router's`,
+      remedy: "`address:` in the configuration: the one by which hubs and spokes know this router",
+    },
+  ];
+}
+
+const keyFindings = ({ key }: HostFacts): HostFinding[] =>
+  key.kind === "refused" ? [ofError("key", key.error)] : [];
+
+/** The direct interface may only exist when it is ours. */
+function directFindings(config: Config, { links, direct, key, running }: HostFacts): HostFinding[] {
+  const name = config.direct.interface;
+  if (running || !links.some((l) => l.name === name)) return [];
+  if (direct?.publicKey !== undefined && key.kind === "usable" && direct.publicKey === key.publicKey)
+    return [];
+  return [
+    {
+      subject: "direct interface",
+      severity: "error",
+      place: `interface ${name}`,
+      problem: `exists and is not shortcutd's: ${direct === undefined ? "it is not a WireGuard interface" : "its private key is another one"}`,
+      remedy: "`direct.interface` in the configuration: a name that no other program uses",
+    },
+  ];
+}
+
+/** Routes and addresses of the router that are inside an alias pool, or around it. */
+function poolFindings(config: Config, { routes, addresses }: HostFacts): HostFinding[] {
+  const out: HostFinding[] = [];
+  const remedy =
+    "`aliases` in the configuration, and the same pools in the daemon's: prefixes that nobody uses";
+  for (const pool of [config.aliases[4], config.aliases[6]]) {
+    if (pool === undefined) continue;
+    const place = `alias pool ${pool}`;
+    const own = addresses.filter((a) => contains(pool, a.address));
+    if (own.length > 0)
+      out.push({
+        subject: "alias pool",
+        severity: "error",
+        place,
+        problem: `has the address ${own.map((a) => `${a.address} of ${a.dev}`).join(", ")}: it is hidden from this router`,
+        remedy,
+      });
+    const inside = routes.filter((r) => isForeign(r) && contains(pool, r.prefix));
+    const around = routes.filter((r) => isForeign(r) && isAround(r, pool));
+    if (own.length === 0 && inside.length > 0)
+      out.push({
+        subject: "alias pool",
+        severity: "error",
+        place,
+        problem: `overlaps the route ${listed(inside)}: aliases would hide what is there`,
+        remedy,
+      });
+    else if (own.length === 0 && around.length > 0)
+      out.push({
+        subject: "alias pool",
+        severity: "warning",
+        place,
+        problem: `is inside the route ${listed(around)}: aliases would hide what is there`,
+        remedy,
+      });
+  }
+  return out;
+}
+
+const listed = (routes: readonly KernelRoute[]): string => {
+  const names = [...new Set(routes.map((r) => r.prefix))];
+  return `${names.slice(0, 3).join(", ")}${names.length > 3 ? ` and ${names.length - 3} more` : ""}`;
+};
+
+const isForeign = (r: KernelRoute): boolean =>
+  r.protocol !== RTPROT_SHORTCUTD && r.protocol !== RTPROT_FORMER && r.type !== "broadcast";
+
+/** A default route, in whole or in halves, leads everywhere; one that discards has no destination. */
+const SHORTEST = 8;
+const isAround = (r: KernelRoute, pool: Prefix): boolean =>
+  r.type === "unicast" &&
+  prefixLength(r.prefix) >= SHORTEST &&
+  overlaps(r.prefix, pool) &&
+  !contains(pool, r.prefix);
+
+const portFindings = ({ taken }: HostFacts): HostFinding[] =>
+  taken.map(({ key, port, address }) => ({
+    subject: "port",
+    severity: "error",
+    place: `UDP port ${port}${address === undefined ? "" : ` of ${address}`}`,
+    problem: "is in use by another program",
+    remedy: `\`ss -l -u -n -p sport = :${port}\` shows which; or another ${key} in the configuration`,
+  }));

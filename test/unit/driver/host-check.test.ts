@@ -1,0 +1,232 @@
+/** What is wrong on the host: for each flaw exactly its finding, with place, problem and remedy. */
+import { describe, expect, it } from "vitest";
+import { parseConfig } from "../../../plugin/config/config.js";
+import {
+  type HostFacts,
+  hostFindings,
+  isFoundAtStart,
+  neededPorts,
+  readHost,
+} from "../../../plugin/driver/host-check.js";
+import { type KernelLink, PortError } from "../../../plugin/driver/ports.js";
+import { address } from "../../../plugin/net/address.js";
+import { type PublicKey, publicKeyFromBytes } from "../../../plugin/net/key.js";
+import { DIRECT, OVERLAY, ours, route } from "./support.js";
+
+const configOf = (text: string) => {
+  const c = parseConfig(text);
+  if (!c.ok) throw new Error(JSON.stringify(c.error));
+  return c.value;
+};
+const SPOKE = "role: spoke\noverlay: wg0\nhubs: [10.255.0.3]\ndaemon: bird\nbgp: { as: 65000 }\n";
+const HUB = "role: hub\noverlay: wg0\n";
+const spoke = configOf(SPOKE);
+const hub = configOf(HUB);
+
+const link = (name: string, ifindex: number, more: Partial<KernelLink> = {}): KernelLink => ({
+  name,
+  ifindex,
+  up: true,
+  mtu: 1420,
+  ...more,
+});
+const device = (name: string, publicKey: PublicKey, listenPort = 51821) => ({
+  name,
+  publicKey,
+  listenPort,
+  peers: [],
+});
+const OWN = publicKeyFromBytes(new Uint8Array(32).fill(1));
+const OTHER = publicKeyFromBytes(new Uint8Array(32).fill(2));
+const on = (dev: string, text: string, length: number) => ({ dev, address: address(text), length });
+const good: HostFacts = {
+  links: [link("lo", 1), link("eth0", 2), link(OVERLAY, 3)],
+  addresses: [on("eth0", "192.0.2.2", 26), on(OVERLAY, "10.255.0.1", 24), on(OVERLAY, "fd00:255::1", 64)],
+  overlay: device(OVERLAY, OTHER),
+  direct: undefined,
+  routes: [route("0.0.0.0/0", "eth0"), route("10.3.0.0/24", OVERLAY), route("10.255.0.0/24", OVERLAY)],
+  reversePathFilter: 2,
+  key: { kind: "absent" },
+  running: false,
+  taken: [],
+};
+const withDirect = (publicKey: PublicKey): Partial<HostFacts> => ({
+  links: [...good.links, link(DIRECT, 4)],
+  direct: device(DIRECT, publicKey),
+  key: { kind: "usable", publicKey: OWN },
+});
+const said = (change: Partial<HostFacts>, config = spoke): string[] =>
+  hostFindings(config, { ...good, ...change }).map((f) => `${f.severity}: ${f.place}: ${f.problem}`);
+
+describe("a host", () => {
+  it.each([spoke, hub])("that is right has no finding", (config) => expect(said({}, config)).toEqual([]));
+
+  it.each<[string, Partial<HostFacts>, RegExp]>([
+    ["without the overlay", { links: [link("eth0", 2)] }, /^error: interface wg0: does not exist$/],
+    [
+      "whose overlay is no WireGuard",
+      { overlay: undefined },
+      /^error: interface wg0: is not a WireGuard interface/,
+    ],
+    [
+      "whose overlay is down",
+      { links: [link(OVERLAY, 3, { up: false })], addresses: [] },
+      /^warning: interface wg0: is down: no shortcut is made/,
+    ],
+    [
+      "whose overlay has no address of the hubs' family",
+      { addresses: [on(OVERLAY, "fd00:255::1", 64)] },
+      /^error: interface wg0: has no address of IPv4$/,
+    ],
+    [
+      "that is its own hub",
+      { addresses: [on(OVERLAY, "10.255.0.3", 24)] },
+      /^error: interface wg0: has the address 10\.255\.0\.3, which `hubs` lists: this router cannot be its own hub$/,
+    ],
+    [
+      "with two addresses, none of them near a hub",
+      { addresses: [on(OVERLAY, "10.9.0.1", 32), on(OVERLAY, "10.8.0.1", 32)] },
+      /^warning: interface wg0: has the addresses 10\.9\.0\.1, 10\.8\.0\.1, and no hub is in the subnet of one: 10\.9\.0\.1 is taken/,
+    ],
+    [
+      "with a strict filter",
+      { reversePathFilter: 1 },
+      /^warning: interface wg0: has a strict reverse path filter/,
+    ],
+    [
+      "whose key cannot be used",
+      {
+        key: {
+          kind: "refused",
+          error: new PortError("private key /k", "is a symbolic link", "name the file"),
+        },
+      },
+      /^error: private key \/k: is a symbolic link$/,
+    ],
+    [
+      "with another program's tunnel of our name",
+      withDirect(OTHER),
+      /^error: interface shortcut0: exists and is not shortcutd's: its private key is another one$/,
+    ],
+    [
+      "with an interface of our name and another kind",
+      { ...withDirect(OWN), direct: undefined },
+      /^error: interface shortcut0: exists and is not shortcutd's: it is not a WireGuard interface$/,
+    ],
+    [
+      "with a tunnel of our name before the first start",
+      { ...withDirect(OWN), key: { kind: "absent" } },
+      /^error: interface shortcut0: exists and is not shortcutd's/,
+    ],
+    [
+      "with a route inside an alias pool",
+      { routes: [...good.routes, route("198.18.7.0/24", "eth0")] },
+      /^error: alias pool 198\.18\.0\.0\/16: overlaps the route 198\.18\.7\.0\/24/,
+    ],
+    [
+      "with a route around an alias pool",
+      { routes: [...good.routes, route("198.18.0.0/15", "eth0")] },
+      /^warning: alias pool 198\.18\.0\.0\/16: is inside the route 198\.18\.0\.0\/15/,
+    ],
+    [
+      "with a route inside the IPv6 pool",
+      { routes: [...good.routes, route("fd53:4843:5554::/96", "eth0")] },
+      /^error: alias pool fd53:4843:5554::\/64: overlaps the route/,
+    ],
+    [
+      "with an address in an alias pool",
+      {
+        addresses: [...good.addresses, on("eth0", "198.18.0.1", 24)],
+        routes: [...good.routes, route("198.18.0.0/24", "eth0", { protocol: 2 })],
+      },
+      /^error: alias pool 198\.18\.0\.0\/16: has the address 198\.18\.0\.1 of eth0/,
+    ],
+    [
+      "whose port is taken",
+      { taken: [{ key: "control.port", port: 4243, address: address("10.255.0.1") }] },
+      /^error: UDP port 4243 of 10\.255\.0\.1: is in use by another program$/,
+    ],
+  ])("%s has exactly that finding", (_, change, expected) => {
+    expect(said(change)).toEqual([expect.stringMatching(expected)]);
+  });
+
+  it("of a hub with two addresses is asked for one; a configured one is enough", () => {
+    const two = { addresses: [on(OVERLAY, "10.9.0.1", 24), on(OVERLAY, "10.255.0.3", 24)] };
+    expect(said(two, hub)).toEqual([
+      expect.stringMatching(/has the addresses 10\.9\.0\.1, 10\.255\.0\.3: 10\.9\.0\.1 is/),
+    ]);
+    expect(said(two, configOf(`${HUB}address: 10.255.0.3\n`))).toEqual([]);
+  });
+
+  it("may have our own direct interface, our own routes, and default routes in halves", () => {
+    expect(said(withDirect(OWN))).toEqual([]);
+    expect(said({ ...withDirect(OTHER), running: true })).toEqual([]);
+    const routes = [
+      ours("198.18.0.1/32", OVERLAY),
+      route("198.18.0.2/32", OVERLAY, { protocol: 99 }),
+      route("128.0.0.0/1", OVERLAY),
+      route("198.0.0.0/8", [], { type: "unreachable" }),
+    ];
+    expect(said({ routes })).toEqual([]);
+  });
+
+  it("shows errors first, and every finding has a remedy", () => {
+    const found = hostFindings(spoke, { ...good, reversePathFilter: 1, overlay: undefined });
+    expect(found.map((f) => f.severity)).toEqual(["error", "warning"]);
+    for (const f of found) expect(f.remedy).not.toBe("");
+  });
+
+  it("leaves to a start what it finds when it takes ports and interface", () => {
+    const taken = [{ key: "direct.port" as const, port: 51821, address: undefined }];
+    const found = hostFindings(spoke, { ...good, ...withDirect(OTHER), taken, overlay: undefined });
+    expect(found.filter((f) => !isFoundAtStart(f)).map((f) => f.subject)).toEqual(["overlay"]);
+  });
+});
+
+describe("the ports that are asked for", () => {
+  it("are those of the role", () => {
+    expect(neededPorts(spoke, address("10.255.0.1")).map((p) => [p.key, p.port])).toEqual([
+      ["direct.port", 51821],
+      ["control.port", 4243],
+    ]);
+    expect(neededPorts(hub, undefined).map((p) => [p.key, p.port])).toEqual([
+      ["direct.port", 51821],
+      ["direct.observe-port", 4244],
+    ]);
+  });
+
+  const ask = async (change: Partial<HostFacts>): Promise<{ asked: string[]; facts: HostFacts }> => {
+    const host = { ...good, ...change };
+    const asked: string[] = [];
+    const facts = await readHost(spoke, {
+      routes: {
+        links: async () => host.links,
+        allAddresses: async () => host.addresses,
+        addresses: async () => [],
+        dump: async () => host.routes,
+      },
+      wireguard: { device: async (name) => (name === OVERLAY ? host.overlay : host.direct) },
+      host: { reversePathFilter: () => host.reversePathFilter },
+      probes: {
+        readKey: async () => host.key,
+        isRunning: async () => host.running,
+        isTaken: async ({ key, address }) => {
+          asked.push(`${key} ${address ?? "any"}`);
+          return key === "control.port";
+        },
+      },
+    });
+    return { asked, facts };
+  };
+
+  it("are tried on this router's own address", async () => {
+    const { asked, facts } = await ask({});
+    expect(asked).toEqual(["direct.port any", "control.port 10.255.0.1"]);
+    expect(facts).toEqual({ ...good, taken: [{ key: "control.port", port: 4243, address: "10.255.0.1" }] });
+  });
+
+  it("are not tried while shortcutd runs, and not where the direct interface has its port", async () => {
+    expect((await ask({ running: true })).asked).toEqual([]);
+    expect((await ask(withDirect(OWN))).asked).toEqual(["control.port 10.255.0.1"]);
+  });
+});
