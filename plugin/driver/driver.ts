@@ -60,6 +60,18 @@ const ATTESTATION_DELAY_MS = 20;
 /** A stop that takes longer gives up waiting for the other ends. */
 const STOP_DEADLINE_MS = 15_000;
 
+/** Whether the event is about the interface of this name. */
+function concerns(event: RouteEvent, name: string): boolean {
+  if (event.kind === "link") return event.link.name === name || event.formerName === name;
+  return event.kind === "snapshot" || (event.kind === "address" && event.dev === name);
+}
+
+/** Whether an address or an uplink of the router may have changed. */
+function changesAddresses(event: RouteEvent): boolean {
+  if (event.kind === "link" || event.kind === "address") return true;
+  return event.kind !== "snapshot" && event.route.protocol <= RTPROT_STATIC;
+}
+
 export class Driver {
   readonly engine: Engine;
   readonly fib: FibView;
@@ -96,7 +108,15 @@ export class Driver {
     this.fib = new FibView(config.overlay, config.direct.interface, config.fibTable);
     this.schedule = new Schedule(clock, (place, e) => journal.problem(place, e.message));
     this.routeTasks = new TaskQueue((e) => journal.problem(e.place, e.message));
-    this.direct = new DirectInterface(config, router, ports, journal, input, () => this.tables.verdict);
+    this.direct = new DirectInterface(
+      config,
+      router,
+      ports,
+      journal,
+      input,
+      () => this.tables.verdict,
+      () => this.restoreRoutes(),
+    );
     this.sources = new SourceGuard(
       ports.sources,
       { direct: config.direct.interface, overlay: config.overlay },
@@ -240,6 +260,7 @@ export class Driver {
   /** Leaves the router as it was. Resolves when that is so, or when the deadline has passed and everything was removed by force. */
   async stop(): Promise<void> {
     if (this.schedule.ended) return;
+    this.direct.end();
     await new Promise<void>((resolve) => {
       const cancel = this.ports.clock.after(STOP_DEADLINE_MS, () => {
         this.journal.problem("stop", "the other ends did not answer in time");
@@ -256,6 +277,7 @@ export class Driver {
 
   private async takeDown(): Promise<void> {
     if (this.schedule.ended) return;
+    this.direct.end();
     await this.routeTasks.drained();
     await this.direct.tasks.drained();
     this.schedule.end();
@@ -365,14 +387,11 @@ export class Driver {
     const touched = this.fib.apply(event);
     for (const link of event.kind === "link" ? [event.link] : event.kind === "snapshot" ? event.links : [])
       this.sources.linkSeen(link.name, link.ifindex);
-    if (
-      event.kind === "link" &&
-      (event.link.name === this.config.overlay || event.link.name === this.config.direct.interface)
-    )
-      this.direct.checkUsable();
+    if (concerns(event, this.config.direct.interface))
+      void this.schedule.attempt("direct interface", () => this.direct.poll());
+    if (event.kind === "link" && event.link.name === this.config.overlay) this.direct.checkUsable();
     if (this.config.role === "hub") this.tellHub();
-    else if (event.kind === "link" || (event.kind !== "snapshot" && event.route.protocol <= RTPROT_STATIC))
-      this.pollers.addressesChanged();
+    else if (changesAddresses(event)) this.pollers.addressesChanged();
     if (touched !== "all" && touched.length === 0) return;
     this.dropOverrides();
     this.offering?.examine(touched);
@@ -489,6 +508,15 @@ export class Driver {
   }
 
   // ------------------------------------------------------------------------------------------ reconciliation
+
+  /** Sets the routes again that went with an interface. */
+  private restoreRoutes(): void {
+    void this.schedule.attempt("reconcile", async () => {
+      await this.routeTasks.drained();
+      await this.routes.reconcile((text) => this.journal.problem("reconcile", text));
+      this.offering?.examine("all");
+    });
+  }
 
   /** Declared against actual: a peer or an alias that somebody removed comes back, what nobody wants goes. */
   private async reconcile(): Promise<void> {

@@ -5,11 +5,15 @@
  */
 import { AdjRibIn } from "../../plugin/bgp/rib.js";
 import type { Ports } from "../../plugin/driver/driver.js";
+import { lengthOf } from "../../plugin/driver/kernel/interface-state.js";
 import {
   type BgpPort,
+  type Claim,
   type Clock,
   type DaemonExplanation,
   type DaemonFinding,
+  type InterfaceSpec,
+  type InterfaceState,
   type OutgoingPing,
   PortError,
   type SpeakerEvents,
@@ -17,7 +21,13 @@ import {
   type WireGuardDevice,
   type WireGuardPeer,
 } from "../../plugin/driver/ports.js";
-import { type Address, contains, type Endpoint, type Prefix } from "../../plugin/net/address.js";
+import {
+  type Address,
+  contains,
+  type Endpoint,
+  type Prefix,
+  prefixAddress,
+} from "../../plugin/net/address.js";
 import { type PublicKey, privateKeyFromBytes } from "../../plugin/net/key.js";
 import type { ProbeEvent } from "../../plugin/shortcut/probe/relay.js";
 import type { ProbeSession } from "../../plugin/shortcut/probe/stream.js";
@@ -83,6 +93,9 @@ const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resol
 interface Device {
   readonly publicKey: PublicKey | undefined;
   readonly peers: Map<PublicKey, WireGuardPeer>;
+  /** What is wanted of it, once it is ours; and what somebody has changed since. */
+  readonly spec?: InterfaceSpec | undefined;
+  changed?: Partial<InterfaceState>;
 }
 
 interface OpenSession {
@@ -122,6 +135,8 @@ export class MemoryWorld {
   readonly sessions: OpenSession[] = [];
   readonly log: { readonly level: string; readonly message: string; readonly fields: unknown }[] = [];
   readonly reversePath = new Map<string, number>();
+  /** The index of the direct interface: another one each time that it is made. */
+  private indexes = 9;
   samples: readonly TrafficSample[] = [];
   readonly pings: OutgoingPing[] = [];
   counters = false;
@@ -171,6 +186,11 @@ export class MemoryWorld {
     const s = this.sessions.find((x) => x.name === name);
     if (s === undefined) throw new Error(`no session ${name}`);
     return s;
+  }
+
+  /** Something happens to a link or an address. */
+  notify(event: RouteEvent): void {
+    for (const w of this.watchers) w.on(event);
   }
 
   /** Another program deletes all nftables tables. */
@@ -243,11 +263,17 @@ export class MemoryWorld {
         allAddresses: async () => [],
       },
       wireguard: {
+        claim: async (spec) => {
+          await this.call("wireguard.claim");
+          return this.claim(spec);
+        },
         ensure: async (spec) => {
           await this.call("wireguard.ensure");
-          const created = !this.devices.has(spec.name);
-          if (created) this.devices.set(spec.name, { publicKey: undefined, peers: new Map() });
-          return { created, backend: "uapi" };
+          const before = this.devices.get(spec.name);
+          const peers = before?.peers ?? new Map<PublicKey, WireGuardPeer>();
+          this.devices.set(spec.name, { publicKey: spec.publicKey, peers, spec });
+          if (before === undefined) this.indexes++;
+          return { created: before === undefined, backend: "uapi" };
         },
         device: async (name): Promise<WireGuardDevice | undefined> => {
           await this.call("wireguard.device");
@@ -373,6 +399,27 @@ export class MemoryWorld {
         },
       },
     };
+  }
+
+  /** A device with another key than ours is somebody else's. */
+  private claim(spec: InterfaceSpec): Claim {
+    const device = this.devices.get(spec.name);
+    if (device === undefined) return { kind: "absent" };
+    if (device.spec === undefined && device.publicKey !== spec.publicKey)
+      return { kind: "foreign", problem: "is somebody else's" };
+    const state: InterfaceState = {
+      ifindex: this.indexes,
+      up: true,
+      mtu: spec.mtu,
+      master: spec.vrf,
+      publicKey: spec.publicKey,
+      listenPort: spec.listenPort,
+      peers: [...device.peers.values()],
+      addresses: spec.addresses.map(prefixAddress).map((a) => ({ address: a, length: lengthOf(a) })),
+      reversePathFilter: 2,
+      ipv6: "on",
+    };
+    return { kind: "ours", state: { ...state, ...device.changed } };
   }
 
   private get bgp(): BgpPort {
