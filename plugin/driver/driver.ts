@@ -11,25 +11,19 @@ import { unreachable } from "../net/result.js";
 import type { Crypto } from "../shortcut/control/pair-secrets.js";
 import { Engine } from "../shortcut/engine.js";
 import type { Input, Output } from "../shortcut/events.js";
-import { no } from "../shortcut/reasons.js";
+import { no, type Reason, type Verdict } from "../shortcut/reasons.js";
 import type { RouteEvent } from "../wire/netlink/fib.js";
 import { Offering } from "./daemon/offering.js";
 import type { Routing } from "./daemon/underneath.js";
 import { applyReload, engineConfig } from "./engine-config.js";
 import { type DirectEnds, DirectInterface, type DirectPorts } from "./kernel/direct-interface.js";
 import { FibView } from "./kernel/fib-view.js";
+import { OverlayBinding } from "./kernel/overlay-binding.js";
 import { OwnRoutes } from "./kernel/own-routes.js";
 import { OwnTables } from "./kernel/own-tables.js";
 import { SourceGuard } from "./kernel/source-guard.js";
 import { Pollers } from "./pollers.js";
-import type {
-  BgpPort,
-  DaemonPort,
-  DatagramSocket,
-  RoutePort,
-  SourceGuardPort,
-  TableWatchPort,
-} from "./ports.js";
+import type { BgpPort, DaemonPort, RoutePort, SourceGuardPort, TableWatchPort } from "./ports.js";
 import { Journal } from "./runtime/journal.js";
 import { Schedule } from "./runtime/schedule.js";
 import { type Step, Steps } from "./runtime/steps.js";
@@ -89,7 +83,7 @@ export class Driver {
   private readonly steps: Steps;
   /** Aliases, offers and whatever else must follow them, in order. */
   private readonly routeTasks: TaskQueue;
-  private control: DatagramSocket | undefined;
+  private readonly overlay: OverlayBinding;
   private watch: Awaited<ReturnType<RoutePort["watch"]>> | undefined;
   private cancelTimer: (() => void) | undefined;
   private timerAt = Number.POSITIVE_INFINITY;
@@ -124,6 +118,7 @@ export class Driver {
       (place, text) => journal.problem(place, text),
     );
     this.tables = this.ownTables();
+    this.overlay = this.overlayBinding();
     this.routes = new OwnRoutes({
       routes,
       clock,
@@ -165,10 +160,20 @@ export class Driver {
         this.overlayKey = key;
       },
       shortcuts: () => this.engine.spoke?.shortcutStatus(this.ports.clock.now()) ?? [],
+      overlay: this.overlay,
       reconcile: () => this.reconcile(),
       input,
     });
     this.steps = new Steps(this.bringUpSteps(), (e) => journal.problem(e.place, e.message));
+  }
+
+  private overlayBinding(): OverlayBinding {
+    return new OverlayBinding(this.config, this.router.self.address, {
+      ...this.ports,
+      datagram: (from, payload) => this.input({ kind: "datagram", from, payload }),
+      problem: (place, text) => this.journal.problem(place, text),
+      changed: (verdict) => this.overlayChanged(verdict),
+    });
   }
 
   /** The tables that other programs flush, each with its check and its restoration. */
@@ -222,6 +227,11 @@ export class Driver {
   /** The routes that the daemon has itself; undefined on a hub. */
   get routing(): Routing | undefined {
     return this.offering?.routing;
+  }
+
+  /** For status: faults of this router's own interfaces that keep it from its work. */
+  get problems(): readonly Reason[] {
+    return [this.overlay.verdict, this.direct.usable].flatMap((v) => (v.ok ? [] : [v.reason]));
   }
 
   /** For status: the state of the sessions with the daemon, in words. */
@@ -295,7 +305,7 @@ export class Driver {
     const { direct, ports, sources } = this;
     return [
       { place: "daemon", down: () => ports.daemon?.close() },
-      { place: "control socket", up: () => this.openControl(), down: () => this.control?.close() },
+      { place: "control socket", up: () => this.overlay.open(), down: () => this.overlay.close() },
       { place: "leftovers", up: () => this.clearLeftovers() },
       { place: "source guard", up: () => sources.begin(), down: () => sources.remove() },
       { place: "direct interface", up: () => direct.ensure(), down: () => direct.destroy() },
@@ -363,15 +373,6 @@ export class Driver {
     );
   }
 
-  private async openControl(): Promise<void> {
-    const { config, ports, router } = this;
-    this.control = await ports.datagrams.open(
-      { dev: config.overlay, address: router.self.address, port: config.control.port },
-      (from, payload) => this.input({ kind: "datagram", from, payload }),
-      (e) => this.journal.problem(e.place, e.message),
-    );
-  }
-
   /** Removes what a crash left: routes first, then the peers that they pointed at. */
   private async clearLeftovers(): Promise<void> {
     const peers = await this.direct.leftoverPeers();
@@ -389,13 +390,29 @@ export class Driver {
       this.sources.linkSeen(link.name, link.ifindex);
     if (concerns(event, this.config.direct.interface))
       void this.schedule.attempt("direct interface", () => this.direct.poll());
-    if (event.kind === "link" && event.link.name === this.config.overlay) this.direct.checkUsable();
+    if (concerns(event, this.config.overlay)) {
+      this.direct.checkUsable();
+      void this.schedule.attempt("overlay interface", () => this.overlay.follow());
+    }
     if (this.config.role === "hub") this.tellHub();
     else if (changesAddresses(event)) this.pollers.addressesChanged();
     if (touched !== "all" && touched.length === 0) return;
     this.dropOverrides();
     this.offering?.examine(touched);
     if (touched !== "all") this.offering?.igpTouched(touched);
+  }
+
+  /** The overlay interface went, or is there again: its peers are read first, then the hubs are asked. */
+  private overlayChanged(verdict: Verdict): void {
+    if (!verdict.ok) {
+      this.input({ kind: "overlay", verdict });
+      return;
+    }
+    void this.schedule.attempt("overlay interface", async () => {
+      await this.pollers.readOverlay();
+      this.input({ kind: "overlay", verdict });
+    });
+    this.restoreRoutes();
   }
 
   private tellHub(): void {
@@ -459,7 +476,7 @@ export class Driver {
   private perform(o: Output): void {
     switch (o.kind) {
       case "send":
-        this.control?.send(o.to, o.payload);
+        this.overlay.send(o.to, o.payload);
         return;
       case "probing":
         this.direct.probe(o.owner, o.publicKey, o.session);

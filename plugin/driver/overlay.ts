@@ -12,6 +12,7 @@ import {
   prefix,
   prefixAddress,
 } from "../net/address.js";
+import type { Reason } from "../shortcut/reasons.js";
 import { type KernelLink, PortError, type RoutePort } from "./ports.js";
 
 export interface Overlay {
@@ -88,6 +89,29 @@ export function overlayOf(config: OverlayConfig, link: KernelLink, onInterface: 
       "list the hubs' overlay addresses in `hubs`; on a hub write `role: hub`",
     );
   return { addresses, self, mtu: link.mtu };
+}
+
+/**
+ * Returns the reason why the overlay interface, which this router's address was on at the start, cannot be used now. It may be deleted and
+ * made again, renamed, set down, or lose its address or its VRF at any time.
+ */
+export function overlayProblem(
+  config: OverlayConfig,
+  self: Address,
+  links: readonly KernelLink[],
+  onInterface: readonly Prefix[],
+): Reason | undefined {
+  const name = config.overlay;
+  const link = links.find((l) => l.name === name);
+  if (link === undefined) return { kind: "overlay-missing", name };
+  try {
+    checkVrf(config.vrf, link, links);
+  } catch {
+    return { kind: "overlay-outside-vrf", name, vrf: config.vrf?.name };
+  }
+  if (!onInterface.map(prefixAddress).includes(self))
+    return { kind: "overlay-address-missing", name, address: self };
+  return link.up ? undefined : { kind: "overlay-down", name };
 }
 
 const isLinkLocal = (a: Address): boolean => contains(LINK_LOCAL, a);

@@ -178,6 +178,8 @@ const WORDS = {
     `the overlay interface ${r.name} is ${r.vrf === undefined ? "in a VRF" : `not in VRF ${r.vrf}`}`,
   "overlay-address-missing": (r: { readonly name: string; readonly address: Address }) =>
     `the overlay interface ${r.name} does not have this router's address ${r.address}`,
+  "overlay-unbound": (r: { readonly name: string; readonly error: string }) =>
+    `no control socket on the overlay interface ${r.name}: ${r.error}`,
   "rp-filter-strict": (r: { readonly devices: readonly string[] }) =>
     `rp_filter is strict on ${r.devices.join(" and ")}: it would drop packets while only one end has flipped; set net.ipv4.conf.{all,${r.devices.join(",")}}.rp_filter to 2 or 0`,
   /** The reason travels to the other end, so it names the router by its overlay address. */

@@ -39,6 +39,7 @@ export function renderStatus(s: StatusReport): string {
     `${s.role} ${s.address}, overlay ${s.overlay}, direct interface ${s.direct}, key ${s.publicKey}`,
   ];
   if (s.daemon !== undefined) out.push(`${s.daemon.kind}: ${s.daemon.session}`);
+  for (const p of s.problems) out.push(`problem: ${p.reason}`);
   for (const h of s.hubs)
     out.push(
       h.registered
@@ -96,6 +97,7 @@ export function renderStatus(s: StatusReport): string {
 export function renderExplanation(e: Explanation): string {
   const out = [`${e.query}: ${e.stage}${e.age === undefined ? "" : ` for ${duration(e.age)}`}`];
   if (e.reason !== "") out.push(`  why: ${e.reason}`);
+  for (const p of e.problems) if (p.reason !== e.reason) out.push(`  problem: ${p.reason}`);
   out.push(`  traffic: ${e.rate}`, `  underneath: ${e.underneath}`);
   if (e.owner !== undefined) out.push(`  owner: ${e.owner}`);
   for (const p of e.shortcut?.prefixes ?? [])

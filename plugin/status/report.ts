@@ -28,6 +28,8 @@ export interface StatusReport {
   readonly direct: string;
   readonly publicKey: string;
   readonly daemon: { readonly kind: string; readonly session: string } | undefined;
+  /** Faults of the router's own interfaces that keep it from its work. */
+  readonly problems: readonly Why[];
   readonly hubs: readonly HubReport[];
   /**
    * Sources whose packets go via the overlay because the hub does not attest them for this router.
@@ -81,6 +83,8 @@ export interface Explanation extends Why {
   readonly rate: string;
   readonly shortcut: ShortcutReport | undefined;
   readonly underneath: string;
+  /** As in {@link StatusReport.problems}. */
+  readonly problems: readonly Why[];
 }
 
 const aged = (now: number, s: ShortcutStatus): ShortcutReport => {
@@ -107,6 +111,7 @@ export function statusReport(driver: Driver, now: number): StatusReport {
     publicKey: engine.config.self.publicKey,
     daemon:
       config.daemon === undefined ? undefined : { kind: config.daemon.kind, session: driver.sessionText },
+    problems: driver.problems.map(why),
     hubs: (engine.spoke?.hubStatus() ?? []).map((h) => ({
       ...h,
       since: now - h.since,
@@ -160,7 +165,7 @@ export function explain(driver: Driver, now: number, query: string): Explanation
   const counted = spoke?.destinationStatus(now).find((d) => overlaps(d.rate.destination, destination));
   const rate =
     counted === undefined ? "no traffic counted" : `${describeRate(counted.rate.bitsPerSecond)} via the hub`;
-  const base = { query, rate, shortcut, underneath };
+  const base = { query, rate, shortcut, underneath, problems: driver.problems.map(why) };
   if (shortcut !== undefined) {
     const offer = shortcut.prefixes.find((p) => overlaps(p.prefix, destination));
     const { reason, code } = offer !== undefined && !offer.selected && offer.reason !== "" ? offer : shortcut;

@@ -6,7 +6,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { ScenarioSite } from "../../lab/plays/scenario/site.js";
 import { until } from "../../lab/runner/lab.js";
-import { DIRECT, other, type RouterName, type Spoke } from "../../lab/site/triangle.js";
+import { DIRECT, OVERLAY, other, type RouterName, type Spoke } from "../../lab/site/triangle.js";
 import { eagerSite } from "./site.js";
 
 /** Ten times what it takes on a machine that does nothing else. */
@@ -60,6 +60,103 @@ const CHANGES = {
   "is deleted": `ip link del ${DIRECT}`,
   "is renamed": `ip link set ${DIRECT} down; ip link set ${DIRECT} name other0`,
 } as const;
+
+/** As `wg-quick down; wg-quick up` does it: another interface of the same name, key, peers and addresses. */
+const remade = (pause: number): string => `
+  wg showconf ${OVERLAY} > /run/${OVERLAY}.conf; ip -o addr show dev ${OVERLAY} | awk '{print $4}' > /run/${OVERLAY}.addresses
+  ip link del ${OVERLAY}; while [ -e /sys/class/net/${OVERLAY} ] || [ -e /run/wireguard/${OVERLAY}.sock ]; do sleep 0.05; done; sleep ${pause}
+  ip link add ${OVERLAY} type wireguard 2> /dev/null || wireguard-go ${OVERLAY} < /dev/null > /var/log/wireguard-go.again 2>&1
+  echo 1 > /proc/sys/net/ipv6/conf/${OVERLAY}/addr_gen_mode; wg setconf ${OVERLAY} /run/${OVERLAY}.conf
+  while read -r a; do case $a in *:*) ip addr add $a dev ${OVERLAY} nodad ;; *) ip addr add $a dev ${OVERLAY} ;; esac; done < /run/${OVERLAY}.addresses
+  ip link set ${OVERLAY} mtu 1420 up`;
+
+/** The interface that the control socket is bound to, by its index and name as the kernel has them now. */
+const bound = (router: RouterName): Promise<string> =>
+  site.sh(router, `ss -H -u -l -n 'sport = :4243' | grep -o '10.255.0.[0-9]*%[a-z0-9]*:4243' | sort -u`);
+
+async function boundAgain(router: RouterName): Promise<void> {
+  await until("the control socket is bound to the overlay", SOON, async () =>
+    (await bound(router)).includes(`%${OVERLAY}:`),
+  );
+}
+
+async function problem(router: RouterName, text: string): Promise<void> {
+  await until(`status says: ${text}`, SOON, async () =>
+    ((await site.status(router))?.problems ?? []).some((p) => p.reason.includes(text)),
+  );
+}
+
+async function registeredAgain(router: RouterName): Promise<void> {
+  await boundAgain(router);
+  // the spokes' daemons notice the end of the hub's session at their next keepalive only, in minutes
+  if (router === "b") {
+    await site.sh("a", "birdc restart hub");
+    await site.sh("c", "vtysh -c 'clear bgp 10.255.0.3'");
+  }
+  await until(
+    "nothing is wrong any more",
+    SOON,
+    async () => (await site.status(router))?.problems.length === 0,
+  );
+  await site.untilRegistered();
+}
+
+describe.each(["a", "c", "b"] as const)("the overlay interface of router %s", (router) => {
+  const spoke = router === "b" ? "a" : router;
+  const address = { a: "10.255.0.1/24", b: "10.255.0.3/24", c: "10.255.0.2/24" }[router];
+
+  it("is made again: the control socket follows, it is registered and direct again", async () => {
+    await againDirect(spoke);
+    const began = Date.now();
+    await site.sh(router, remade(0));
+    await registeredAgain(router);
+    // a new attempt needs the hub, and both ends
+    await site.shortcutd(spoke).ctl("purge", "all");
+    await until("a new shortcut", SOON, () => site.shortcutd(spoke).event("resolved", began) !== undefined);
+    await againDirect(spoke);
+    await flowing();
+  });
+
+  it("is away for a while: status and explain name it, not the hub", async () => {
+    await againDirect(spoke);
+    const began = Date.now();
+    const back = site.sh(router, remade(6));
+    await problem(router, `the overlay interface ${OVERLAY} does not exist`);
+    if (router !== "b") {
+      expect(await site.explain(spoke)).toContain(`the overlay interface ${OVERLAY} does not exist`);
+      const hubs = (await site.status(router))?.hubs ?? [];
+      expect(hubs.map((h) => h.problem)).toEqual([`the overlay interface ${OVERLAY} does not exist`]);
+    }
+    await back;
+    await registeredAgain(router);
+    await site.shortcutd(spoke).ctl("purge", "all");
+    await until("a new shortcut", SOON, () => site.shortcutd(spoke).event("resolved", began) !== undefined);
+    await againDirect(spoke);
+  });
+
+  it("loses this router's address, and gets it back", async () => {
+    await againDirect(spoke);
+    await site.sh(router, `ip addr del ${address} dev ${OVERLAY}`);
+    await problem(router, `the overlay interface ${OVERLAY} does not have this router's address`);
+    await site.sh(router, `ip addr add ${address} dev ${OVERLAY}`);
+    await registeredAgain(router);
+    await againDirect(spoke);
+    await flowing();
+  });
+
+  it("is renamed, and gets its name back", async () => {
+    await againDirect(spoke);
+    await site.sh(router, `ip link set ${OVERLAY} down; ip link set ${OVERLAY} name other0`);
+    await problem(router, `the overlay interface ${OVERLAY} does not exist`);
+    await site.sh(
+      router,
+      `ip link set other0 name ${OVERLAY}; ip link set ${OVERLAY} up; for a in $(cat /run/${OVERLAY}.addresses); do case $a in *:*) ip addr add $a dev ${OVERLAY} nodad 2> /dev/null ;; esac; done; true`,
+    );
+    await registeredAgain(router);
+    await againDirect(spoke);
+    await flowing();
+  });
+});
 
 describe.each(["a", "c"] as const)("the direct interface of spoke %s", (spoke) => {
   it.each(Object.entries(CHANGES))("%s", async (_, change) => {

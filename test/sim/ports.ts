@@ -26,6 +26,7 @@ import {
   contains,
   type Endpoint,
   type Prefix,
+  prefix,
   prefixAddress,
 } from "../../plugin/net/address.js";
 import { type PublicKey, privateKeyFromBytes } from "../../plugin/net/key.js";
@@ -137,6 +138,8 @@ export class MemoryWorld {
   readonly reversePath = new Map<string, number>();
   /** The index of the direct interface: another one each time that it is made. */
   private indexes = 9;
+  links: readonly KernelLink[] = [{ ifindex: 3, name: "wg0", up: true, mtu: 1420 }];
+  overlayAddresses: readonly Prefix[] = [prefix("10.255.0.2/32")];
   samples: readonly TrafficSample[] = [];
   readonly pings: OutgoingPing[] = [];
   counters = false;
@@ -207,7 +210,6 @@ export class MemoryWorld {
   }
 
   get ports(): Ports {
-    const link = (name: string, ifindex: number): KernelLink => ({ ifindex, name, up: true, mtu: 1420 });
     return {
       clock: this.clock,
       host: {
@@ -228,7 +230,7 @@ export class MemoryWorld {
             on({
               kind: "snapshot",
               routes: this.routes.filter((r) => tables.includes(r.table) && keep(r)),
-              links: [link("wg0", 3)],
+              links: this.links,
             });
           snapshot();
           return {
@@ -258,8 +260,8 @@ export class MemoryWorld {
               x.protocol === r.protocol,
           );
         },
-        links: async () => [link("wg0", 3)],
-        addresses: async () => [],
+        links: async () => this.links,
+        addresses: async () => this.overlayAddresses,
         allAddresses: async () => [],
       },
       wireguard: {

@@ -89,6 +89,7 @@ export class DirectInterface {
   private repairs = { pending: false, at: Number.NEGATIVE_INFINITY, pause: 0 };
   /** Why it is unusable, as last told to the engine; empty when it is usable. */
   private told: string | undefined;
+  private toldVerdict: Verdict = YES;
 
   constructor(
     private readonly config: Config,
@@ -392,8 +393,14 @@ export class DirectInterface {
     const text = verdict.ok ? "" : describeReason(verdict.reason);
     if (text === this.told) return;
     this.told = text;
+    this.toldVerdict = verdict;
     if (!verdict.ok) this.journal.problem("direct interface", text);
     this.input({ kind: "direct-usable", verdict });
+  }
+
+  /** Whether packets may use the interface, as last told to the engine. */
+  get usable(): Verdict {
+    return this.toldVerdict;
   }
 
   /** Whether packets may use the interface now. */

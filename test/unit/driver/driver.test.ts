@@ -297,6 +297,66 @@ describe("while it runs", () => {
     expect(made).toBeLessThan(25);
   });
 
+  it("binds the control socket to the overlay interface that is there, and says so while there is none", async () => {
+    await w.clock.during(d.start());
+    const overlay = (event: "gone" | "there", ifindex: number) => {
+      const there = event === "there";
+      w.links = there ? [{ ifindex, name: OVERLAY, up: true, mtu: 1420 }] : [];
+      w.notify({
+        kind: "link",
+        link: { ifindex, name: OVERLAY, up: there, mtu: 1420 },
+        gone: !there,
+      });
+    };
+    const control = () => [...w.sockets].filter((s) => s.dev === OVERLAY);
+    const [first] = control();
+    overlay("gone", 3);
+    await w.clock.advance(6_000);
+    expect(control()).toEqual([]);
+    expect(d.problems).toEqual([{ kind: "overlay-missing", name: OVERLAY }]);
+    expect(d.engine.spoke?.hubStatus()).toMatchObject([
+      { registered: false, problem: { kind: "overlay-missing", name: OVERLAY } },
+    ]);
+    expect(w.log.filter((l) => l.message === "the overlay interface wg0 does not exist")).toHaveLength(1);
+    overlay("there", 44);
+    await w.clock.advance(1_000);
+    const [second] = control();
+    expect(second).toBeDefined();
+    expect(second).not.toBe(first);
+    expect(d.problems).toEqual([]);
+    // made again at once: nobody saw that it was gone
+    overlay("there", 45);
+    await w.clock.advance(1_000);
+    expect(control()).toHaveLength(1);
+    expect(control()[0]).not.toBe(second);
+    await w.clock.during(d.stop());
+    asBefore();
+  });
+
+  it.each([
+    ["renamed", { links: [{ ifindex: 3, name: "other", up: true, mtu: 1420 }] }, "overlay-missing"],
+    ["without this router's address", { addresses: [] }, "overlay-address-missing"],
+    ["down", { links: [{ ifindex: 3, name: OVERLAY, up: false, mtu: 1420 }] }, "overlay-down"],
+  ])("an overlay interface that is %s is a reason, until it is as before", async (_, change, kind) => {
+    await w.clock.during(d.start());
+    const before = { links: w.links, addresses: w.overlayAddresses };
+    const set = (to: Partial<typeof before>) => {
+      w.links = to.links ?? w.links;
+      w.overlayAddresses = to.addresses ?? w.overlayAddresses;
+      w.notify({ kind: "address", dev: OVERLAY, address: A, gone: true });
+    };
+    set(change);
+    await w.clock.advance(100);
+    await w.clock.advance(100);
+    expect(d.problems.map((p) => p.kind)).toEqual([kind]);
+    set(before);
+    await w.clock.advance(100);
+    await w.clock.advance(100);
+    await w.clock.advance(100);
+    expect(d.problems).toEqual([]);
+    expect(w.sockets.size).toBe(1);
+  });
+
   it("leaves an interface of somebody else's alone, at start, while it runs, and at the stop", async () => {
     const foreign = { publicKey: KEY, peers: new Map([[KEY, peer]]) };
     const touched = () =>

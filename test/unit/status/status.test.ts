@@ -168,6 +168,7 @@ describe("explain", () => {
     rate: "0.0 Mbit/s via the hub",
     shortcut: s,
     underneath: "10.1.0.0/24 via next hop 10.255.0.3",
+    problems: [],
   });
 
   it("is rendered with the daemon's reason, the alias, the FIB and the endpoint", () => {
