@@ -11,7 +11,7 @@ import { unreachable } from "../net/result.js";
 import type { Crypto } from "../shortcut/control/pair-secrets.js";
 import { Engine } from "../shortcut/engine.js";
 import type { Input, Output } from "../shortcut/events.js";
-import { no } from "../shortcut/reasons.js";
+import { no, type Reason, type Verdict } from "../shortcut/reasons.js";
 import type { RouteEvent } from "../wire/netlink/fib.js";
 import { Offering } from "./daemon/offering.js";
 import type { Routing } from "./daemon/underneath.js";
@@ -19,6 +19,7 @@ import { applyReload, engineConfig } from "./engine-config.js";
 import { ClearGuard } from "./kernel/clear-guard.js";
 import { type DirectEnds, DirectInterface, type DirectPorts } from "./kernel/direct-interface.js";
 import { FibView } from "./kernel/fib-view.js";
+import { OverlayBinding } from "./kernel/overlay-binding.js";
 import { OwnRoutes } from "./kernel/own-routes.js";
 import { OwnTables } from "./kernel/own-tables.js";
 import type { WantedRoute } from "./kernel/reconcile.js";
@@ -27,7 +28,6 @@ import { Pollers } from "./pollers.js";
 import {
   type BgpPort,
   type DaemonPort,
-  type DatagramSocket,
   PortError,
   type RoutePort,
   type SourceGuardPort,
@@ -68,6 +68,18 @@ const STOP_DEADLINE_MS = 15_000;
 /** Prefixes that are attested one after another are written at once. */
 const GUARD_SAVE_DELAY_MS = 500;
 
+/** Whether the event is about the interface of this name. */
+function concerns(event: RouteEvent, name: string): boolean {
+  if (event.kind === "link") return event.link.name === name || event.formerName === name;
+  return event.kind === "snapshot" || (event.kind === "address" && event.dev === name);
+}
+
+/** Whether an address or an uplink of the router may have changed. */
+function changesAddresses(event: RouteEvent): boolean {
+  if (event.kind === "link" || event.kind === "address") return true;
+  return event.kind !== "snapshot" && event.route.protocol <= RTPROT_STATIC;
+}
+
 export class Driver {
   readonly engine: Engine;
   readonly fib: FibView;
@@ -86,7 +98,7 @@ export class Driver {
   private readonly steps: Steps;
   /** Aliases, offers and whatever else must follow them, in order. */
   private readonly routeTasks: TaskQueue;
-  private control: DatagramSocket | undefined;
+  private readonly overlay: OverlayBinding;
   private watch: Awaited<ReturnType<RoutePort["watch"]>> | undefined;
   private cancelTimer: (() => void) | undefined;
   private timerAt = Number.POSITIVE_INFINITY;
@@ -107,7 +119,15 @@ export class Driver {
     this.fib = new FibView(config.overlay, config.direct.interface, config.fibTable);
     this.schedule = new Schedule(clock, (place, e) => journal.problem(place, e.message));
     this.routeTasks = new TaskQueue((e) => journal.problem(e.place, e.message));
-    this.direct = new DirectInterface(config, router, ports, journal, input, () => this.tables.verdict);
+    this.direct = new DirectInterface(
+      config,
+      router,
+      ports,
+      journal,
+      input,
+      () => this.tables.verdict,
+      () => this.restoreRoutes(),
+    );
     this.sources = new SourceGuard(
       ports.sources,
       { direct: config.direct.interface, overlay: config.overlay },
@@ -116,6 +136,7 @@ export class Driver {
     );
     this.tables = this.ownTables();
     this.clearGuard = this.makeClearGuard();
+    this.overlay = this.overlayBinding();
     this.routes = new OwnRoutes({
       routes,
       clearGuard: this.clearGuard,
@@ -159,6 +180,7 @@ export class Driver {
         this.overlayKey = key;
       },
       shortcuts: () => this.engine.spoke?.shortcutStatus(this.ports.clock.now()) ?? [],
+      overlay: this.overlay,
       reconcile: () => this.reconcile(),
       input,
     });
@@ -173,6 +195,15 @@ export class Driver {
       save: (text: string) => this.saveGuard(text),
     };
     return new ClearGuard(host, this.config.guard);
+  }
+
+  private overlayBinding(): OverlayBinding {
+    return new OverlayBinding(this.config, this.router.self.address, {
+      ...this.ports,
+      datagram: (from, payload) => this.input({ kind: "datagram", from, payload }),
+      problem: (place, text) => this.journal.problem(place, text),
+      changed: (verdict) => this.overlayChanged(verdict),
+    });
   }
 
   /** The tables that other programs flush, each with its check and its restoration. */
@@ -233,6 +264,11 @@ export class Driver {
     return this.offering?.routing;
   }
 
+  /** For status: faults of this router's own interfaces that keep it from its work. */
+  get problems(): readonly Reason[] {
+    return [this.overlay.verdict, this.direct.usable].flatMap((v) => (v.ok ? [] : [v.reason]));
+  }
+
   /** For status: the state of the sessions with the daemon, in words. */
   get sessionText(): string {
     return this.offering?.sessionText ?? "sessions established";
@@ -269,6 +305,7 @@ export class Driver {
   /** Leaves the router as it was. Resolves when that is so, or when the deadline has passed and everything was removed by force. */
   async stop(): Promise<void> {
     if (this.schedule.ended) return;
+    this.direct.end();
     await new Promise<void>((resolve) => {
       const cancel = this.ports.clock.after(STOP_DEADLINE_MS, () => {
         this.journal.problem("stop", "the other ends did not answer in time");
@@ -285,6 +322,7 @@ export class Driver {
 
   private async takeDown(): Promise<void> {
     if (this.schedule.ended) return;
+    this.direct.end();
     await this.routeTasks.drained();
     await this.direct.tasks.drained();
     this.schedule.end();
@@ -302,7 +340,7 @@ export class Driver {
     const { direct, ports, sources } = this;
     return [
       { place: "daemon", down: () => ports.daemon?.close() },
-      { place: "control socket", up: () => this.openControl(), down: () => this.control?.close() },
+      { place: "control socket", up: () => this.overlay.open(), down: () => this.overlay.close() },
       { place: "guard", up: () => this.loadGuard() },
       { place: "leftovers", up: () => this.clearLeftovers() },
       { place: "guard routes", down: () => this.routes.removeClearGuard() },
@@ -366,7 +404,6 @@ export class Driver {
   /** Reads what former runs have remembered. A file that cannot be used is said, and begun again. */
   private async loadGuard(): Promise<void> {
     const { guard } = this.config;
-    if (!guard.enabled) return;
     try {
       const text = await this.ports.guardFile.load();
       const loaded = text === undefined ? undefined : this.clearGuard.load(text);
@@ -395,15 +432,6 @@ export class Driver {
     );
   }
 
-  private async openControl(): Promise<void> {
-    const { config, ports, router } = this;
-    this.control = await ports.datagrams.open(
-      { dev: config.overlay, address: router.self.address, port: config.control.port },
-      (from, payload) => this.input({ kind: "datagram", from, payload }),
-      (e) => this.journal.problem(e.place, e.message),
-    );
-  }
-
   /** Removes what a crash left: routes first, then the peers that they pointed at. */
   private async clearLeftovers(): Promise<void> {
     const peers = await this.direct.leftoverPeers();
@@ -419,19 +447,32 @@ export class Driver {
     const touched = this.fib.apply(event);
     for (const link of event.kind === "link" ? [event.link] : event.kind === "snapshot" ? event.links : [])
       this.sources.linkSeen(link.name, link.ifindex);
-    if (
-      event.kind === "link" &&
-      (event.link.name === this.config.overlay || event.link.name === this.config.direct.interface)
-    )
+    if (concerns(event, this.config.direct.interface))
+      void this.schedule.attempt("direct interface", () => this.direct.poll());
+    if (concerns(event, this.config.overlay)) {
       this.direct.checkUsable();
+      void this.schedule.attempt("overlay interface", () => this.overlay.follow());
+    }
     if (this.config.role === "hub") this.tellHub();
-    else if (event.kind === "link" || (event.kind !== "snapshot" && event.route.protocol <= RTPROT_STATIC))
-      this.pollers.addressesChanged();
+    else if (changesAddresses(event)) this.pollers.addressesChanged();
     if (touched !== "all" && touched.length === 0) return;
     this.clearGuard.touched(touched);
     this.dropOverrides();
     this.offering?.examine(touched);
     if (touched !== "all") this.offering?.igpTouched(touched);
+  }
+
+  /** The overlay interface went, or is there again: its peers are read first, then the hubs are asked. */
+  private overlayChanged(verdict: Verdict): void {
+    if (!verdict.ok) {
+      this.input({ kind: "overlay", verdict });
+      return;
+    }
+    void this.schedule.attempt("overlay interface", async () => {
+      await this.pollers.readOverlay();
+      this.input({ kind: "overlay", verdict });
+    });
+    this.restoreRoutes();
   }
 
   private tellHub(): void {
@@ -495,7 +536,7 @@ export class Driver {
   private perform(o: Output): void {
     switch (o.kind) {
       case "send":
-        this.control?.send(o.to, o.payload);
+        this.overlay.send(o.to, o.payload);
         return;
       case "probing":
         this.direct.probe(o);
@@ -547,6 +588,15 @@ export class Driver {
   }
 
   // ------------------------------------------------------------------------------------------ reconciliation
+
+  /** Sets the routes again that went with an interface. */
+  private restoreRoutes(): void {
+    void this.schedule.attempt("reconcile", async () => {
+      await this.routeTasks.drained();
+      await this.routes.reconcile((text) => this.journal.problem("reconcile", text));
+      this.offering?.examine("all");
+    });
+  }
 
   /** Declared against actual: a peer or an alias that somebody removed comes back, what nobody wants goes. */
   private async reconcile(): Promise<void> {

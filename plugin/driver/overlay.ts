@@ -14,6 +14,7 @@ import {
   prefixLength,
   prefixOf,
 } from "../net/address.js";
+import type { Reason } from "../shortcut/reasons.js";
 import { type InterfaceAddress, type KernelLink, PortError, type RoutePort } from "./ports.js";
 
 export interface Overlay {
@@ -108,5 +109,28 @@ export function overlayOf(
 /** Whether one of the hubs is in the subnet of an address. */
 export const isNear = (a: InterfaceAddress, hubs: readonly Address[]): boolean =>
   hubs.some((hub) => contains(prefixOf(a.address, a.length), hub));
+
+/**
+ * Returns the reason why the overlay interface, which this router's address was on at the start, cannot be used now. It may be deleted and
+ * made again, renamed, set down, or lose its address or its VRF at any time.
+ */
+export function overlayProblem(
+  config: OverlayConfig,
+  self: Address,
+  links: readonly KernelLink[],
+  onInterface: readonly Prefix[],
+): Reason | undefined {
+  const name = config.overlay;
+  const link = links.find((l) => l.name === name);
+  if (link === undefined) return { kind: "overlay-missing", name };
+  try {
+    checkVrf(config.vrf, link, links);
+  } catch {
+    return { kind: "overlay-outside-vrf", name, vrf: config.vrf?.name };
+  }
+  if (!onInterface.map(prefixAddress).includes(self))
+    return { kind: "overlay-address-missing", name, address: self };
+  return link.up ? undefined : { kind: "overlay-down", name };
+}
 
 const isLinkLocal = (a: Address): boolean => contains(LINK_LOCAL, a);

@@ -6,6 +6,7 @@ import type { Config } from "../config/config.js";
 import type { PrivateKey, PublicKey } from "../net/key.js";
 import type { Milliseconds } from "../net/units.js";
 import type { Input, ShortcutStatus } from "../shortcut/events.js";
+import type { Verdict } from "../shortcut/reasons.js";
 import type { Clock, RoutePort, TrafficPort, WireGuardPort } from "./ports.js";
 import type { Journal } from "./runtime/journal.js";
 import type { Schedule } from "./runtime/schedule.js";
@@ -35,6 +36,7 @@ export interface PollersHost {
   readonly schedule: Schedule;
   readonly direct: { poll(): Promise<void>; checkUsable(): void; readForwarding(): Promise<void> };
   readonly sources: { read(): Promise<void> };
+  readonly overlay: { readonly verdict: Verdict; follow(): Promise<void> };
   /** The overlay interface has this private key from now on; undefined: none that can be read. */
   overlayKey(key: PrivateKey | undefined): void;
   shortcuts(): readonly ShortcutStatus[];
@@ -60,7 +62,10 @@ export class Pollers {
   start(): void {
     const { config } = this;
     const { schedule, direct, sources } = this.host;
-    schedule.every("periodic", OVERLAY_MS, () => this.readOverlay());
+    schedule.every("periodic", OVERLAY_MS, async () => {
+      await this.host.overlay.follow();
+      await this.readOverlay();
+    });
     schedule.every("periodic", RECONCILE_MS, () => this.host.reconcile());
     schedule.every(
       "read peers",
@@ -98,6 +103,7 @@ export class Pollers {
     const { overlay } = this.config;
     const device = await this.host.wireguard.device(overlay);
     if (device === undefined) {
+      if (!this.host.overlay.verdict.ok) return;
       this.host.journal.problem(`interface ${overlay}`, "no WireGuard answers for the overlay interface");
       return;
     }

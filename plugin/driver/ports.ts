@@ -95,7 +95,15 @@ export interface WireGuardDevice {
   readonly peers: readonly WireGuardPeerState[];
 }
 
-export interface InterfaceSpec {
+/** The proof that an interface is ours. */
+export interface Owner {
+  /** The ifalias of every interface of ours. */
+  readonly mark: string;
+  /** Of our private key. */
+  readonly publicKey: PublicKey;
+}
+
+export interface InterfaceSpec extends Owner {
   readonly name: string;
   readonly privateKey: PrivateKey;
   /** 0 lets the kernel choose. */
@@ -107,17 +115,44 @@ export interface InterfaceSpec {
   readonly vrf?: string | undefined;
 }
 
+/** The direct interface as the kernel has it. */
+export interface InterfaceState {
+  readonly ifindex: number;
+  readonly up: boolean;
+  readonly mtu: number;
+  /** The VRF or bridge that it is a member of. */
+  readonly master: string | undefined;
+  readonly publicKey: PublicKey | undefined;
+  readonly listenPort: number;
+  readonly peers: readonly WireGuardPeerState[];
+  readonly addresses: readonly { readonly address: Address; readonly length: number }[];
+  /** Its own rp_filter, without that of `all`. */
+  readonly reversePathFilter: number | undefined;
+  /** `off-here`: on this interface only; IPv6 is on for others. */
+  readonly ipv6: "on" | "off" | "off-here";
+}
+
+/** The interface that has the name of the direct one. */
+export type Claim =
+  | { readonly kind: "absent" }
+  | { readonly kind: "ours"; readonly state: InterfaceState }
+  /** Somebody else's: nothing of it may be changed. */
+  | { readonly kind: "foreign"; readonly problem: string };
+
+/** Interfaces are changed and deleted only where they are provably ours: see kernel/ownership.ts. */
 export interface WireGuardPort {
-  /** Creates the interface if it is missing (kernel, else wireguard-go), then sets key, port, MTU, addresses, loose rp_filter and `up`. Idempotent. */
+  /** Creates the interface if it is missing (kernel, else wireguard-go), then sets key, port, MTU, addresses, loose rp_filter and `up`. Idempotent. @throws ForeignInterface */
   ensure(spec: InterfaceSpec): Promise<{ created: boolean; backend: "kernel" | "uapi" }>;
+  /** Reads the interface if it is ours. One of ours without the mark gets it, one that was renamed gets its name back. */
+  claim(spec: InterfaceSpec): Promise<Claim>;
   /** Undefined when there is no such interface, or no WireGuard behind it. */
   device(name: string): Promise<WireGuardDevice | undefined>;
   /** Reads the interface's private key; undefined when there is no such interface, or it has no key. */
   privateKey(name: string): Promise<PrivateKey | undefined>;
-  /** Packets for AllowedIPs that the peer had and keeps always find it: nothing is replaced, only the differences are written. */
+  /** Packets for AllowedIPs that the peer had and keeps always find it: nothing is replaced, only the differences are written. The interface was claimed, or ensured. */
   setPeer(name: string, peer: PeerSpec): Promise<void>;
   removePeer(name: string, publicKey: PublicKey): Promise<void>;
-  /** Deletes the interface (and ends a wireguard-go that ran it). Idempotent. */
+  /** Deletes the interface (and ends a wireguard-go that ran it) if it is still ours. Idempotent. */
   destroy(name: string): Promise<void>;
 }
 

@@ -152,6 +152,8 @@ export type Input =
         readonly rxBytes: number;
       }[];
     }
+  /** Whether the overlay interface can be used, when that has changed, or when it is another one. */
+  | { readonly kind: "overlay"; readonly verdict: Verdict }
   /** The daemon's own session with the hubs. */
   | { readonly kind: "hub-session"; readonly session: HubSession }
   /** The whole main FIB of a hub. */

@@ -189,6 +189,20 @@ const WORDS = {
   "table-missing": (r: { readonly table: string }) =>
     `the ${r.table} is missing: the firewall cannot be judged`,
   "direct-gone": (r: { readonly name: string }) => `the direct interface ${r.name} is gone`,
+  /** The problem is worded in driver/kernel/ownership.ts. */
+  "direct-foreign": (r: { readonly name: string; readonly problem: string }) =>
+    `the interface ${r.name} ${r.problem}`,
+  /** The changes are worded in driver/kernel/interface-state.ts. */
+  "direct-changed": (r: { readonly name: string; readonly changes: readonly string[] }) =>
+    `another program has changed the direct interface ${r.name}: ${r.changes.join(", ")}; it is being restored`,
+  "overlay-missing": (r: { readonly name: string }) => `the overlay interface ${r.name} does not exist`,
+  "overlay-down": (r: { readonly name: string }) => `the overlay interface ${r.name} is down`,
+  "overlay-outside-vrf": (r: { readonly name: string; readonly vrf: string | undefined }) =>
+    `the overlay interface ${r.name} is ${r.vrf === undefined ? "in a VRF" : `not in VRF ${r.vrf}`}`,
+  "overlay-address-missing": (r: { readonly name: string; readonly address: Address }) =>
+    `the overlay interface ${r.name} does not have this router's address ${r.address}`,
+  "overlay-unbound": (r: { readonly name: string; readonly error: string }) =>
+    `no control socket on the overlay interface ${r.name}: ${r.error}`,
   "rp-filter-strict": (r: { readonly devices: readonly string[] }) =>
     `rp_filter is strict on ${r.devices.join(" and ")}: it would drop packets while only one end has flipped; set net.ipv4.conf.{all,${r.devices.join(",")}}.rp_filter to 2 or 0`,
   /** The reason travels to the other end, so it names the router by its overlay address. */

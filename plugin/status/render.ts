@@ -39,6 +39,7 @@ export function renderStatus(s: StatusReport): string {
     `${s.role} ${s.address}, overlay ${s.overlay}, direct interface ${s.direct}, key ${s.publicKey}`,
   ];
   if (s.daemon !== undefined) out.push(`${s.daemon.kind}: ${s.daemon.session}`);
+  for (const p of s.problems) out.push(`problem: ${p.reason}`);
   for (const h of s.hubs)
     out.push(
       h.registered
@@ -127,6 +128,7 @@ function renderHub(h: HubExplanation): string[] {
 export function renderExplanation(e: Explanation): string {
   const out = [`${e.query}: ${e.stage}${e.age === undefined ? "" : ` for ${duration(e.age)}`}`];
   if (e.reason !== "") out.push(`  why: ${e.reason}`);
+  for (const p of e.problems) if (p.reason !== e.reason) out.push(`  problem: ${p.reason}`);
   if (e.rate !== "") out.push(`  traffic: ${e.rate}`);
   if (e.underneath !== "") out.push(`  underneath: ${e.underneath}`);
   if (e.owner !== undefined) out.push(`  owner: ${e.owner}`);

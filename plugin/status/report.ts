@@ -33,6 +33,8 @@ export interface StatusReport {
   readonly directPort: number;
   readonly publicKey: string;
   readonly daemon: { readonly kind: string; readonly session: string } | undefined;
+  /** Faults of the router's own interfaces that keep it from its work. */
+  readonly problems: readonly Why[];
   readonly hubs: readonly HubReport[];
   /**
    * Sources whose packets go via the overlay because the hub does not attest them for this router.
@@ -105,6 +107,8 @@ export interface Explanation extends Why {
   readonly obstacles: readonly string[];
   /** Undefined on a spoke, and where the hub knows no owner. */
   readonly hub: HubExplanation | undefined;
+  /** As in {@link StatusReport.problems}. */
+  readonly problems: readonly Why[];
 }
 
 const aged = (now: number, s: ShortcutStatus): ShortcutReport => {
@@ -134,6 +138,7 @@ export function statusReport(driver: Driver, now: number): StatusReport {
     publicKey: engine.config.self.publicKey,
     daemon:
       config.daemon === undefined ? undefined : { kind: config.daemon.kind, session: driver.sessionText },
+    problems: driver.problems.map(why),
     hubs: (engine.spoke?.hubStatus() ?? []).map((h) => ({
       ...h,
       since: now - h.since,
@@ -226,7 +231,15 @@ export function explain(driver: Driver, now: number, query: string): Explanation
     shortcut?.stage === "direct"
       ? []
       : (spoke?.hubStatus() ?? []).flatMap((h) => h.obstacles.map(describeReason));
-  const base = { query, rate, shortcut, underneath, obstacles, hub: undefined };
+  const base = {
+    query,
+    rate,
+    shortcut,
+    underneath,
+    obstacles,
+    hub: undefined,
+    problems: driver.problems.map(why),
+  };
   if (shortcut !== undefined) {
     const { stage, reason, code } = stageOf(shortcut, destination);
     const offered = shortcut.prefixes.some((p) => overlaps(p.prefix, destination));

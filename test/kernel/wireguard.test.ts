@@ -6,9 +6,10 @@ import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { genlFamily } from "../../plugin/adapters/wireguard/genl.js";
-import { wireguardAdapter } from "../../plugin/adapters/wireguard/index.js";
+import { type WireGuardAdapterOptions, wireguardAdapter } from "../../plugin/adapters/wireguard/index.js";
 import { generatePrivateKey, publicKeyOf } from "../../plugin/adapters/wireguard/keys.js";
 import { wireGuardGoPids } from "../../plugin/adapters/wireguard/uapi.js";
+import { differences } from "../../plugin/driver/kernel/interface-state.js";
 import type { InterfaceSpec, PeerSpec, WireGuardPort } from "../../plugin/driver/ports.js";
 import { address, type Prefix, prefix } from "../../plugin/net/address.js";
 import { eventually, Namespace } from "./namespace.js";
@@ -24,13 +25,15 @@ beforeEach(async () => {
   leave = ns.enterNetwork();
   sockets = `/proc/${ns.pid}/root/run/wireguard`;
   skipped = [];
-  port = wireguardAdapter({
-    wireguardGo: {
-      socketDirectory: sockets,
-      command: ["nsenter", "-t", String(ns.pid), "-n", "-m", "-p", "--", "wireguard-go"],
-    },
-    onSkippedAddresses: (_dev, addresses) => skipped.push(...addresses),
-  });
+  port = wireguardAdapter(options());
+});
+
+const options = (): WireGuardAdapterOptions => ({
+  wireguardGo: {
+    socketDirectory: sockets,
+    command: ["nsenter", "-t", String(ns.pid), "-n", "-m", "-p", "--", "wireguard-go"],
+  },
+  onSkippedAddresses: (_dev, addresses) => skipped.push(...addresses),
 });
 
 afterEach(async () => {
@@ -38,14 +41,12 @@ afterEach(async () => {
   await ns.destroy();
 });
 
-const spec = (name: string, more: Partial<InterfaceSpec> = {}): InterfaceSpec => ({
-  name,
-  privateKey: generatePrivateKey(),
-  listenPort: 0,
-  mtu: 1420,
-  addresses: [],
-  ...more,
-});
+function spec(name: string, more: Partial<InterfaceSpec> = {}): InterfaceSpec {
+  const privateKey = more.privateKey ?? generatePrivateKey();
+  const mark = `shortcutd:${name}`;
+  const publicKey = publicKeyOf(privateKey);
+  return { name, mark, privateKey, publicKey, listenPort: 0, mtu: 1420, addresses: [], ...more };
+}
 
 /** Nobody reaps in the namespace of the test: a zombie, which has no command line, has ended. */
 const isRunning = (pid: number): boolean =>
@@ -297,6 +298,118 @@ END`);
       /interface wga: does not exist/,
     );
     expect((await port.ensure(spec("wga"))).created).toBe(true);
+  });
+});
+
+/** One that another program has made, with a peer. */
+async function somebodyElses(name: string): Promise<string> {
+  await wireguardAdapter(options()).ensure(spec(name, { mark: "another program's" }));
+  ns.sh(`ip link set ${name} alias ''`);
+  ns.sh(`wg set ${name} peer ${publicKeyOf(presharedKey)} allowed-ips 10.9.0.0/16`);
+  return stateOf(name);
+}
+const stateOf = (name: string): string =>
+  ns.sh(`ip -o -d link show dev ${name}; ip -o addr show dev ${name}; wg show ${name} dump`);
+
+describe("an interface of somebody else's with the same name", () => {
+  test("is neither adopted, changed nor deleted, at start and later", async () => {
+    const before = await somebodyElses("wga");
+    const wanted = spec("wga");
+    const refusal = /interface wga: is a WireGuard interface that shortcutd did not make/;
+    expect(await port.claim(wanted)).toMatchObject({ kind: "foreign" });
+    await expect(port.ensure(wanted)).rejects.toThrow(refusal);
+    await expect(port.setPeer("wga", { publicKey: wanted.publicKey })).rejects.toThrow(refusal);
+    await expect(port.removePeer("wga", publicKeyOf(presharedKey))).rejects.toThrow(refusal);
+    await expect(port.destroy("wga")).rejects.toThrow(refusal);
+    expect(stateOf("wga")).toBe(before);
+  });
+
+  test("that took the place of ours while we ran is left alone too", async () => {
+    const wanted = spec("wga");
+    await port.ensure(wanted);
+    ns.sh("ip link del wga");
+    await eventually("wireguard-go ends", () => wireGuardGoPids("wga").length === 0);
+    const before = await somebodyElses("wga");
+    await expect(port.removePeer("wga", publicKeyOf(presharedKey))).rejects.toThrow(/did not make/);
+    await expect(port.destroy("wga")).rejects.toThrow(/did not make/);
+    expect(stateOf("wga")).toBe(before);
+  });
+
+  test("of another instance is told apart by the overlay in its mark", async () => {
+    const one = spec("wga", { mark: "shortcutd:wg0" });
+    await port.ensure(one);
+    await expect(port.ensure({ ...one, mark: "shortcutd:wg1" })).rejects.toThrow(
+      /belongs to the shortcutd of overlay wg0/,
+    );
+  });
+
+  test("in another network namespace, whose socket is in the same /run", async () => {
+    if ((await genlFamily("wireguard")) !== undefined) return;
+    ns.sh("ip netns add far 2>/dev/null || (mkdir -p /run/netns && ip netns add far)");
+    ns.sh("ip netns exec far wireguard-go wga");
+    await expect(port.ensure(spec("wga"))).rejects.toThrow(/not of this network namespace answers/);
+    expect(ns.sh("ip -o link")).not.toContain("wga");
+    expect(ns.sh("ip -n far -o link")).toContain("wga");
+  });
+});
+
+describe("ours is found again", () => {
+  test("by its mark, after its key was changed; by its key, when it has no mark", async () => {
+    const wanted = spec("wga");
+    await port.ensure(wanted);
+    expect(ns.sh("cat /sys/class/net/wga/ifalias 2>/dev/null || ip -d link show wga")).toContain(wanted.mark);
+    ns.sh("wg genkey > /run/k; wg set wga private-key /run/k");
+    expect(await port.claim(wanted)).toMatchObject({ kind: "ours" });
+    expect((await port.ensure(wanted)).created).toBe(false);
+    expect((await port.device("wga"))?.publicKey).toBe(wanted.publicKey);
+    ns.sh("ip link set wga alias ''");
+    expect(await port.claim(wanted)).toMatchObject({ kind: "ours" });
+    expect(ns.sh("ip -d link show wga")).toContain(`alias ${wanted.mark}`);
+  });
+
+  test("under another name: it gets its own back, peers and all", async () => {
+    const wanted = spec("wga", { addresses: [prefix("10.255.0.1/32")] });
+    await port.ensure(wanted);
+    await port.setPeer("wga", { publicKey: publicKeyOf(presharedKey) });
+    ns.sh("ip link set wga down; ip link set wga name elsewhere; ip link set elsewhere up");
+    expect((await port.ensure(wanted)).created).toBe(false);
+    expect(ns.sh("ip -o link")).not.toContain("elsewhere");
+    expect(ns.sh("ip -o link show wga")).toMatch(/<[^>]*\bUP\b/);
+    expect((await port.device("wga"))?.peers).toHaveLength(1);
+    await port.destroy("wga");
+    expect(ns.sh("ip -o link")).not.toContain("wga");
+  });
+
+  test("whatever is changed on it is seen as a difference, and ensure takes it back", async () => {
+    const wanted = spec("wga", {
+      listenPort: 51999,
+      addresses: [prefix("10.255.0.1/32"), prefix("2001:db8::1/128"), prefix("fe80::1234/128")],
+    });
+    await port.ensure(wanted);
+    const before = `${stateOf("wga")}${ns.sh("ip -6 route show dev wga")}`;
+    for (const change of [
+      "ip link set wga down",
+      "ip link set wga down; ip link set wga up",
+      "ip addr flush dev wga",
+      "ip addr del fe80::1234/64 dev wga",
+      "ip addr add 169.254.9.9/16 dev wga",
+      "ip link set wga mtu 1300",
+      "ip link set wga mtu 1200",
+      "ip link set wga mtu 9000",
+      "wg set wga listen-port 5555",
+      "wg genkey > /run/k; wg set wga private-key /run/k",
+      "sysctl -qw net.ipv6.conf.wga.disable_ipv6=1",
+      "sysctl -qw net.ipv4.conf.wga.rp_filter=1",
+    ]) {
+      ns.sh(change);
+      const claim = await port.claim(wanted);
+      expect(claim.kind === "ours" && differences(wanted, claim.state), change).not.toEqual([]);
+      await port.ensure(wanted);
+      const after = await port.claim(wanted);
+      expect(after.kind === "ours" && differences(wanted, after.state), change).toEqual([]);
+      expect(`${stateOf("wga")}${ns.sh("ip -6 route show dev wga")}`, change).toBe(before);
+    }
+    expect(skipped).toEqual([]);
   });
 });
 

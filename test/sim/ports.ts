@@ -5,11 +5,15 @@
  */
 import { AdjRibIn } from "../../plugin/bgp/rib.js";
 import type { Ports } from "../../plugin/driver/driver.js";
+import { lengthOf } from "../../plugin/driver/kernel/interface-state.js";
 import {
   type BgpPort,
+  type Claim,
   type Clock,
   type DaemonExplanation,
   type DaemonFinding,
+  type InterfaceSpec,
+  type InterfaceState,
   type OutgoingPing,
   PortError,
   type SpeakerEvents,
@@ -17,7 +21,14 @@ import {
   type WireGuardDevice,
   type WireGuardPeer,
 } from "../../plugin/driver/ports.js";
-import { type Address, contains, type Endpoint, type Prefix } from "../../plugin/net/address.js";
+import {
+  type Address,
+  contains,
+  type Endpoint,
+  type Prefix,
+  prefix,
+  prefixAddress,
+} from "../../plugin/net/address.js";
 import { type PublicKey, privateKeyFromBytes } from "../../plugin/net/key.js";
 import type { ProbeEvent } from "../../plugin/shortcut/probe/relay.js";
 import type { ProbeSession } from "../../plugin/shortcut/probe/stream.js";
@@ -83,6 +94,9 @@ const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resol
 interface Device {
   readonly publicKey: PublicKey | undefined;
   readonly peers: Map<PublicKey, WireGuardPeer>;
+  /** What is wanted of it, once it is ours; and what somebody has changed since. */
+  readonly spec?: InterfaceSpec | undefined;
+  changed?: Partial<InterfaceState>;
 }
 
 interface OpenSession {
@@ -122,6 +136,10 @@ export class MemoryWorld {
   readonly sessions: OpenSession[] = [];
   readonly log: { readonly level: string; readonly message: string; readonly fields: unknown }[] = [];
   readonly reversePath = new Map<string, number>();
+  /** The index of the direct interface: another one each time that it is made. */
+  private indexes = 9;
+  links: readonly KernelLink[] = [{ ifindex: 3, name: "wg0", up: true, mtu: 1420 }];
+  overlayAddresses: readonly Prefix[] = [prefix("10.255.0.2/32")];
   samples: readonly TrafficSample[] = [];
   /** Content of the file of guarded prefixes. */
   guardFile: string | undefined;
@@ -175,6 +193,11 @@ export class MemoryWorld {
     return s;
   }
 
+  /** Something happens to a link or an address. */
+  notify(event: RouteEvent): void {
+    for (const w of this.watchers) w.on(event);
+  }
+
   /** Another program deletes all nftables tables. */
   flushRuleset(): void {
     this.counters = false;
@@ -189,7 +212,6 @@ export class MemoryWorld {
   }
 
   get ports(): Ports {
-    const link = (name: string, ifindex: number): KernelLink => ({ ifindex, name, up: true, mtu: 1420 });
     return {
       clock: this.clock,
       host: {
@@ -210,7 +232,7 @@ export class MemoryWorld {
             on({
               kind: "snapshot",
               routes: this.routes.filter((r) => tables.includes(r.table) && keep(r)),
-              links: [link("wg0", 3)],
+              links: this.links,
             });
           snapshot();
           return {
@@ -241,16 +263,22 @@ export class MemoryWorld {
               x.protocol === r.protocol,
           );
         },
-        links: async () => [link("wg0", 3)],
-        addresses: async () => [],
+        links: async () => this.links,
+        addresses: async () => this.overlayAddresses,
         allAddresses: async () => [],
       },
       wireguard: {
+        claim: async (spec) => {
+          await this.call("wireguard.claim");
+          return this.claim(spec);
+        },
         ensure: async (spec) => {
           await this.call("wireguard.ensure");
-          const created = !this.devices.has(spec.name);
-          if (created) this.devices.set(spec.name, { publicKey: undefined, peers: new Map() });
-          return { created, backend: "uapi" };
+          const before = this.devices.get(spec.name);
+          const peers = before?.peers ?? new Map<PublicKey, WireGuardPeer>();
+          this.devices.set(spec.name, { publicKey: spec.publicKey, peers, spec });
+          if (before === undefined) this.indexes++;
+          return { created: before === undefined, backend: "uapi" };
         },
         device: async (name): Promise<WireGuardDevice | undefined> => {
           await this.call("wireguard.device");
@@ -382,6 +410,27 @@ export class MemoryWorld {
         },
       },
     };
+  }
+
+  /** A device with another key than ours is somebody else's. */
+  private claim(spec: InterfaceSpec): Claim {
+    const device = this.devices.get(spec.name);
+    if (device === undefined) return { kind: "absent" };
+    if (device.spec === undefined && device.publicKey !== spec.publicKey)
+      return { kind: "foreign", problem: "is somebody else's" };
+    const state: InterfaceState = {
+      ifindex: this.indexes,
+      up: true,
+      mtu: spec.mtu,
+      master: spec.vrf,
+      publicKey: spec.publicKey,
+      listenPort: spec.listenPort,
+      peers: [...device.peers.values()],
+      addresses: spec.addresses.map(prefixAddress).map((a) => ({ address: a, length: lengthOf(a) })),
+      reversePathFilter: 2,
+      ipv6: "on",
+    };
+    return { kind: "ours", state: { ...state, ...device.changed } };
   }
 
   private get bgp(): BgpPort {

@@ -27,6 +27,8 @@ const wg = (dev: string, what: string): string[] =>
 
 const spec = (name: string, privateKey: PrivateKey, listenPort: number) => ({
   name,
+  mark: `shortcutd:${name}`,
+  publicKey: publicKeyOf(privateKey),
   privateKey,
   listenPort,
   mtu: 1420,
@@ -241,7 +243,7 @@ await tried("it is taken away, and an interface of another kind is not touched",
   assert.equal(await port.device("wga"), undefined);
   await assert.rejects(
     port.ensure(spec("wga", own, 51001)),
-    (e) => e instanceof PortError && e.code === "EOPNOTSUPP",
+    (e) => e instanceof PortError && e.code === "EEXIST",
   );
   assert.match(run("ip", "-d", "link", "show", "wga"), /dummy/);
 });

@@ -137,6 +137,18 @@ const rpFilter: Scenario = {
             lasts: 4_000,
             act: set(value),
           });
+        if (dev === DIRECT) {
+          await run.step({
+            name: `${where}: 1, which shortcutd sets back`,
+            ends: "direct",
+            lost: 2_000,
+            lasts: 4_000,
+            act: set(1),
+          });
+          const value = await run.site.sh(s, `sysctl -n net.ipv4.conf.${dev}.rp_filter`);
+          run.check(`${where} is 2 again`, value.trim() === "2", value);
+          continue;
+        }
         await run.step({ name: `${where}: 1`, ends: "hub", lost: 2_000, dwell: 3_000, act: set(1) });
         await run.becomes(`explain on ${s.toUpperCase()} names rp_filter`, 10_000, async () =>
           (await run.site.explain(s)).includes("rp_filter"),

@@ -3,6 +3,7 @@
  * reach. This does what `ip link`, `ip address` and `sysctl` would do, without spawning them.
  */
 import { readFileSync, writeFileSync } from "node:fs";
+import { LINK_LOCAL_LENGTH, lengthOf } from "../../driver/kernel/interface-state.js";
 import { PortError } from "../../driver/ports.js";
 import { type Address, familyOf, hostPrefix, type Prefix, prefixAddress } from "../../net/address.js";
 import { EEXIST, ENODEV, EOPNOTSUPP } from "../../wire/netlink/errno.js";
@@ -16,8 +17,10 @@ import {
   dumpAddresses,
   dumpLinks,
   getLink,
+  getLinkByIndex,
   IFA_F_NODAD,
   IFA_F_NOPREFIXROUTE,
+  type LinkChange,
   type RawAddress,
   type RawLink,
   RTM_NEWADDR,
@@ -39,11 +42,12 @@ export async function listLinks(): Promise<RawLink[]> {
   return out;
 }
 
-/** Undefined when there is no interface of that name. */
-export async function findLink(name: string): Promise<RawLink | undefined> {
-  const place = `netlink RTM_GETLINK ${name}`;
+/** Undefined when there is no interface of that name, or of that index. */
+export async function findLink(which: string | number): Promise<RawLink | undefined> {
+  const place = `netlink RTM_GETLINK ${which}`;
   try {
-    for (const m of await netlinkRequest(NETLINK_ROUTE, getLink(name), place)) {
+    const request = typeof which === "string" ? getLink(which) : getLinkByIndex(which);
+    for (const m of await netlinkRequest(NETLINK_ROUTE, request, place)) {
       const link = decodeLink(m.payload);
       if (!link.ok) throw new PortError(place, `malformed answer: ${link.error.at}: ${link.error.problem}`);
       if (link.value !== undefined) return link.value;
@@ -88,10 +92,7 @@ export async function removeLink(link: RawLink): Promise<void> {
   }
 }
 
-export async function configureLink(
-  link: RawLink,
-  to: { readonly mtu?: number; readonly up?: boolean; readonly master?: number },
-): Promise<void> {
+export async function configureLink(link: RawLink, to: LinkChange): Promise<void> {
   await netlinkRequest(NETLINK_ROUTE, setLink(link.ifindex, to), `netlink RTM_NEWLINK ${link.name}`);
 }
 
@@ -127,8 +128,6 @@ export async function listAllAddresses(): Promise<{ dev: string; address: Addres
   return out;
 }
 
-const isLinkLocal = (a: Address): boolean => familyOf(a) === 6 && /^fe[89ab]/.test(a);
-
 /**
  * Makes the interface's addresses exactly `wanted`: hosts without a prefix route, link-local ones as a /64 with its
  * route, none with duplicate address detection. IPv6 addresses are left out while IPv6 is off on the interface;
@@ -137,10 +136,10 @@ const isLinkLocal = (a: Address): boolean => familyOf(a) === 6 && /^fe[89ab]/.te
 export async function setAddresses(link: RawLink, wanted: readonly Prefix[]): Promise<Address[]> {
   const targets = wanted.map((p) => {
     const address = prefixAddress(p);
-    const local = isLinkLocal(address);
-    const length = local ? 64 : familyOf(address) === 4 ? 32 : 128;
+    const length = lengthOf(address);
+    const hasRoute = length === LINK_LOCAL_LENGTH;
     const flags =
-      familyOf(address) === 4 ? IFA_F_NOPREFIXROUTE : IFA_F_NODAD | (local ? 0 : IFA_F_NOPREFIXROUTE);
+      familyOf(address) === 4 ? IFA_F_NOPREFIXROUTE : IFA_F_NODAD | (hasRoute ? 0 : IFA_F_NOPREFIXROUTE);
     return { address, length, flags };
   });
   const present = await listAddresses(link);
@@ -200,6 +199,13 @@ export function readSysctl(family: 4 | 6, dev: string, key: string): string | un
   } catch {
     return undefined;
   }
+}
+
+/** Whether IPv6 is on for the interface; `off-here` when it was switched off for this one, and is on for others. */
+export function ipv6Of(dev: string): "on" | "off" | "off-here" {
+  if (!ipv6Disabled(dev)) return "on";
+  const alone = readSysctl(6, dev, "disable_ipv6") !== undefined;
+  return alone && !ipv6Disabled("all") && !ipv6Disabled("default") ? "off-here" : "off";
 }
 
 /** IPv6 is off for the interface: by sysctl, at boot, or because its MTU is below 1280. */

@@ -1,5 +1,6 @@
 /** Runs `nft`: what is written of nftables goes by its language, in one transaction each. */
 import { spawn } from "node:child_process";
+import { ConfigMismatch } from "../../driver/overlay.js";
 import { PortError } from "../../driver/ports.js";
 
 const SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -64,6 +65,9 @@ async function nftList(family: "inet" | "netdev", table: string): Promise<string
   });
 }
 
+/** A line of every table of ours: a table of the same name without it is somebody else's. */
+export const OWN_COMMENT = 'comment "made by shortcutd"';
+
 /** One table of ours, and what it looked like after it was made. */
 export class OwnTable {
   private made: string | undefined;
@@ -72,12 +76,28 @@ export class OwnTable {
   constructor(
     private readonly family: "inet" | "netdev",
     private readonly name: string,
+    /** A chain that proves a table ours which was made before tables had comments. */
+    private readonly chain: string,
   ) {}
+
+  /** Returns whether there is one. @throws ConfigMismatch when the one that is there is somebody else's. */
+  private async stands(): Promise<boolean> {
+    const text = await nftList(this.family, this.name);
+    if (text === undefined) return false;
+    if (text.includes(`\t${OWN_COMMENT}\n`) || text.includes(`\tchain ${this.chain} {\n`)) return true;
+    throw new ConfigMismatch(
+      this.place,
+      `is not shortcutd's: it has no \`${OWN_COMMENT}\``,
+      "rename that table, or delete it if nothing uses it",
+      "EEXIST",
+    );
+  }
 
   /** Makes or replaces it by `script`. */
   async make(script: string, remedy?: string): Promise<void> {
     this.busy = true;
     try {
+      await this.stands();
       await nft(script, this.place, remedy);
       this.made = await nftList(this.family, this.name);
     } finally {
@@ -95,6 +115,7 @@ export class OwnTable {
 
   async remove(): Promise<void> {
     this.made = undefined;
+    if (!(await this.stands())) return;
     const table = `${this.family} ${this.name}`;
     await nft(`add table ${table}\ndelete table ${table}\n`, this.place);
   }

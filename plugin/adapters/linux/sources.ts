@@ -7,7 +7,7 @@ import { PortError, type SourceGuardPort } from "../../driver/ports.js";
 import { addressFromBytes, familyOf, type Prefix } from "../../net/address.js";
 import { decodeSetElements, dumpSetElements, NFPROTO_NETDEV } from "../../wire/netlink/nftables.js";
 import { NETLINK_NETFILTER, netlinkDump } from "./netlink.js";
-import { checkNames, OwnTable } from "./nft.js";
+import { checkNames, OWN_COMMENT, OwnTable } from "./nft.js";
 
 /** How many unattested sources are named; all are sent via the overlay. */
 const NAMED = 64;
@@ -37,6 +37,7 @@ function sourceGuardScript({ table, direct, overlay, sources }: SourceGuardSpec)
   return `add table netdev ${table}
 delete table netdev ${table}
 table netdev ${table} {
+  ${OWN_COMMENT}
 ${sets.join("\n")}
   chain leave {
     type filter hook egress device "${direct}" priority 0; policy accept;
@@ -50,7 +51,7 @@ ${rules.join("\n")}
 
 /** {@link SourceGuardPort} of the network namespace that the process is in. */
 export function sourceGuardAdapter(table: string): SourceGuardPort {
-  const own = new OwnTable("netdev", table);
+  const own = new OwnTable("netdev", table, "leave");
   const { place } = own;
   let made = false;
   return {

@@ -10,7 +10,7 @@ import { prefixFromBytes } from "../../net/address.js";
 import { ENOENT } from "../../wire/netlink/errno.js";
 import { decodeSetElements, dumpSetElements } from "../../wire/netlink/nftables.js";
 import { NETLINK_NETFILTER, NetlinkError, netlinkDump } from "./netlink.js";
-import { checkNames, OwnTable } from "./nft.js";
+import { checkNames, OWN_COMMENT, OwnTable } from "./nft.js";
 
 /** Elements per set: the destinations of a busy router; beyond it new ones are not counted. */
 const SET_SIZE = 65536;
@@ -51,6 +51,7 @@ export function nftScript(spec: TrafficSpec): string {
   return `add table inet ${table}
 delete table inet ${table}
 table inet ${table} {
+  ${OWN_COMMENT}
 ${set(SET4, "ipv4_addr")}
 ${set(SET6, "ipv6_addr")}
 ${FORWARD_SETS.map((name) => `  set ${name} { type iface_index; size 64; flags dynamic; counter; }`).join("\n")}
@@ -133,7 +134,7 @@ export function trafficAdapter(uid: number): TrafficPort {
     async setUp(wanted) {
       const spec = { ...wanted, uid };
       checkSpec(spec);
-      own = new OwnTable("inet", spec.table);
+      own = new OwnTable("inet", spec.table, "before_filters");
       await own.make(nftScript(spec));
       current = spec;
     },

@@ -4,8 +4,12 @@
  * another one than the one that made it.
  */
 import { allowedIpsChange } from "../../driver/kernel/allowed-ips.js";
+import { ForeignInterface, foreignness } from "../../driver/kernel/ownership.js";
 import {
+  type Claim,
   type InterfaceSpec,
+  type InterfaceState,
+  type Owner,
   type PeerSpec,
   PortError,
   type WireGuardDevice,
@@ -24,6 +28,9 @@ import { encodeRemovePeer, encodeSetDevice, encodeSetPeer } from "../../wire/uap
 import {
   configureLink,
   findLink,
+  ipv6Of,
+  listAddresses,
+  listLinks,
   makeLink,
   readSysctl,
   removeLink,
@@ -101,6 +108,8 @@ export const wireguardAdapter = (options: WireGuardAdapterOptions = {}): WireGua
 class WireGuardAdapter implements WireGuardPort {
   private readonly go: WireGuardGo;
   private readonly userspace: Backend;
+  /** By name, what proves an interface ours. */
+  private readonly owners = new Map<string, Owner>();
 
   constructor(private readonly options: WireGuardAdapterOptions) {
     this.go = {
@@ -111,10 +120,11 @@ class WireGuardAdapter implements WireGuardPort {
   }
 
   async ensure(spec: InterfaceSpec): Promise<{ created: boolean; backend: "kernel" | "uapi" }> {
-    checkName(spec.name);
-    const created = (await findLink(spec.name)) === undefined;
-    if (created) await this.create(spec.name);
-    const backend = await this.requireBackend(spec.name);
+    const claim = await this.claim(spec);
+    if (claim.kind === "foreign") throw new ForeignInterface(spec.name, claim.problem);
+    const created = claim.kind === "absent";
+    if (created) await this.create(spec);
+    const { backend } = await this.requireOwn(spec.name);
     try {
       await this.configure(spec, backend);
     } catch (e) {
@@ -122,6 +132,34 @@ class WireGuardAdapter implements WireGuardPort {
       throw e;
     }
     return { created, backend: backend.kind };
+  }
+
+  async claim(spec: InterfaceSpec): Promise<Claim> {
+    checkName(spec.name);
+    this.owners.set(spec.name, spec);
+    const link = (await findLink(spec.name)) ?? (await this.renamedBack(spec));
+    if (link === undefined) return { kind: "absent" };
+    const device = await this.device(spec.name);
+    const problem = foreignness(spec, { ...link, device });
+    if (problem !== undefined) return { kind: "foreign", problem };
+    // the link or its WireGuard went while it was read
+    if (device === undefined) return { kind: "absent" };
+    if (link.alias !== spec.mark) await configureLink(link, { alias: spec.mark });
+    return { kind: "ours", state: await stateOf(link, device) };
+  }
+
+  /** The interface with our mark that has another name than wanted: it gets the wanted one. */
+  private async renamedBack({ name, mark }: InterfaceSpec): Promise<RawLink | undefined> {
+    const link = (await listLinks()).find((l) => l.alias === mark);
+    if (link === undefined) return undefined;
+    // wireguard-go answers on a socket of the name that the interface was made with
+    if (link.kind !== WG_GENL_NAME && (await this.userspace.device(name)) === undefined) {
+      await removeLink(link);
+      return undefined;
+    }
+    await configureLink(link, { up: false });
+    await configureLink(link, { name });
+    return findLink(name);
   }
 
   async device(name: string): Promise<WireGuardDevice | undefined> {
@@ -138,7 +176,7 @@ class WireGuardAdapter implements WireGuardPort {
   }
 
   async setPeer(name: string, peer: PeerSpec): Promise<void> {
-    const backend = await this.requireBackend(name);
+    const { backend } = await this.requireOwn(name);
     const { allowedIps, ...rest } = peer;
     if (allowedIps === undefined) {
       await backend.setPeer(name, rest);
@@ -164,16 +202,13 @@ class WireGuardAdapter implements WireGuardPort {
   }
 
   async removePeer(name: string, key: PublicKey): Promise<void> {
-    await (await this.requireBackend(name)).removePeer(name, key);
+    const { backend } = await this.requireOwn(name);
+    await backend.removePeer(name, key);
   }
 
   async destroy(name: string): Promise<void> {
     const pids = wireGuardGoPids(name);
-    const link = await findLink(name);
-    if (link !== undefined) {
-      await this.requireBackend(name);
-      await removeLink(link);
-    }
+    if ((await findLink(name)) !== undefined) await removeLink((await this.requireOwn(name)).link);
     await awaitWireGuardGoEnd(this.go, name, pids);
   }
 
@@ -183,40 +218,66 @@ class WireGuardAdapter implements WireGuardPort {
     return (await this.userspace.device(link.name)) === undefined ? undefined : this.userspace;
   }
 
-  private async requireBackend(name: string): Promise<Backend> {
+  /** @throws ForeignInterface unless the interface is the one that was claimed. */
+  private async requireOwn(name: string): Promise<{ readonly link: RawLink; readonly backend: Backend }> {
     const link = await requireLink(name);
     const backend = await this.backendOf(link);
-    if (backend !== undefined) return backend;
-    throw new PortError(
-      `interface ${name}`,
-      `is ${link.kind ?? "hardware"} and no WireGuard answers for it`,
-      "choose another name for the direct interface, or delete the one that is there",
-      "EOPNOTSUPP",
-    );
+    const owner = this.owners.get(name);
+    if (backend === undefined || owner === undefined)
+      throw new ForeignInterface(name, `is ${link.kind ?? "hardware"} and no WireGuard answers for it`);
+    // the mark spares a question
+    const device = link.alias === owner.mark ? { publicKey: undefined } : await backend.device(name);
+    const problem = foreignness(owner, { ...link, device });
+    if (problem !== undefined) throw new ForeignInterface(name, problem);
+    return { link, backend };
   }
 
-  private async create(name: string): Promise<void> {
+  /** Makes the interface, and marks it at once: it is ours from then on, whatever becomes of its key. */
+  private async create({ name, mark }: InterfaceSpec): Promise<void> {
+    // one whose interface was deleted is still ending
+    await awaitWireGuardGoEnd(this.go, name, wireGuardGoPids(name));
     if (!(await makeLink(name, WG_GENL_NAME))) await startWireGuardGo(this.go, name);
+    await configureLink(await requireLink(name), { alias: mark });
   }
 
   private async configure(spec: InterfaceSpec, backend: Backend): Promise<void> {
     const { name } = spec;
     const link = await requireLink(name);
     await setKeyAndPort(spec, backend);
-    writeSysctl(4, name, "rp_filter", RP_FILTER_LOOSE);
-    for (const [key, value] of [
-      ["accept_ra", "0"],
-      ["addr_gen_mode", ADDR_GEN_MODE_NONE],
-    ] as const)
-      if (readSysctl(6, name, key) !== undefined) writeSysctl(6, name, key, value);
     // before it comes up: a change of the VRF takes IPv6 addresses and routes away
     const master = spec.vrf === undefined ? 0 : (await requireLink(spec.vrf)).ifindex;
     if ((link.master ?? 0) !== master) await configureLink(link, { master });
     if (link.mtu !== spec.mtu) await configureLink(link, { mtu: spec.mtu });
+    // after the MTU: one of 1280 or more brings IPv6 back to the interface, with the settings of `default`
+    setSysctls(name);
     if (!link.up) await configureLink(link, { up: true });
     const skipped = await setAddresses(link, spec.addresses);
     if (skipped.length > 0) this.options.onSkippedAddresses?.(name, skipped);
   }
+}
+
+function setSysctls(name: string): void {
+  writeSysctl(4, name, "rp_filter", RP_FILTER_LOOSE);
+  for (const [key, value] of [
+    ["accept_ra", "0"],
+    ["addr_gen_mode", ADDR_GEN_MODE_NONE],
+  ] as const)
+    if (readSysctl(6, name, key) !== undefined) writeSysctl(6, name, key, value);
+  if (ipv6Of(name) === "off-here") writeSysctl(6, name, "disable_ipv6", "0");
+}
+
+async function stateOf(link: RawLink, device: WireGuardDevice): Promise<InterfaceState> {
+  const { ifindex, name, up, mtu } = link;
+  const { publicKey, listenPort, peers } = device;
+  const master =
+    link.master === undefined || link.master === 0 ? undefined : (await findLink(link.master))?.name;
+  const addresses = (await listAddresses(link)).map((a) => ({ address: a.address, length: a.prefixLength }));
+  const own = readSysctl(4, name, "rp_filter");
+  return {
+    ...{ ifindex, up, mtu, master, publicKey, listenPort, peers, addresses },
+    reversePathFilter: own === undefined ? undefined : Number(own),
+    ipv6: ipv6Of(name),
+  };
 }
 
 async function setKeyAndPort(spec: InterfaceSpec, backend: Backend): Promise<void> {

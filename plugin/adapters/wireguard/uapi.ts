@@ -132,9 +132,16 @@ export async function startWireGuardGo(go: WireGuardGo, name: string): Promise<v
       "load the module `tun`, or use a kernel with WireGuard",
       "ENOENT",
     );
+  // There is no such interface here: another network namespace with the same /run has one.
+  if ((await exchange(go, name, UAPI_GET)) !== undefined)
+    throw new PortError(
+      place,
+      `a wireguard-go that is not of this network namespace answers on ${socketPath(go, name)}`,
+      "choose another name for `direct.interface`, or give each network namespace a /run/wireguard of its own",
+      "EADDRINUSE",
+    );
   // A socket without its process would be taken for a running one by wireguard-go itself.
-  if ((await exchange(go, name, UAPI_GET)) === undefined)
-    await unlink(socketPath(go, name)).catch(() => undefined);
+  await unlink(socketPath(go, name)).catch(() => undefined);
   const child = spawn(program, rest, {
     detached: true,
     stdio: "ignore",

@@ -62,11 +62,6 @@ export class ClearGuard {
     return this.standing.has(prefix);
   }
 
-  /** Whether a route that a crash left is still wanted. */
-  keeps(prefix: Prefix): boolean {
-    return this.rules.enabled && this.known.has(prefix);
-  }
-
   /** The routes that should be in the kernel. */
   get routes(): readonly WantedRoute[] {
     return [...this.standing].map((p) => this.routeOf(p));
@@ -94,7 +89,9 @@ export class ClearGuard {
   /** Begins: the main table is known. */
   begin(): void {
     this.watching = true;
-    this.touched("all");
+    if (this.rules.enabled) this.touched("all");
+    // what a crash left before it was switched off
+    else for (const p of this.order) this.host.take(this.routeOf(p));
   }
 
   /**

@@ -7,15 +7,19 @@
 import type { Config } from "../../config/config.js";
 import { type Address, familyOf, hostPrefix } from "../../net/address.js";
 import type { PrivateKey, PublicKey } from "../../net/key.js";
+import { unreachable } from "../../net/result.js";
 import type { Identity } from "../../shortcut/control/link.js";
 import type { Input, Output, PeerWant } from "../../shortcut/events.js";
 import { linkLocalOf } from "../../shortcut/probe/link-local.js";
 import type { ProbeEvent } from "../../shortcut/probe/relay.js";
 import { describeReason, no, type Verdict, YES } from "../../shortcut/reasons.js";
 import type {
+  Claim,
   Clock,
   DatagramPort,
   HostPort,
+  InterfaceSpec,
+  InterfaceState,
   LogPort,
   OutgoingPing,
   PingPort,
@@ -28,6 +32,8 @@ import type {
 import type { Journal } from "../runtime/journal.js";
 import { asPortError, TaskQueue } from "../runtime/task-queue.js";
 import { ForwardingCheck } from "./firewall-check.js";
+import { type Difference, differences } from "./interface-state.js";
+import { ForeignInterface, markOf } from "./ownership.js";
 import { reconcilePeers } from "./reconcile.js";
 
 type Probing = Extract<Output, { kind: "probing" }>;
@@ -52,8 +58,20 @@ export interface DirectPorts {
   readonly log: LogPort;
 }
 
+/** Milliseconds until the next repair: doubled with each that follows soon, so that two programs that disagree do not flood the kernel. */
+const REPAIR_PAUSE_MS = 500;
+const REPAIR_PAUSE_MAX_MS = 4_000;
+/** One that lasted this long has been accepted. */
+const REPAIR_LASTS_MS = 10_000;
+
+/** The interface as last read. */
+type Condition =
+  | { readonly kind: "unread" | "absent" }
+  | { readonly kind: "foreign"; readonly problem: string }
+  | { readonly kind: "ours"; readonly differences: readonly Difference[] };
+
 export class DirectInterface {
-  /** Changes of peers, in order. */
+  /** Changes of the interface and its peers, in order. */
   readonly tasks: TaskQueue;
   private readonly name: string;
   private readonly peers = new Map<PublicKey, PeerWant>();
@@ -64,9 +82,17 @@ export class DirectInterface {
   /** Whether the interface has its link-local address; undefined before sockets are open. */
   private linkLocal: boolean | undefined;
   private made = false;
-  private gone = false;
+  /** Whether it is restored: between the end of the start and the begin of the stop. */
+  private watched = false;
+  private condition: Condition = { kind: "unread" };
+  /** Of the interface that the probe socket is bound to. */
+  private ifindex: number | undefined;
+  private reading: Promise<void> | undefined;
+  private readAgain = false;
+  private repairs = { pending: false, at: Number.NEGATIVE_INFINITY, pause: 0 };
   /** Why it is unusable, as last told to the engine; empty when it is usable. */
   private told: string | undefined;
+  private toldVerdict: Verdict = YES;
 
   constructor(
     private readonly config: Config,
@@ -76,6 +102,8 @@ export class DirectInterface {
     private readonly input: (input: Input) => void,
     /** Whether our own nftables tables stand. */
     private readonly tables: () => Verdict,
+    /** The interface was made or repaired: routes over it were lost. */
+    private readonly restored: () => void,
   ) {
     this.name = config.direct.interface;
     this.forwarding = new ForwardingCheck(this.name, ends.self.address);
@@ -84,84 +112,167 @@ export class DirectInterface {
 
   // ------------------------------------------------------------------------------------------ the interface
 
-  async ensure(): Promise<void> {
-    const { config, ends, ports } = this;
+  private get spec(): InterfaceSpec {
+    const { config, ends } = this;
     // When an interface goes, bgpd (FRR 8.4 to 10.6 at least; FRRouting/frr pull request 23054) takes the IPv6 addresses that it carried away from
     // its sessions, though another interface still has them, and announces every IPv6 route with a next hop that hubs refuse.
     // IPv6 has no rp_filter, so only the source of the router's own packets is left to the kernel's choice.
     const carries6 = config.daemon?.kind === "bird";
     const own = ends.overlayAddresses.filter((a) => carries6 || familyOf(a) === 4).map(hostPrefix);
-    const linkLocal = hostPrefix(linkLocalOf(ends.self.publicKey));
-    const { created, backend } = await ports.wireguard.ensure({
+    return {
       name: this.name,
+      mark: markOf(config.overlay),
+      publicKey: ends.self.publicKey,
       privateKey: ends.privateKey,
       listenPort: config.direct.port,
       mtu: ends.overlayMtu,
-      addresses: [...own, linkLocal],
+      addresses: [...own, hostPrefix(linkLocalOf(ends.self.publicKey))],
       vrf: config.vrf?.name,
-    });
+    };
+  }
+
+  async ensure(): Promise<void> {
+    const { created, backend } = await this.ports.wireguard.ensure(this.spec);
     this.made = true;
-    if (created) ports.log.info("direct interface created", { interface: this.name, backend });
+    if (created) this.ports.log.info("direct interface created", { interface: this.name, backend });
+  }
+
+  /** Nothing is repaired from now on: it is being taken down. */
+  end(): void {
+    this.watched = false;
   }
 
   async destroy(): Promise<void> {
     if (this.made) await this.ports.wireguard.destroy(this.name);
   }
 
-  /** Declared against actual: an interface or a peer that somebody removed comes back, a peer that nobody wants goes. */
-  async reconcile(): Promise<void> {
-    const { wireguard } = this.ports;
-    if ((await wireguard.device(this.name)) === undefined) await this.remake();
-    // in the queue: a comparison beside a change under way would take the change for somebody else's
-    this.tasks.add("peers", async () => {
-      const device = await wireguard.device(this.name);
-      if (device === undefined) return;
-      const steps = reconcilePeers(this.peers.values(), device.peers);
-      for (const p of steps.set) await wireguard.setPeer(this.name, p);
-      for (const k of steps.remove) await wireguard.removePeer(this.name, k);
+  // ------------------------------------------------------------------------------------------ as the kernel has it
+
+  /**
+   * Reads the interface and its peers for the engine, and repairs what somebody has changed. A call during a reading waits for that one and one
+   * more: what it was told of may have come too late for the first.
+   */
+  poll(): Promise<void> {
+    if (this.reading !== undefined) {
+      this.readAgain = true;
+      return this.reading;
+    }
+    this.reading = (async () => {
+      do {
+        this.readAgain = false;
+        await this.read();
+      } while (this.readAgain && this.watched);
+    })().finally(() => {
+      this.reading = undefined;
     });
+    return this.reading;
+  }
+
+  private async read(): Promise<void> {
+    const readAt = this.ports.clock.now();
+    const idle = this.tasks.idle;
+    const claim = await this.ports.wireguard.claim(this.spec);
+    this.take(claim);
+    if (claim.kind !== "ours") {
+      if (claim.kind === "absent") this.repairSoon();
+      return;
+    }
+    const { state } = claim;
+    this.input({ kind: "peers", readAt, peers: state.peers });
+    // beside a change under way, the change would be taken for somebody else's
+    const steps = idle && this.tasks.idle ? reconcilePeers(this.peers.values(), state.peers) : undefined;
+    const peersDiffer = steps !== undefined && steps.set.length + steps.remove.length > 0;
+    if (differences(this.spec, state).length > 0 || peersDiffer || !this.probesFit(state)) this.repairSoon();
+  }
+
+  private take(claim: Claim): void {
+    const before = this.condition.kind;
+    this.condition =
+      claim.kind === "ours" ? { kind: "ours", differences: differences(this.spec, claim.state) } : claim;
+    if (claim.kind === "foreign" && before !== "foreign")
+      this.journal.problem(
+        `interface ${this.name}`,
+        `${claim.problem}; nothing of it is changed, and there is no direct path until it is gone`,
+      );
+    this.checkUsable();
+  }
+
+  /** Whether the probe socket is the one that this interface wants. */
+  private probesFit(state: InterfaceState): boolean {
+    return (
+      this.probes !== undefined &&
+      this.ifindex === state.ifindex &&
+      this.linkLocal === this.ports.host.ipv6Enabled(this.name)
+    );
+  }
+
+  private repairSoon(): void {
+    const { repairs } = this;
+    const now = this.ports.clock.now();
+    if (repairs.pending || !this.watched || now < repairs.at + repairs.pause) return;
+    repairs.pause =
+      now > repairs.at + REPAIR_LASTS_MS ? REPAIR_PAUSE_MS : Math.min(REPAIR_PAUSE_MAX_MS, repairs.pause * 2);
+    repairs.at = now;
+    repairs.pending = true;
+    this.tasks.add("direct interface", async () => {
+      try {
+        await this.repair();
+      } finally {
+        repairs.pending = false;
+      }
+    });
+  }
+
+  /** Declared against actual, in the queue of changes: what somebody removed or changed is restored, a peer that nobody wants goes. */
+  async reconcile(): Promise<void> {
+    this.tasks.add("direct interface", () => this.repair());
     await this.tasks.drained();
   }
 
-  private async remake(): Promise<void> {
-    await this.ensure();
-    await this.closeProbes();
-    await this.openProbes();
-    this.told = undefined;
-    this.checkUsable();
+  private async repair(): Promise<void> {
+    if (!this.watched) return;
+    const { wireguard, log } = this.ports;
+    const { spec, name } = this;
+    const before = await wireguard.claim(spec);
+    this.take(before);
+    if (before.kind === "foreign") return;
+    const changes = before.kind === "ours" ? differences(spec, before.state) : undefined;
+    if (changes === undefined || changes.length > 0) {
+      const what = changes === undefined ? "it is gone" : changes.map((c) => c.what).join(", ");
+      log.warn(`direct interface changed by another program: ${what}; it is restored`, { interface: name });
+      await this.ensure();
+    }
+    await this.reconcilePeers();
+    const after = await wireguard.claim(spec);
+    if (after.kind === "ours" && !this.probesFit(after.state)) await this.reopenProbes(after.state.ifindex);
+    this.take(after);
+    if (changes?.length !== 0) this.restored();
+  }
+
+  private async reconcilePeers(): Promise<void> {
+    const { wireguard } = this.ports;
+    const device = await wireguard.device(this.name);
+    if (device === undefined) return;
+    const steps = reconcilePeers(this.peers.values(), device.peers);
+    for (const p of steps.set) await wireguard.setPeer(this.name, p);
+    for (const k of steps.remove) await wireguard.removePeer(this.name, k);
   }
 
   // ------------------------------------------------------------------------------------------ peers
 
-  /** Reads the peers from the kernel for the engine. */
-  async poll(): Promise<void> {
-    const readAt = this.ports.clock.now();
-    const device = await this.ports.wireguard.device(this.name);
-    this.gone = device === undefined;
-    this.checkUsable();
-    if (device === undefined) return;
-    this.input({ kind: "peers", readAt, peers: device.peers });
-    this.followIpv6();
-  }
-
-  /** Lets addresses and the sockets of probes follow when IPv6 was switched on or off on the interface. */
-  private followIpv6(): void {
-    const enabled = this.ports.host.ipv6Enabled(this.name);
-    if (this.probes === undefined || enabled === this.linkLocal) return;
-    this.linkLocal = enabled;
-    this.input({ kind: "link-local", present: enabled });
-    this.ports.log.info("IPv6 has changed", { interface: this.name, enabled });
-    this.tasks.add("probes", async () => {
-      await this.ensure();
-      await this.closeProbes();
-      await this.openProbes();
-    });
-  }
-
-  /** The peers that the kernel has now: before anything was wanted, a former run's. */
+  /** The peers that the kernel has now: before anything was wanted, a former run's. @throws PortError when the interface is somebody else's. */
   async leftoverPeers(): Promise<readonly PublicKey[]> {
-    const device = await this.ports.wireguard.device(this.name);
-    return device?.peers.map((p) => p.publicKey) ?? [];
+    const claim = await this.ports.wireguard.claim(this.spec);
+    switch (claim.kind) {
+      case "absent":
+        return [];
+      case "ours":
+        return claim.state.peers.map((p) => p.publicKey);
+      case "foreign":
+        throw new ForeignInterface(this.name, claim.problem);
+      default:
+        return unreachable(claim);
+    }
   }
 
   async removeLeftovers(peers: readonly PublicKey[]): Promise<void> {
@@ -191,8 +302,16 @@ export class DirectInterface {
 
   // ------------------------------------------------------------------------------------------ probes
 
+  /** At the start, when the interface has just been made. */
   async openProbes(): Promise<void> {
+    const claim = await this.ports.wireguard.claim(this.spec);
+    await this.reopenProbes(claim.kind === "ours" ? claim.state.ifindex : undefined);
+    this.watched = true;
+  }
+
+  private async reopenProbes(ifindex: number | undefined): Promise<void> {
     const { config, ends, ports } = this;
+    await this.closeProbes();
     const linkLocal = ports.host.ipv6Enabled(this.name);
     this.linkLocal = linkLocal;
     const addresses = [...(linkLocal ? [linkLocalOf(ends.self.publicKey)] : []), ends.self.address];
@@ -204,12 +323,15 @@ export class DirectInterface {
         if (e.code !== "EMSGSIZE") this.journal.problem(e.place, e.message);
       },
     );
+    this.ifindex = ifindex;
     for (const p of this.probed.values()) this.probe(p);
     this.input({ kind: "link-local", present: linkLocal });
   }
 
   async closeProbes(): Promise<void> {
-    await this.probes?.close();
+    const { probes } = this;
+    this.probes = undefined;
+    await probes?.close();
   }
 
   /** Probes the path to a peer from now on; undefined ends it. */
@@ -276,13 +398,25 @@ export class DirectInterface {
     const text = verdict.ok ? "" : describeReason(verdict.reason);
     if (text === this.told) return;
     this.told = text;
+    this.toldVerdict = verdict;
     if (!verdict.ok) this.journal.problem("direct interface", text);
     this.input({ kind: "direct-usable", verdict });
   }
 
+  /** Whether packets may use the interface, as last told to the engine. */
+  get usable(): Verdict {
+    return this.toldVerdict;
+  }
+
   /** Whether packets may use the interface now. */
   private verdict(): Verdict {
-    if (this.gone) return no({ kind: "direct-gone", name: this.name });
+    const { name, condition } = this;
+    if (condition.kind === "absent") return no({ kind: "direct-gone", name });
+    if (condition.kind === "foreign") return no({ kind: "direct-foreign", name, problem: condition.problem });
+    if (condition.kind === "ours") {
+      const broken = condition.differences.filter((d) => d.breaks).map((d) => d.what);
+      if (broken.length > 0) return no({ kind: "direct-changed", name, changes: broken });
+    }
     const both = [this.config.overlay, this.name];
     const strict = both.filter((dev) => this.ports.host.reversePathFilter(dev) === 1);
     if (strict.length > 0) return no({ kind: "rp-filter-strict", devices: strict });

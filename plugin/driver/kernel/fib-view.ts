@@ -56,6 +56,8 @@ export class FibView {
       case "gone":
         this.remove(event.route);
         return [event.route.prefix];
+      case "address":
+        return [];
       case "link":
         return event.link.name === this.overlay || event.link.name === this.direct ? "all" : [];
     }

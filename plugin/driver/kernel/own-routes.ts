@@ -83,6 +83,15 @@ export class OwnRoutes {
     return (await Promise.all([...new Set(tables)].map((t) => this.host.routes.dump(t)))).flat();
   }
 
+  /** Routes that may be ours, without those of the clear guard, which looks after its own: the number is also another program's, and another instance's overlay has routes of its own. */
+  private async dumpOwn(tables: Iterable<number>): Promise<KernelRoute[]> {
+    const { overlay, direct } = this.host.fib;
+    const ours = new Set([overlay, direct]);
+    return (await this.dump(tables)).filter(
+      (r) => r.metric !== CLEAR_GUARD_METRIC && r.nextHops.every((h) => ours.has(h.dev)),
+    );
+  }
+
   /** The main table read afresh: what is watched may be behind, or not yet begun. */
   private async readFib(tables: Iterable<number> = [this.main]): Promise<FibView> {
     const view = new FibView(this.host.fib.overlay, this.host.fib.direct, this.main);
@@ -226,10 +235,8 @@ export class OwnRoutes {
   /** Declared against actual: what somebody removed comes back, what nobody wants goes. */
   async reconcile(report: (text: string) => void): Promise<void> {
     const inMain = this.overrides.size + this.guardRoutes.size > 0 ? [this.main] : [];
-    const tables = new Set([this.host.aliasTable, ...inMain]);
-    const found = await this.dump(tables);
-    const clear = tables.has(this.main) ? this.host.clearGuard.routes : [];
-    const wanted = [...this.aliases.values(), ...this.overrides.values(), ...this.netRoutes(), ...clear];
+    const found = await this.dumpOwn([this.host.aliasTable, ...inMain]);
+    const wanted = [...this.aliases.values(), ...this.overrides.values(), ...this.netRoutes()];
     for (const s of reconcileRoutes(wanted, found)) {
       report(`route ${s.prefix} in table ${s.table}: ${s.kind}`);
       // one that the kernel refuses, because its interface is down, must not keep the others from it
@@ -248,9 +255,7 @@ export class OwnRoutes {
     const { aliasTable, fib } = this.host;
     const tables = [this.main, aliasTable];
     await this.takeOverFormer(tables);
-    const leftovers = reconcileRoutes([], await this.dump(tables)).filter(
-      (s) => s.metric !== CLEAR_GUARD_METRIC || !this.host.clearGuard.keeps(s.prefix),
-    );
+    const leftovers = reconcileRoutes([], await this.dumpOwn(tables));
     for (const s of leftovers)
       if (s.dev === fib.direct && s.metric === ALIAS_METRIC) await this.put({ ...s, dev: fib.overlay });
     if (points) await this.awaitFibFree(tables);

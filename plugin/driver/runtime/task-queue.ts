@@ -3,17 +3,26 @@ import { PortError } from "../ports.js";
 
 export class TaskQueue {
   private tail: Promise<void> = Promise.resolve();
+  private pending = 0;
 
   constructor(private readonly onError: (error: PortError) => void) {}
 
   add(place: string, task: () => Promise<void>): void {
+    this.pending++;
     this.tail = this.tail.then(async () => {
       try {
         await task();
       } catch (e) {
         this.onError(asPortError(place, e));
+      } finally {
+        this.pending--;
       }
     });
+  }
+
+  /** Whether everything that was added is done. */
+  get idle(): boolean {
+    return this.pending === 0;
   }
 
   /** Resolves when everything that was added before is done. */

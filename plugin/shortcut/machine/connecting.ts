@@ -16,6 +16,9 @@ import { fallBackToHub, type Step, type StepsFrom } from "./stage.js";
 import { FAILED, HOPELESS, PATH_FAILED, PLANNED, UNREACHABLE, UNWANTED } from "./teardown-reasons.js";
 import type { Tunnel } from "./tunnel.js";
 
+/** Returns whether shortcutd itself restores what is wrong: that says nothing about the next attempt. */
+const isRepaired = (r: Reason): boolean => r.kind === "direct-gone" || r.kind === "direct-changed";
+
 /**
  * The common part of `connecting` and `direct`: a tunnel exists, and both daemons have selected.
  */
@@ -31,7 +34,7 @@ export abstract class Tunnelled<X extends Step> extends Standing<X> {
   }
 
   override directUnusable(reason: Reason): Step<"returning"> {
-    return fallBackToHub(reason, FAILED);
+    return fallBackToHub(reason, isRepaired(reason) ? PLANNED : FAILED);
   }
 
   override ping(now: number, from: Endpoint, at: Address, ping: Ping): undefined {

@@ -18,7 +18,7 @@ import type { Observation } from "../nat/mapping.js";
 import { Observer, type ObserverHost } from "../nat/reflexive-observer.js";
 import type { Parameters } from "../parameters.js";
 import { linkLocalOf } from "../probe/link-local.js";
-import { describeReason, type Reason } from "../reasons.js";
+import { describeReason, type Reason, type Verdict, YES } from "../reasons.js";
 
 /** Milliseconds until it is looked again whether the overlay's peers are known. */
 const OVERLAY_READ_PAUSE = 1_000;
@@ -62,6 +62,8 @@ export class HubLink {
   registered: Correspondent | undefined;
   generation: Id64 | undefined;
   problem: Reason | undefined = { kind: "not-registered" };
+  /** Whether the overlay interface can be used. */
+  private overlay: Verdict = YES;
   private overlayRead = false;
   /** Key of the overlay peer behind which the hub is. */
   private overlayKey: PublicKey | undefined;
@@ -137,6 +139,10 @@ export class HubLink {
   handleTimeout(now: number): void {
     this.observer.handleTimeout(now);
     if (this.waiting || now < this.nextAt) return;
+    if (!this.overlay.ok) {
+      this.lose(now, this.overlay.reason);
+      return;
+    }
     const body: RequestBody | undefined =
       this.registered === undefined ? this.registration() : { kind: "keepalive" };
     if (body === undefined) {
@@ -162,6 +168,14 @@ export class HubLink {
     if (this.registered === undefined) this.nextAt = Math.min(this.nextAt, now);
   }
 
+  /** The overlay interface went, or came: then the hub is asked at once, since it may have forgotten this router. */
+  overlayChanged(now: number, verdict: Verdict): void {
+    this.overlay = verdict;
+    if (!verdict.ok) return;
+    this.failures = 0;
+    this.nextAt = Math.min(this.nextAt, now);
+  }
+
   /** The registration, proven by the overlay interface's key; undefined while that cannot be done. */
   private registration(): RequestBody | undefined {
     const { host, overlayKey } = this;
@@ -180,7 +194,7 @@ export class HubLink {
     this.waiting = false;
     const p = this.host.parameters;
     if (o.kind === "timeout") {
-      this.lose(now, { kind: "hub-silent", hub: this.address });
+      this.lose(now, this.overlay.ok ? { kind: "hub-silent", hub: this.address } : this.overlay.reason);
       return;
     }
     this.on.heard(now);
@@ -225,7 +239,8 @@ export class HubLink {
 
   private lose(now: number, reason: Reason): void {
     const problem = describeReason(reason);
-    if (describeReason(this.problem) !== problem)
+    // that of the overlay is said once, for all hubs
+    if (this.overlay.ok && describeReason(this.problem) !== problem)
       this.host.emit({ kind: "problem", place: `hub ${this.address}`, problem });
     if (this.registered !== undefined) this.since = now;
     this.registered = undefined;
@@ -299,10 +314,10 @@ export class HubLink {
   status(): HubStatus {
     return {
       address: this.address,
-      registered: this.registered !== undefined,
+      registered: this.registered !== undefined && this.overlay.ok,
       since: this.since,
       reflexive: this.reflexive,
-      problem: this.problem,
+      problem: this.overlay.ok ? this.problem : this.overlay.reason,
       obstacles: this.registered === undefined ? [] : this.obstacles(),
     };
   }

@@ -17,7 +17,7 @@ import { busy } from "../machine/remote.js";
 import type { Shortcut } from "../machine/shortcut.js";
 import { Reachability, type ReachabilityConfig } from "../nat/reachability.js";
 import type { StreamEvent } from "../probe/stream.js";
-import { describeReason, no, type Reason, type Verdict } from "../reasons.js";
+import { describeReason, no, type Reason, type Verdict, YES } from "../reasons.js";
 import { AttestationRenewal } from "./attestation-renewal.js";
 import { type DestinationStatus, Destinations, type NotNow } from "./destinations.js";
 import { HubLink, type HubLinkHost, type HubStatus } from "./hub-link.js";
@@ -46,6 +46,7 @@ export class Spoke {
   private readonly own: OwnPrefixes;
   private usable: Verdict = no({ kind: "direct-not-up" });
   private session: Verdict = no({ kind: "offers-not-established" });
+  private overlay: Verdict = YES;
   private stopping = false;
 
   constructor(
@@ -156,6 +157,7 @@ export class Spoke {
 
   /** The reason that keeps this router from every shortcut. */
   private get obstacle(): Reason | undefined {
+    if (!this.overlay.ok) return this.overlay.reason;
     if (!this.session.ok) return this.session.reason;
     return this.usable.ok ? undefined : this.usable.reason;
   }
@@ -241,6 +243,10 @@ export class Spoke {
       case "overlay-peers":
         for (const l of this.links) l.overlayPeers(now, input.peers);
         this.presence.received(now, this.receivedFromHubs(input.peers));
+        break;
+      case "overlay":
+        this.overlay = input.verdict;
+        for (const l of this.links) l.overlayChanged(now, input.verdict);
         break;
       case "hub-session":
         this.presence.session(now, input.session);

@@ -47,4 +47,12 @@ export type RouteEvent =
   /** `gone` is the last known form of a removed route. A changed nexthop object is reported as `set` of every route that uses it. */
   | { readonly kind: "set"; readonly route: KernelRoute }
   | { readonly kind: "gone"; readonly route: KernelRoute }
-  | { readonly kind: "link"; readonly link: KernelLink; readonly gone: boolean };
+  | {
+      readonly kind: "link";
+      readonly link: KernelLink;
+      readonly gone: boolean;
+      /** The name that it had before, when it was renamed. */
+      readonly formerName?: string | undefined;
+    }
+  /** An address came, changed or went. */
+  | { readonly kind: "address"; readonly dev: string; readonly address: Address; readonly gone: boolean };

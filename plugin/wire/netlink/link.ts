@@ -20,6 +20,7 @@ const IFLA_IFNAME = 3;
 const IFLA_MTU = 4;
 const IFLA_MASTER = 10;
 const IFLA_LINKINFO = 18;
+const IFLA_IFALIAS = 20;
 const IFLA_INFO_KIND = 1;
 const IFLA_INFO_DATA = 2;
 /** linux/if_link.h, IFLA_VRF_* */
@@ -51,6 +52,8 @@ export interface RawLink {
   readonly master: number | undefined;
   /** IFLA_VRF_TABLE, of a VRF. */
   readonly vrfTable: number | undefined;
+  /** IFLA_IFALIAS: a text that whoever made the interface gave it. */
+  readonly alias: string | undefined;
 }
 
 /** The payload of RTM_NEWLINK or RTM_DELLINK. A message of another family (a bridge port) yields `undefined`. */
@@ -81,6 +84,7 @@ export function decodeLink(payload: Uint8Array): Decoded<RawLink | undefined> {
     kind,
     master: a.u32(IFLA_MASTER),
     vrfTable: data?.value.u32(IFLA_VRF_TABLE),
+    alias: a.string(IFLA_IFALIAS),
   });
 }
 
@@ -158,14 +162,24 @@ export const deleteLink = (ifindex: number): NetlinkRequest => ({
   payload: ifinfomsg(ifindex, 0, 0).finish(),
 });
 
-/** RTM_NEWLINK on an existing interface: MTU in bytes, IFF_UP, and the index of its master (0: none). */
-export const setLink = (
-  ifindex: number,
-  to: { readonly mtu?: number; readonly up?: boolean; readonly master?: number },
-): NetlinkRequest => {
+export interface LinkChange {
+  /** A new name: older kernels want the interface down for it. */
+  readonly name?: string;
+  readonly mtu?: number;
+  readonly up?: boolean;
+  /** Index of the master; 0: none. */
+  readonly master?: number;
+  readonly alias?: string;
+}
+
+/** RTM_NEWLINK on an existing interface. */
+export const setLink = (ifindex: number, to: LinkChange): NetlinkRequest => {
   const w = ifinfomsg(ifindex, to.up === true ? IFF_UP : 0, to.up === undefined ? 0 : IFF_UP);
   if (to.mtu !== undefined) w.u32(IFLA_MTU, to.mtu);
   if (to.master !== undefined) w.u32(IFLA_MASTER, to.master);
+  if (to.name !== undefined) w.string(IFLA_IFNAME, to.name);
+  // the kernel keeps every byte of it, a NUL too
+  if (to.alias !== undefined) w.bytes(IFLA_IFALIAS, new TextEncoder().encode(to.alias));
   return { type: RTM_NEWLINK, flags: 0, payload: w.finish() };
 };
 

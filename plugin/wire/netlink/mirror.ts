@@ -160,11 +160,13 @@ export class FibMirror {
         const a = decodeAddress(m.payload);
         if (!a.ok) return a;
         if (a.value === undefined) return ok([]);
-        if (m.type === RTM_NEWADDR) {
-          this.addAddress(a.value.ifindex, a.value.address);
-          return ok([]);
-        }
-        return ok(this.addressGone(a.value.ifindex, a.value.address));
+        const { ifindex, address } = a.value;
+        const gone = m.type === RTM_DELADDR;
+        const dev = this.resolver.links.get(ifindex)?.name;
+        const event: RouteEvent[] = dev === undefined ? [] : [{ kind: "address", dev, address, gone }];
+        if (gone) return ok([...event, ...this.addressGone(ifindex, address)]);
+        this.addAddress(ifindex, address);
+        return ok(event);
       }
       case RTM_NEWNEXTHOP:
       case RTM_DELNEXTHOP: {
@@ -348,8 +350,11 @@ export class FibMirror {
       before === undefined ||
       before.up !== next.up ||
       before.mtu !== next.mtu ||
+      before.master !== next.master ||
       before.name !== next.name;
-    if (changed) events.push({ kind: "link", link: kernelLink(gone ? { ...next, up: false } : next), gone });
+    const formerName = before === undefined || before.name === next.name ? undefined : before.name;
+    if (changed)
+      events.push({ kind: "link", link: kernelLink(gone ? { ...next, up: false } : next), gone, formerName });
     const isDown = gone || !next.up;
     if (isDown || !next.carrier) {
       const lost = [...this.resolver.objects.values()].filter(

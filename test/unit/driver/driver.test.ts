@@ -19,11 +19,13 @@ const config = (text = YAML): Config => {
   return c.value;
 };
 
+/** The key of the direct interface. */
+const OURS = publicKeyFromBytes(new Uint8Array(32).fill(2));
+
 const router = (): ThisRouter => {
   const random = generator(5);
-  const publicKey = publicKeyFromBytes(new Uint8Array(32).fill(2));
   return {
-    self: { address: A, publicKey, bootId: id64FromBytes(new Uint8Array(8).fill(1)) },
+    self: { address: A, publicKey: OURS, bootId: id64FromBytes(new Uint8Array(8).fill(1)) },
     privateKey: privateKeyFromBytes(new Uint8Array(32).fill(1)),
     overlayAddresses: [A],
     overlayMtu: 1420,
@@ -87,7 +89,7 @@ describe("start", () => {
 
   it("of a second shortcutd fails on the control port and touches nothing", async () => {
     w.failing.add(`datagrams.open ${OVERLAY}`);
-    w.devices.set(DIRECT, { publicKey: KEY, peers: new Map([[KEY, peer]]) });
+    w.devices.set(DIRECT, { publicKey: OURS, peers: new Map([[KEY, peer]]) });
     w.put(ours("198.18.0.1/32", DIRECT, { table: BLACKBOARD, metric: 99 }));
     const before = w.table;
     await expect(w.clock.during(d.start())).rejects.toThrow("made to fail");
@@ -100,7 +102,7 @@ describe("start", () => {
 
   it.each([
     "routes.dump",
-    "wireguard.device",
+    "wireguard.claim",
     "wireguard.ensure",
     "traffic.setUp",
     "routes.watch",
@@ -141,7 +143,7 @@ describe("start", () => {
 
 describe("leftovers of a crash", () => {
   const leave = () => {
-    w.devices.set(DIRECT, { publicKey: KEY, peers: new Map([[KEY, peer]]) });
+    w.devices.set(DIRECT, { publicKey: OURS, peers: new Map([[KEY, peer]]) });
     w.put(ours("198.18.0.1/32", DIRECT, { table: BLACKBOARD, metric: 99 }));
     w.put(route("10.1.0.0/24", DIRECT));
   };
@@ -232,7 +234,7 @@ describe("stop", () => {
   });
 
   it("keeps the override that hides a frozen route", async () => {
-    w.devices.set(DIRECT, { publicKey: KEY, peers: new Map([[KEY, peer]]) });
+    w.devices.set(DIRECT, { publicKey: OURS, peers: new Map([[KEY, peer]]) });
     w.put(route("10.1.0.0/24", DIRECT));
     await w.clock.during(d.start());
     expect(w.table).toContain("254 10.1.0.0/24 dev wg0 proto 173 metric 1");
@@ -264,9 +266,147 @@ describe("while it runs", () => {
     expect([...w.probeSockets].filter((s) => s.dev === DIRECT)).toHaveLength(1);
   });
 
+  const repairs = () => w.log.filter((l) => l.message.startsWith("direct interface changed"));
+
+  it("restores what another program changed on the direct interface, soon after the event, and says so once", async () => {
+    await w.clock.during(d.start());
+    await w.clock.advance(2_000);
+    const device = w.devices.get(DIRECT);
+    if (device === undefined) throw new Error("no direct interface");
+    device.changed = { up: false, addresses: [] };
+    w.notify({ kind: "link", link: { ifindex: 9, name: DIRECT, up: false, mtu: 1420 }, gone: false });
+    for (let i = 0; i < 20; i++) await w.clock.advance(5);
+    expect(w.devices.get(DIRECT)?.changed).toBeUndefined();
+    expect(repairs().map((l) => l.message)).toEqual([
+      expect.stringMatching(/^direct interface changed by another program: it is down, its address /),
+    ]);
+    await w.clock.advance(20_000);
+    expect(repairs()).toHaveLength(1);
+    await w.clock.during(d.stop());
+    asBefore();
+  });
+
+  it("restores what nobody announces: a peer, the listen port", async () => {
+    await w.clock.during(d.start());
+    w.devices.get(DIRECT)?.peers.set(KEY, peer);
+    await w.clock.advance(1_500);
+    expect(w.devices.get(DIRECT)?.peers.size).toBe(0);
+    const device = w.devices.get(DIRECT);
+    if (device !== undefined) device.changed = { listenPort: 5 };
+    await w.clock.advance(2_500);
+    expect(w.devices.get(DIRECT)?.changed).toBeUndefined();
+    expect(repairs().at(-1)?.message).toContain("its listen port is 5, not 51821");
+  });
+
+  it("does not fight a program that changes it all the time more often than every few seconds", async () => {
+    await w.clock.during(d.start());
+    w.calls.length = 0;
+    for (let i = 0; i < 600; i++) {
+      const device = w.devices.get(DIRECT);
+      if (device !== undefined) device.changed = { mtu: 1000 };
+      w.notify({ kind: "link", link: { ifindex: 9, name: DIRECT, up: true, mtu: 1000 }, gone: false });
+      await w.clock.advance(100);
+    }
+    const made = w.calls.filter((c) => c === "wireguard.ensure").length;
+    expect(made).toBeGreaterThan(10);
+    expect(made).toBeLessThan(25);
+  });
+
+  it("binds the control socket to the overlay interface that is there, and says so while there is none", async () => {
+    await w.clock.during(d.start());
+    const overlay = (event: "gone" | "there", ifindex: number) => {
+      const there = event === "there";
+      w.links = there ? [{ ifindex, name: OVERLAY, up: true, mtu: 1420 }] : [];
+      w.notify({
+        kind: "link",
+        link: { ifindex, name: OVERLAY, up: there, mtu: 1420 },
+        gone: !there,
+      });
+    };
+    const control = () => [...w.sockets].filter((s) => s.dev === OVERLAY);
+    const [first] = control();
+    overlay("gone", 3);
+    await w.clock.advance(6_000);
+    expect(control()).toEqual([]);
+    expect(d.problems).toEqual([{ kind: "overlay-missing", name: OVERLAY }]);
+    expect(d.engine.spoke?.hubStatus()).toMatchObject([
+      { registered: false, problem: { kind: "overlay-missing", name: OVERLAY } },
+    ]);
+    expect(w.log.filter((l) => l.message === "the overlay interface wg0 does not exist")).toHaveLength(1);
+    overlay("there", 44);
+    await w.clock.advance(1_000);
+    const [second] = control();
+    expect(second).toBeDefined();
+    expect(second).not.toBe(first);
+    expect(d.problems).toEqual([]);
+    // made again at once: nobody saw that it was gone
+    overlay("there", 45);
+    await w.clock.advance(1_000);
+    expect(control()).toHaveLength(1);
+    expect(control()[0]).not.toBe(second);
+    await w.clock.during(d.stop());
+    asBefore();
+  });
+
+  it.each([
+    ["renamed", { links: [{ ifindex: 3, name: "other", up: true, mtu: 1420 }] }, "overlay-missing"],
+    ["without this router's address", { addresses: [] }, "overlay-address-missing"],
+    ["down", { links: [{ ifindex: 3, name: OVERLAY, up: false, mtu: 1420 }] }, "overlay-down"],
+  ])("an overlay interface that is %s is a reason, until it is as before", async (_, change, kind) => {
+    await w.clock.during(d.start());
+    const before = { links: w.links, addresses: w.overlayAddresses };
+    const set = (to: Partial<typeof before>) => {
+      w.links = to.links ?? w.links;
+      w.overlayAddresses = to.addresses ?? w.overlayAddresses;
+      w.notify({ kind: "address", dev: OVERLAY, address: A, gone: true });
+    };
+    set(change);
+    await w.clock.advance(100);
+    await w.clock.advance(100);
+    expect(d.problems.map((p) => p.kind)).toEqual([kind]);
+    set(before);
+    await w.clock.advance(100);
+    await w.clock.advance(100);
+    await w.clock.advance(100);
+    expect(d.problems).toEqual([]);
+    expect(w.sockets.size).toBe(1);
+  });
+
+  it("leaves an interface of somebody else's alone, at start, while it runs, and at the stop", async () => {
+    const foreign = { publicKey: KEY, peers: new Map([[KEY, peer]]) };
+    const touched = () =>
+      w.calls.filter((c) => /wireguard\.(ensure|setPeer|removePeer|destroy)|routes\.remove/.test(c));
+    w.devices.set(DIRECT, foreign);
+    await expect(w.clock.during(d.start())).rejects.toThrow(/interface shortcut0: is somebody else's/);
+    expect(touched()).toEqual([]);
+    w.devices.delete(DIRECT);
+    d = new Driver(config(), router(), w.ports);
+    await w.clock.during(d.start());
+    w.calls.length = 0;
+    w.devices.set(DIRECT, foreign);
+    await w.clock.advance(30_000);
+    expect(touched()).toEqual([]);
+    expect(w.devices.get(DIRECT)?.peers.size).toBe(1);
+    const said = w.log.filter((l) => l.message.includes("somebody else's; nothing of it is changed"));
+    expect(said).toHaveLength(1);
+    // when it is gone, ours comes back
+    w.devices.delete(DIRECT);
+    await w.clock.advance(3_000);
+    expect(w.devices.get(DIRECT)?.publicKey).toBe(OURS);
+  });
+
+  it("leaves routes of the same number alone that are not by its interfaces", async () => {
+    w.put(ours("10.9.0.0/24", "eth0", { metric: 1 }));
+    await w.clock.during(d.start());
+    await w.clock.advance(11_000);
+    await w.clock.during(d.stop());
+    expect(w.table).toContain("254 10.9.0.0/24 dev eth0 proto 173 metric 1");
+  });
+
   it("goes on when ports fail for a while, and says so once a minute", async () => {
     await w.clock.during(d.start());
-    for (const call of ["wireguard.device", "routes.dump", "traffic.read"]) w.failing.add(call);
+    for (const call of ["wireguard.claim", "wireguard.device", "routes.dump", "traffic.read"])
+      w.failing.add(call);
     await w.clock.advance(50_000);
     const said = w.log.filter((l) => l.level === "warn").map((l) => l.message);
     expect(said.length).toBeGreaterThan(0);

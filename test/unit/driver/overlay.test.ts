@@ -1,9 +1,9 @@
 /** The overlay interface against the configuration: which address is this router's, which VRF, and what is refused with which remedy. */
 import { describe, expect, it } from "vitest";
 import { parseConfig } from "../../../plugin/config/config.js";
-import { ConfigMismatch, overlayLink, overlayOf } from "../../../plugin/driver/overlay.js";
+import { ConfigMismatch, overlayLink, overlayOf, overlayProblem } from "../../../plugin/driver/overlay.js";
 import type { InterfaceAddress, KernelLink } from "../../../plugin/driver/ports.js";
-import { address } from "../../../plugin/net/address.js";
+import { address, hostPrefix } from "../../../plugin/net/address.js";
 
 const config = (...more: string[]) => {
   const base = ["role: spoke", "overlay: wg0", "hubs: [10.255.0.1]", "daemon: bird", "bgp: { as: 65000 }"];
@@ -99,5 +99,39 @@ describe("this router's overlay address", () => {
     const list = addresses("10.255.0.2/32", "10.255.0.1/32");
     expect(() => overlayOf(config(), WG, list)).toThrow(ConfigMismatch);
     expect(() => overlayOf(config(), WG, list)).toThrow("has the address 10.255.0.1, which `hubs` lists");
+  });
+});
+
+describe("while shortcutd runs", () => {
+  const self = address("10.255.0.2");
+  const own = addresses("10.255.0.2/32", "fe80::1/128");
+  const problem = (links: readonly KernelLink[], onInterface = own, ...more: string[]) =>
+    overlayProblem(
+      config(...more),
+      self,
+      links,
+      onInterface.map((a) => hostPrefix(a.address)),
+    );
+
+  it("the overlay can be used as long as it is up, in its VRF, and has this router's address", () => {
+    expect(problem([WG])).toBeUndefined();
+    expect(problem([link("wg0", 77)])).toBeUndefined();
+    expect(problem([RED, IN_RED], own, "vrf: { name: red, table: 101 }")).toBeUndefined();
+  });
+
+  it("everything else is a reason of its own", () => {
+    expect(problem([link("wg1", 3)])).toEqual({ kind: "overlay-missing", name: "wg0" });
+    expect(problem([link("wg0", 3, { up: false })])).toEqual({ kind: "overlay-down", name: "wg0" });
+    expect(problem([WG], addresses("10.255.0.9/32"))).toEqual({
+      kind: "overlay-address-missing",
+      name: "wg0",
+      address: self,
+    });
+    expect(problem([RED, WG], own, "vrf: { name: red, table: 101 }")).toEqual({
+      kind: "overlay-outside-vrf",
+      name: "wg0",
+      vrf: "red",
+    });
+    expect(problem([RED, IN_RED])).toMatchObject({ kind: "overlay-outside-vrf", vrf: undefined });
   });
 });

@@ -181,6 +181,7 @@ describe("explain", () => {
     rate: "0.0 Mbit/s via the hub",
     shortcut: s,
     underneath: "10.1.0.0/24 via next hop 10.255.0.3",
+    problems: [],
     obstacles: [],
     hub: undefined,
   });

@@ -135,6 +135,8 @@ const says = (e: RouteEvent): string => {
       return `snapshot ${e.routes.length}`;
     case "link":
       return `link ${e.link.name} ${e.gone ? "gone" : e.link.up ? "up" : "down"}`;
+    case "address":
+      return `address ${e.address} ${e.dev}${e.gone ? " gone" : ""}`;
     case "set":
     case "gone":
       return `${e.kind} ${e.route.prefix} [${e.route.nextHops
@@ -260,7 +262,9 @@ describe("what the kernel does not say", () => {
 
   test("a link that is renamed", () => {
     const m = filled([route("10.1.0.0/16", [{ dev: 3 }])]);
-    expect(apply(m, link(3, "new0"))).toEqual(["link new0 up", "set 10.1.0.0/16 [- new0]"]);
+    const renamed = m.apply(link(3, "new0"));
+    expect(renamed.ok && renamed.value.map(says)).toEqual(["link new0 up", "set 10.1.0.0/16 [- new0]"]);
+    expect(renamed.ok && renamed.value[0]).toMatchObject({ kind: "link", formerName: "wgs0" });
   });
 
   test("the last IPv4 address of an interface, and the address in RTA_PREFSRC", () => {
@@ -273,8 +277,16 @@ describe("what the kernel does not say", () => {
       route("10.2.0.0/16", [{ dev: 2 }]),
       route("10.3.0.0/16", [{ dev: 3 }]),
     ]);
-    expect(apply(m, ifaddr(2, two, true))).toEqual(["gone 10.1.0.0/16 [- wg0]"]);
-    expect(apply(m, ifaddr(2, one, true))).toEqual(["gone 10.2.0.0/16 [- wg0]"]);
+    expect(apply(m, ifaddr(2, two, true))).toEqual([
+      "address 10.99.0.1 wg0 gone",
+      "gone 10.1.0.0/16 [- wg0]",
+    ]);
+    expect(apply(m, ifaddr(2, one, true))).toEqual([
+      "address 10.255.0.1 wg0 gone",
+      "gone 10.2.0.0/16 [- wg0]",
+    ]);
+    expect(apply(m, ifaddr(2, one))).toEqual(["address 10.255.0.1 wg0"]);
+    expect(apply(m, ifaddr(99, one))).toEqual([]);
   });
 
   test("nexthop objects: changed, deleted, lost with their link; groups shrink", () => {

@@ -267,6 +267,13 @@ describe.runIf(comparable)("links and addresses", () => {
     expect(setLink(3, { mtu: 1420 }).payload).toEqual(
       hex("00000000 03000000 00000000 00000000  0800 0400 8c050000"),
     );
+    expect(setLink(3, { name: "wg1" }).payload).toEqual(
+      hex("00000000 03000000 00000000 00000000  0800 0300 77673100"),
+    );
+    // the kernel would keep a final NUL as part of it
+    expect(setLink(3, { alias: "ours" }).payload).toEqual(
+      hex("00000000 03000000 00000000 00000000  0800 1400 6f757273"),
+    );
     expect(dumpAddresses(3)).toEqual({ type: 22, flags: 0x300, payload: hex("00000000 03000000") });
     expect(addAddress(3, address("fe80::1"), 64, IFA_F_NODAD).payload).toEqual(
       hex(
