@@ -328,7 +328,7 @@ describe("watch", () => {
 
   test("a route takes the place of one with another protocol number, the same prefix and metric", async () => {
     ns.sh(
-      "ip route add 198.18.0.1/32 dev ve0 proto 173 metric 99; ip -6 route add fd00:198:18::1/128 dev ve0 proto 173 metric 99",
+      "ip route add 198.18.0.1/32 dev ve0 proto 99 metric 99; ip -6 route add fd00:198:18::1/128 dev ve0 proto 99 metric 99",
     );
     for (const to of ["198.18.0.1/32", "fd00:198:18::1/128"])
       await port.replace({ table: MAIN, prefix: prefix(to), dev: "ve0", protocol: OURS, metric: 99 });
