@@ -27,6 +27,8 @@ export interface Config {
     readonly interface: string;
     readonly port: number;
     readonly key: string;
+    /** The mark of its packets in the underlay; 0: no mark. */
+    readonly fwmark: number;
     /** A hub's second port, from which spokes learn how their NAT maps. */
     readonly observePort: number;
   };
@@ -128,6 +130,7 @@ function complete(c: Parsed): Config {
       interface: c.direct.interface,
       port: c.direct.port,
       key: c.direct.key,
+      fwmark: c.direct.fwmark,
       observePort: c.direct["observe-port"] ?? c.control.port + 1,
     },
     control: {

@@ -23,6 +23,8 @@ import {
 } from "./fields.js";
 
 const TABLE_MAX = 4294967294;
+/** SO_MARK has 32 bits. */
+const MARK_MAX = 4294967295;
 const AS_MAX = 4294967295;
 const p = defaultParameters;
 
@@ -53,6 +55,7 @@ const direct = group({
   interface: interfaceField.default("shortcut0"),
   port: portField.default(51821),
   key: pathField.default("/var/lib/shortcutd/private.key"),
+  fwmark: wholeField(0, MARK_MAX).default(0),
   "observe-port": portField.optional(),
   "max-round-trip": group({
     ratio: numberField(0.1, 100).default(1),

@@ -10,7 +10,7 @@ import type { PrivateKey, PublicKey } from "../net/key.js";
 import { unreachable } from "../net/result.js";
 import type { Crypto } from "../shortcut/control/pair-secrets.js";
 import { Engine } from "../shortcut/engine.js";
-import type { Input, Output } from "../shortcut/events.js";
+import type { Input, Output, RoutingView } from "../shortcut/events.js";
 import { no } from "../shortcut/reasons.js";
 import type { RouteEvent } from "../wire/netlink/fib.js";
 import { Offering } from "./daemon/offering.js";
@@ -21,6 +21,7 @@ import { FibView } from "./kernel/fib-view.js";
 import { OwnRoutes } from "./kernel/own-routes.js";
 import { OwnTables } from "./kernel/own-tables.js";
 import { SourceGuard } from "./kernel/source-guard.js";
+import { Ways } from "./kernel/ways.js";
 import { Pollers } from "./pollers.js";
 import type {
   BgpPort,
@@ -57,6 +58,8 @@ export interface ThisRouter extends DirectEnds {
 const RTPROT_STATIC = 4;
 /** Many routes change at once: one attestation for all of them. */
 const ATTESTATION_DELAY_MS = 20;
+/** The same for the paths to endpoints. */
+const WAYS_DELAY_MS = 50;
 /** A stop that takes longer gives up waiting for the other ends. */
 const STOP_DEADLINE_MS = 15_000;
 
@@ -82,6 +85,7 @@ export class Driver {
   private cancelTimer: (() => void) | undefined;
   private timerAt = Number.POSITIVE_INFINITY;
   private hubDirty = false;
+  private waysDirty = false;
   private stopping: (() => void) | undefined;
 
   constructor(
@@ -127,11 +131,7 @@ export class Driver {
           hmac: (key, data) => router.crypto.hmac(key, data),
         },
         randomBytes: router.randomBytes,
-        routing: this.routing ?? {
-          underneath: () => ({ ...no({ kind: "hub-offers-nothing" }), gone: false }),
-          routesItself: () => false,
-          wayTo: () => "other",
-        },
+        routing: this.routingView(),
       },
       clock.now(),
     );
@@ -173,6 +173,26 @@ export class Driver {
       (place, text) => journal.problem(place, text),
       () => this.direct.checkUsable(),
     );
+  }
+
+  private routingView(): RoutingView {
+    const { config, fib, journal, ports, routing } = this;
+    // a hub sends nothing to candidates
+    if (routing === undefined)
+      return {
+        underneath: () => ({ ...no({ kind: "hub-offers-nothing" }), gone: false }),
+        routesItself: () => false,
+        wayTo: () => "other",
+      };
+    const { fwmark: mark, port } = config.direct;
+    const ways = new Ways(ports.routes, fib, { mark, port, vrf: config.vrf?.name }, (place, text) =>
+      journal.problem(place, text),
+    );
+    return {
+      underneath: (prefix) => routing.underneath(prefix),
+      routesItself: (prefix) => routing.routesItself(prefix),
+      wayTo: (to) => ways.to(to),
+    };
   }
 
   private offeringTo(daemon: DaemonConfig, input: (i: Input) => void): Offering {
@@ -371,12 +391,22 @@ export class Driver {
     )
       this.direct.checkUsable();
     if (this.config.role === "hub") this.tellHub();
-    else if (event.kind === "link" || (event.kind !== "snapshot" && event.route.protocol <= RTPROT_STATIC))
-      this.pollers.addressesChanged();
+    else this.tellSpoke(event);
     if (touched !== "all" && touched.length === 0) return;
     this.dropOverrides();
     this.offering?.examine(touched);
     if (touched !== "all") this.offering?.igpTouched(touched);
+  }
+
+  private tellSpoke(event: RouteEvent): void {
+    if (event.kind === "link" || ("route" in event && event.route.protocol <= RTPROT_STATIC))
+      this.pollers.addressesChanged();
+    if (this.waysDirty) return;
+    this.waysDirty = true;
+    this.schedule.later(WAYS_DELAY_MS, () => {
+      this.waysDirty = false;
+      this.input({ kind: "ways-changed" });
+    });
   }
 
   private tellHub(): void {
@@ -499,5 +529,6 @@ export class Driver {
     await this.direct.reconcile();
     await this.tables.check();
     this.offering?.examine("all");
+    this.input({ kind: "ways-changed" });
   }
 }

@@ -50,6 +50,11 @@ export interface RoutePort {
   dump(table: number): Promise<readonly KernelRoute[]>;
   /** RTM_GETROUTE with RTM_F_FIB_MATCH: the FIB entry that matches; undefined without a match (ENETUNREACH). */
   lookup(destination: Address): Promise<KernelRoute | undefined>;
+  /**
+   * The interfaces through which the kernel sends UDP packets from this port, with this mark; none without a route. Policy rules are
+   * obeyed. Answers at once.
+   */
+  ways(to: Endpoint, from: { readonly port: number; readonly mark: number }): readonly string[];
   /** RTM_NEWROUTE with NLM_F_CREATE|NLM_F_REPLACE; `dev` without gateway, scope link. */
   replace(route: {
     table: number;
@@ -77,6 +82,7 @@ export interface WireGuardDevice {
   readonly name: string;
   readonly publicKey: PublicKey | undefined;
   readonly listenPort: number;
+  readonly fwmark: number;
   readonly peers: readonly WireGuardPeerState[];
 }
 
@@ -85,6 +91,8 @@ export interface InterfaceSpec {
   readonly privateKey: PrivateKey;
   /** 0 lets the kernel choose. */
   readonly listenPort: number;
+  /** The mark of the packets that it sends in the underlay; 0: no mark. */
+  readonly fwmark?: number | undefined;
   readonly mtu: number;
   /** Host prefixes. No connected route is made, but a link-local address becomes a /64 with its route. */
   readonly addresses: readonly Prefix[];
@@ -237,7 +245,12 @@ export interface PingSocket {
 export interface PingPort {
   /** Takes those of `extra` for itself. Rejects with PortError: EPERM without CAP_NET_RAW, EADDRINUSE for a port of `extra`. */
   open(
-    ports: { readonly wireguard: number; readonly extra: readonly number[] },
+    ports: {
+      readonly wireguard: number;
+      readonly extra: readonly number[];
+      /** The mark of WireGuard's own packets: pings take the same path. 0: no mark. */
+      readonly mark?: number;
+    },
     onPing: (from: Endpoint, to: Endpoint, payload: Uint8Array) => void,
     onExceeded: (e: ExceededHop) => void,
     onError: (error: PortError) => void,

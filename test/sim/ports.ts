@@ -223,6 +223,7 @@ export class MemoryWorld {
           return this.routes.filter((r) => r.table === table);
         },
         lookup: async (destination) => this.routes.find((r) => contains(r.prefix, destination)),
+        ways: () => ["eth0"],
         replace: async (r) => {
           await this.call("routes.replace");
           const nextHops = [{ ifindex: 9, dev: r.dev, gateway: undefined, dead: false }];
@@ -252,7 +253,9 @@ export class MemoryWorld {
         device: async (name): Promise<WireGuardDevice | undefined> => {
           await this.call("wireguard.device");
           const d = this.devices.get(name);
-          return d && { name, publicKey: d.publicKey, listenPort: 51821, peers: [...d.peers.values()] };
+          return (
+            d && { name, publicKey: d.publicKey, listenPort: 51821, fwmark: 0, peers: [...d.peers.values()] }
+          );
         },
         privateKey: async () => privateKeyFromBytes(new Uint8Array(32).fill(8)),
         setPeer: async (name, p) => {

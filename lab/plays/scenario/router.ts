@@ -5,6 +5,10 @@
 import { DIRECT, OVERLAY, type Spoke } from "../../site/triangle.js";
 import type { Scenario, ScenarioRun } from "./scenario.js";
 
+/** The triangle's underlay: the hub, and the router before C. */
+const HUB_UNDERLAY = "192.0.2.66";
+const GATEWAY_C = "192.0.2.129";
+
 const NFT = `table inet fw { chain forward { type filter hook forward priority 0; policy drop; iifname "${OVERLAY}" accept; oifname "${OVERLAY}" accept; }; }`;
 const IPTABLES = `iptables-nft -P FORWARD DROP; iptables-nft -A FORWARD -i ${OVERLAY} -j ACCEPT; iptables-nft -A FORWARD -o ${OVERLAY} -j ACCEPT`;
 
@@ -186,6 +190,74 @@ const unattestedSources: Scenario = {
   },
 };
 
+/** The mark that wg-quick uses: what bears it takes the main table, everything else the tunnel. */
+const MARK = "0xca6c";
+/** The rules come last and go first: without the mark, the overlay's own packets would enter the overlay. */
+const FULL_TUNNEL = {
+  up: [
+    `wg set ${OVERLAY} fwmark ${MARK}`,
+    `ip route add default dev ${OVERLAY} table 51820`,
+    "ip rule add pref 32764 table main suppress_prefixlength 0",
+    `ip rule add pref 32765 not fwmark ${MARK} table 51820`,
+  ].join("; "),
+  down: [
+    "ip rule del pref 32765",
+    "ip rule del pref 32764",
+    `ip route del default dev ${OVERLAY} table 51820`,
+    `wg set ${OVERLAY} fwmark 0`,
+  ].join("; "),
+};
+
+/** The same in the main table: only the hub's address keeps its way by the underlay. */
+const defaultInto = (gateway: string): string =>
+  `ip route add ${HUB_UNDERLAY} via ${gateway}; ip route replace default dev ${OVERLAY}`;
+const defaultBack = (gateway: string): string =>
+  `ip route replace default via ${gateway}; ip route del ${HUB_UNDERLAY}`;
+
+const fullTunnels: Scenario = {
+  name: "full-tunnel",
+  description:
+    "the default route of A leads into the overlay, excepting the mark of its direct interface; that of C without such a mark, by policy rules and in the main table",
+  configuration: { a: [`direct: { fwmark: ${MARK} }`] },
+  script: async (run) => {
+    const { site } = run;
+    await run.step({
+      name: "policy rules on A, which sets direct.fwmark",
+      ends: "direct",
+      // wireguard-go opens its socket again for a mark
+      lost: 200,
+      lasts: 4_000,
+      act: () => site.sh("a", FULL_TUNNEL.up),
+    });
+    for (const [what, up, down] of [
+      ["policy rules", FULL_TUNNEL.up, FULL_TUNNEL.down],
+      ["a default route in the main table", defaultInto(GATEWAY_C), defaultBack(GATEWAY_C)],
+    ] as const) {
+      await run.step({
+        name: `${what} on C`,
+        ends: "hub",
+        within: 2_000,
+        lost: 400,
+        dwell: 4_000,
+        act: () => site.sh("c", up),
+      });
+      for (const s of ["a", "c"] as const)
+        await run.becomes(
+          `explain on ${s.toUpperCase()} says that it is reached via the overlay`,
+          10_000,
+          async () => (await site.explain(s)).replaceAll(/\s+/g, " ").includes("is reached via the overlay"),
+        );
+      await run.step({
+        name: `${what} on C: gone`,
+        ends: "direct",
+        patience: 120_000,
+        lost: 200,
+        act: () => site.sh("c", down),
+      });
+    }
+  },
+};
+
 export const router: readonly Scenario[] = [
   unattestedSources,
   firewall,
@@ -193,4 +265,5 @@ export const router: readonly Scenario[] = [
   firewallIptables,
   firewallCold,
   rpFilter,
+  fullTunnels,
 ];

@@ -14,7 +14,11 @@ import type { Address } from "../../net/address.js";
 import type { PrivateKey, PublicKey } from "../../net/key.js";
 import { EADDRINUSE } from "../../wire/netlink/errno.js";
 import type { RawLink } from "../../wire/netlink/link.js";
-import { WG_GENL_NAME, type WireGuardDeviceState } from "../../wire/netlink/wireguard.js";
+import {
+  WG_GENL_NAME,
+  type WireGuardDeviceChange,
+  type WireGuardDeviceState,
+} from "../../wire/netlink/wireguard.js";
 import { encodeRemovePeer, encodeSetDevice, encodeSetPeer } from "../../wire/uapi.js";
 import {
   configureLink,
@@ -50,7 +54,7 @@ interface Backend {
   readonly kind: "kernel" | "uapi";
   device(name: string): Promise<WireGuardDeviceState | undefined>;
   privateKey(name: string): Promise<PrivateKey | undefined>;
-  setDevice(name: string, to: { privateKey?: PrivateKey; listenPort?: number }): Promise<void>;
+  setDevice(name: string, to: WireGuardDeviceChange): Promise<void>;
   setPeer(name: string, peer: PeerSpec): Promise<void>;
   removePeer(name: string, key: PublicKey): Promise<void>;
 }
@@ -201,6 +205,7 @@ async function setKeyAndPort(spec: InterfaceSpec, backend: Backend): Promise<voi
     await backend.setDevice(name, {
       privateKey: spec.privateKey,
       ...(portChanges ? { listenPort: spec.listenPort } : {}),
+      ...(before?.fwmark === (spec.fwmark ?? 0) ? {} : { fwmark: spec.fwmark ?? 0 }),
     });
   } catch (e) {
     if (e instanceof NetlinkError && e.errno === EADDRINUSE)

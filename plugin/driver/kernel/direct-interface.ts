@@ -93,6 +93,7 @@ export class DirectInterface {
       name: this.name,
       privateKey: ends.privateKey,
       listenPort: config.direct.port,
+      fwmark: config.direct.fwmark,
       mtu: ends.overlayMtu,
       addresses: [...own, linkLocal],
       vrf: config.vrf?.name,
@@ -111,6 +112,7 @@ export class DirectInterface {
     if ((await wireguard.device(this.name)) === undefined) await this.remake();
     const device = await wireguard.device(this.name);
     if (device === undefined) return;
+    if (device.fwmark !== this.config.direct.fwmark) await this.ensure();
     const steps = reconcilePeers(this.peers.values(), device.peers);
     for (const p of steps.set) await wireguard.setPeer(this.name, p);
     for (const k of steps.remove) await wireguard.removePeer(this.name, k);
@@ -213,7 +215,7 @@ export class DirectInterface {
     const extra = config.role === "hub" ? [config.direct.observePort] : [];
     try {
       this.pings = await ports.pings.open(
-        { wireguard: config.direct.port, extra },
+        { wireguard: config.direct.port, extra, mark: config.direct.fwmark },
         (from, to, payload) => this.input({ kind: "ping", from, to, payload }),
         (e) => this.input({ kind: "exceeded", ...e }),
         (e) => this.journal.problem(e.place, e.message),

@@ -51,6 +51,8 @@ export class FibView {
       case "gone":
         this.remove(event.route);
         return [event.route.prefix];
+      case "elsewhere":
+        return [];
       case "link":
         return event.link.name === this.overlay || event.link.name === this.direct ? "all" : [];
     }

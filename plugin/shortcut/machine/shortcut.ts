@@ -322,6 +322,11 @@ export class Shortcut {
     this.take(now, (s) => s.directUnusable(reason));
   }
 
+  /** Follows a change of routes or policy rules: the other end may be reached another way. */
+  waysChanged(now: number): void {
+    this.take(now, (s) => s.waysChanged(now));
+  }
+
   peerApplied(now: number, error: string | undefined): void {
     this.take(now, (s) => s.peerApplied(now, error));
   }

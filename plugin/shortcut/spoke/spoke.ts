@@ -130,7 +130,8 @@ export class Spoke {
 
   /** Tells the shortcuts when this router's reachability may have changed. */
   private reachabilityObserved(now: number): void {
-    if (this.reachability.changed()) for (const m of this.shortcuts.all()) m.candidatesChanged(now);
+    if (!this.reachability.changed()) return;
+    for (const m of this.shortcuts.all()) m.candidatesChanged(now);
   }
 
   private hub(): HubLink | undefined {
@@ -222,6 +223,11 @@ export class Spoke {
         break;
       case "peer-applied":
         this.tell((m) => m.publicKey === input.publicKey && m.peerApplied(now, input.error));
+        break;
+      case "ways-changed":
+        for (const l of this.links) l.waysChanged(now);
+        this.reachabilityObserved(now);
+        this.tell((m) => m.waysChanged(now));
         break;
       case "pings":
         this.reachability.reobserve(now);

@@ -47,4 +47,6 @@ export type RouteEvent =
   /** `gone` is the last known form of a removed route. A changed nexthop object is reported as `set` of every route that uses it. */
   | { readonly kind: "set"; readonly route: KernelRoute }
   | { readonly kind: "gone"; readonly route: KernelRoute }
-  | { readonly kind: "link"; readonly link: KernelLink; readonly gone: boolean };
+  | { readonly kind: "link"; readonly link: KernelLink; readonly gone: boolean }
+  /** A policy rule, or a route of a table that is not watched, has changed. */
+  | { readonly kind: "elsewhere" };

@@ -43,6 +43,7 @@ describe("the configuration of a spoke", () => {
         interface: "shortcut0",
         port: 51821,
         key: "/var/lib/shortcutd/private.key",
+        fwmark: 0,
         observePort: 4244,
       },
       control: { port: 4243, socket: "/run/shortcutd/control.sock", table: "shortcutd_wg0" },
@@ -70,9 +71,9 @@ describe("the configuration of a spoke", () => {
     ["address: 10.255.0.2", (c) => c.address, "10.255.0.2"],
     ["daemon-socket: /run/other.ctl", (c) => c.daemon?.socket, "/run/other.ctl"],
     [
-      "direct: { interface: wgs0, port: 1234, key: /k, observe-port: 9 }",
+      "direct: { interface: wgs0, port: 1234, key: /k, observe-port: 9, fwmark: 0xca6c }",
       (c) => c.direct,
-      { interface: "wgs0", port: 1234, key: "/k", observePort: 9 },
+      { interface: "wgs0", port: 1234, key: "/k", fwmark: 51820, observePort: 9 },
     ],
     [
       "control: { port: 99, socket: /s }",
