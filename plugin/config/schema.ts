@@ -83,6 +83,12 @@ const aliases = group({
   table: wholeField(1, TABLE_MAX).default(4242),
 });
 
+const divert = group({
+  mark: wholeField(1, MARK_MAX).default(0x20000000),
+  table: wholeField(1, TABLE_MAX).optional(),
+  priority: wholeField(1, 32765).default(900),
+});
+
 const limits = group({
   shortcuts: wholeField(1, 10_000).default(100),
   spokes: wholeField(1, 100_000).default(10_000),
@@ -126,6 +132,7 @@ export const schema = group({
     .array(prefixField, { error: "must be a list of prefixes whose addresses are not offered" })
     .default([]),
   aliases: aliases.prefault({}),
+  divert: divert.prefault({}),
   limits: limits.prefault({}),
   timers: timers.prefault({}),
   damping: damping.prefault({}),

@@ -17,7 +17,8 @@ import { Offering } from "./daemon/offering.js";
 import type { Routing } from "./daemon/underneath.js";
 import { applyReload, engineConfig } from "./engine-config.js";
 import { type DirectEnds, DirectInterface, type DirectPorts } from "./kernel/direct-interface.js";
-import { FibView } from "./kernel/fib-view.js";
+import { FibView, RTPROT_SHORTCUTD } from "./kernel/fib-view.js";
+import { OthersRules } from "./kernel/others-rules.js";
 import { OwnRoutes } from "./kernel/own-routes.js";
 import { OwnTables } from "./kernel/own-tables.js";
 import { SourceGuard } from "./kernel/source-guard.js";
@@ -27,7 +28,9 @@ import type {
   BgpPort,
   DaemonPort,
   DatagramSocket,
+  DivertPort,
   RoutePort,
+  RulesetPort,
   SourceGuardPort,
   TableWatchPort,
 } from "./ports.js";
@@ -41,7 +44,9 @@ export interface Ports extends DirectPorts {
   readonly bgp: BgpPort;
   /** Undefined on a hub. */
   readonly sources: SourceGuardPort;
+  readonly divert: DivertPort;
   readonly tableWatch: TableWatchPort;
+  readonly ruleset: RulesetPort;
   readonly daemon: DaemonPort | undefined;
 }
 
@@ -73,6 +78,7 @@ export class Driver {
   private readonly direct: DirectInterface;
   readonly sources: SourceGuard;
   private readonly tables: OwnTables;
+  private readonly others: OthersRules;
   private readonly schedule: Schedule;
   /** The private key of the overlay interface: it proves the registration. */
   private overlayKey: PrivateKey | undefined;
@@ -86,6 +92,8 @@ export class Driver {
   private timerAt = Number.POSITIVE_INFINITY;
   private hubDirty = false;
   private waysDirty = false;
+  /** Whether new flows are judged for themselves: firewalls here look at the state of connections. */
+  private stateful = false;
   private stopping: (() => void) | undefined;
 
   constructor(
@@ -100,14 +108,30 @@ export class Driver {
     this.fib = new FibView(config.overlay, config.direct.interface, config.fibTable);
     this.schedule = new Schedule(clock, (place, e) => journal.problem(place, e.message));
     this.routeTasks = new TaskQueue((e) => journal.problem(e.place, e.message));
-    this.direct = new DirectInterface(config, router, ports, journal, input, () => this.tables.verdict);
+    this.direct = new DirectInterface(config, router, ports, journal, input, () => {
+      const { verdict } = this.tables;
+      return verdict.ok ? this.others.verdict : verdict;
+    });
     this.sources = new SourceGuard(
       ports.sources,
+      ports.divert,
+      { ...config.divert, overlay: config.overlay, vrf: config.vrf?.name, protocol: RTPROT_SHORTCUTD },
       { direct: config.direct.interface, overlay: config.overlay },
       router.overlayAddresses.map(hostPrefix),
       (place, text) => journal.problem(place, text),
     );
     this.tables = this.ownTables();
+    this.others = new OthersRules(
+      {
+        port: ports.ruleset,
+        schedule: this.schedule,
+        now: () => clock.now(),
+        changed: () => this.othersChanged(),
+      },
+      { overlay: config.overlay, direct: config.direct.interface },
+      router.self.address,
+      router.overlayAddresses,
+    );
     this.routes = new OwnRoutes({
       routes,
       clock,
@@ -156,7 +180,7 @@ export class Driver {
     const { config, ports, journal } = this;
     return new OwnTables(
       ports.tableWatch,
-      [config.control.table],
+      [config.control.table, config.control.sourcesTable],
       [
         {
           place: `nftables table inet ${config.control.table}`,
@@ -300,7 +324,7 @@ export class Driver {
       { place: "overrides", down: () => this.removeOverrides() },
       { place: "aliases", down: () => this.routes.removeAliasesAndNets() },
       { place: "counters", up: () => this.setUpCounters(), down: () => ports.traffic.tearDown() },
-      { place: "table watch", up: () => this.tables.begin(), down: () => this.tables.end() },
+      { place: "table watch", up: () => this.watchRules(), down: () => this.tables.end() },
       { place: "watch", up: () => this.openWatch(), down: () => this.watch?.close() },
       { place: "probe socket", up: () => direct.openProbes(), down: () => direct.closeProbes() },
       { place: "ping socket", up: () => direct.openPings(), down: () => direct.closePings() },
@@ -318,6 +342,24 @@ export class Driver {
     ];
   }
 
+  /** A hub forwards nothing between direct paths: others' rules do not matter there. */
+  private async watchRules(): Promise<void> {
+    const hub = this.config.role === "hub";
+    this.tables.begin(() => hub || this.others.changedSoon());
+    if (!hub) await this.schedule.attempt("nftables ruleset", () => this.others.read());
+  }
+
+  private othersChanged(): void {
+    this.sources.natCoversDirect(this.others.translatesDirect);
+    // in a VRF packets pass the first hook twice, and a first packet would look like a second one
+    const stateful = this.others.stateful && this.config.vrf === undefined;
+    if (stateful !== this.stateful) {
+      this.stateful = stateful;
+      void this.schedule.attempt("counters", () => this.setUpCounters());
+    }
+    this.direct.checkUsable();
+  }
+
   private setUpCounters(): Promise<void> {
     const { config } = this;
     return this.ports.traffic.setUp({
@@ -325,6 +367,8 @@ export class Driver {
       overlay: config.overlay,
       direct: config.direct.interface,
       inVrf: config.vrf !== undefined,
+      stateful: this.stateful,
+      divertMark: config.divert.mark,
       controlPort: config.control.port,
       mask4: config.trigger.mask4,
       mask6: config.trigger.mask6,
@@ -405,6 +449,7 @@ export class Driver {
     this.waysDirty = true;
     this.schedule.later(WAYS_DELAY_MS, () => {
       this.waysDirty = false;
+      this.sources.routesChanged();
       this.input({ kind: "ways-changed" });
     });
   }
@@ -493,6 +538,7 @@ export class Driver {
         return;
       case "own-prefixes":
         this.sources.attested(o.prefixes);
+        this.others.own(o.prefixes);
         return;
       case "inspect-hubs":
         void this.schedule.attempt("read the overlay's peers", () => this.pollers.readOverlay());
@@ -529,6 +575,7 @@ export class Driver {
     await this.direct.reconcile();
     await this.tables.check();
     this.offering?.examine("all");
+    this.sources.routesChanged();
     this.input({ kind: "ways-changed" });
   }
 }

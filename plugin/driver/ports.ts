@@ -122,14 +122,39 @@ export interface TrafficSample {
   readonly packets: number;
 }
 
-/** Packets forwarded through the direct interface since the table was made. */
-export interface ForwardingCount {
+/** From the direct interface to a LAN, or from a LAN to the direct interface. */
+export const DIRECTIONS = ["from", "to"] as const;
+export type Direction = (typeof DIRECTIONS)[number];
+
+/** Packets of one remote network, forwarded through the direct interface since the counter was created. */
+export interface NetForwarding {
+  readonly direction: Direction;
+  /** Masked like the destinations of {@link TrafficSample}. */
+  readonly remote: Prefix;
+  /** Whether packets of it, this way, passed the filters via the overlay within the last minute. */
+  readonly overlay: boolean;
   /** Before every filter of the forward hook. */
   readonly seen: number;
   /** The same, read after `passed`: what came in between is in this one alone, or the other would lack it and look dropped. */
   readonly seenAfter: number;
   /** After. */
   readonly passed: number;
+}
+
+/** New connections to one service. */
+export interface NewFlow {
+  readonly direction: Direction;
+  readonly remote: Prefix;
+  /** Names receiver, protocol and port. */
+  readonly service: string;
+}
+
+export interface ForwardingReading {
+  readonly nets: readonly NetForwarding[];
+  /** New flows that were dropped on the direct interface and passed via the overlay since, each with the packets that did. */
+  readonly dropped: readonly (NewFlow & { readonly packets: number })[];
+  /** New flows that passed on the direct interface in the last seconds; read only when some were dropped. */
+  readonly passed: readonly NewFlow[];
 }
 
 export interface TrafficPort {
@@ -143,6 +168,10 @@ export interface TrafficPort {
     direct: string;
     /** Both are members of a VRF. */
     inVrf?: boolean;
+    /** Firewalls look at the state of connections: new flows are judged for themselves. */
+    stateful: boolean;
+    /** The mark that leads packets into the overlay. */
+    divertMark: number;
     controlPort: number;
     mask4: number;
     mask6: number;
@@ -151,14 +180,40 @@ export interface TrafficPort {
   /** Returns whether the table is as it was set up; a counter's value does not matter. */
   intact(): Promise<boolean>;
   read(): Promise<readonly TrafficSample[]>;
-  readForwarding(): Promise<{ readonly arrived: ForwardingCount; readonly leaving: ForwardingCount }>;
+  readForwarding(): Promise<ForwardingReading>;
   tearDown(): Promise<void>;
 }
 
-/** Tells when something of our own nftables tables is deleted. */
+/** Tells when something of our own nftables tables is deleted, and when others' rules change. */
 export interface TableWatchPort {
-  /** `onDeletion` is also called when notifications were lost. */
-  watch(tables: readonly string[], onDeletion: () => void): { close(): void };
+  /** Both are also called when notifications were lost. */
+  watch(tables: readonly string[], onDeletion: () => void, onChange: () => void): { close(): void };
+}
+
+/** Packets with the bits of `mark` are routed by `table`, which leads into the overlay. */
+export interface DivertSpec {
+  readonly overlay: string;
+  /** Only packets that arrived in this VRF; undefined: all. */
+  readonly vrf: string | undefined;
+  readonly mark: number;
+  readonly table: number;
+  /** Of the policy rule. */
+  readonly priority: number;
+  /** RTPROT_* of rule and route. */
+  readonly protocol: number;
+}
+
+/** Routes marked packets into the overlay, by a policy rule and a table, in both families. */
+export interface DivertPort {
+  /** Makes what is missing, and removes earlier rules of ours into the table. Without an overlay that is up it does nothing. */
+  ensure(spec: DivertSpec): Promise<void>;
+  remove(spec: DivertSpec): Promise<void>;
+}
+
+/** The rules of others. */
+export interface RulesetPort {
+  /** The whole ruleset as libnftables-json(5), with the elements of sets of interface names; without our own tables. */
+  read(): Promise<readonly unknown[]>;
 }
 
 /** A source that is not this router's to use on a direct path. */
@@ -175,6 +230,11 @@ export interface SourceGuardPort {
     readonly overlay: string;
     /** The sources that may go direct. */
     readonly sources: readonly Prefix[];
+    /**
+     * The mark with which other sources are routed into the overlay, so that they pass its NAT too.
+     * Undefined: they are handed over where they would leave.
+     */
+    readonly mark: number | undefined;
   }): Promise<void>;
   /** Returns whether the guard is as it was last set; also before it was set. */
   intact(): Promise<boolean>;

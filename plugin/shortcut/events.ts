@@ -163,6 +163,8 @@ export type Input =
    * otherwise why not.
    */
   | { readonly kind: "direct-usable"; readonly verdict: Verdict }
+  /** This router drops packets of a remote network on the direct interface, and not on the overlay. */
+  | { readonly kind: "direct-blocked"; readonly remote: Prefix; readonly reason: Reason }
   /** The operator's `shortcutctl purge`. */
   | { readonly kind: "purge"; readonly owner: Address | "all" }
   | { readonly kind: "stop" };

@@ -192,6 +192,22 @@ const WORDS = {
     readonly seen: number;
   }) =>
     `the firewall of ${r.router} drops forwarded packets ${r.direction} ${r.dev} (${r.dropped} of ${r.seen}): allow ${r.dev} where the overlay is allowed`,
+  /** The same. */
+  "firewall-drops-new": (r: {
+    readonly router: string;
+    readonly direction: "from" | "to";
+    readonly dev: string;
+    readonly flows: number;
+  }) =>
+    `the firewall of ${r.router} drops new connections ${r.direction} ${r.dev} (${r.flows} of them passed via the overlay afterwards): allow ${r.dev} where the overlay is allowed, also for connections that are not established`,
+  /** The same. */
+  "nat-names-overlay": (r: {
+    readonly router: Address;
+    readonly place: string;
+    readonly what: "source" | "destination";
+    readonly dev: string;
+  }) =>
+    `a NAT rule of ${r.router} (${r.place}) translates the ${r.what} of packets on the overlay alone: name ${r.dev} where it names the overlay, or restrict it to ${r.what} addresses that do not go direct`,
   "pings-not-open": () => "not asked for yet",
   "pings-unavailable": (r: { readonly error: string }) => r.error,
 

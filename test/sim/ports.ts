@@ -127,6 +127,11 @@ export class MemoryWorld {
   counters = false;
   private guardSet = false;
   private tellDeletion: (() => void) | undefined;
+  private tellRules: (() => void) | undefined;
+  /** The rules of others, as libnftables-json(5). */
+  ruleset: readonly unknown[] = [];
+  /** Whether the policy rule stands. */
+  diverts = false;
   /** Sources that the guard allows on the direct path. */
   guarded: readonly Prefix[] | undefined;
   daemonClosed = false;
@@ -178,6 +183,12 @@ export class MemoryWorld {
     this.counters = false;
     this.guarded = undefined;
     this.tellDeletion?.();
+  }
+
+  /** Another program changes its rules. */
+  setRuleset(rules: readonly unknown[]): void {
+    this.ruleset = rules;
+    this.tellRules?.();
   }
 
   private async call(name: string): Promise<void> {
@@ -292,10 +303,7 @@ export class MemoryWorld {
           await this.call("traffic.read");
           return this.samples;
         },
-        readForwarding: async () => {
-          const none = { seen: 0, passed: 0, seenAfter: 0 };
-          return { arrived: none, leaving: none };
-        },
+        readForwarding: async () => ({ nets: [], dropped: [], passed: [] }),
         tearDown: async () => {
           await this.call("traffic.tearDown");
           this.counters = false;
@@ -315,8 +323,20 @@ export class MemoryWorld {
           this.guardSet = false;
         },
       },
+      divert: {
+        ensure: async () => {
+          await this.call("divert.ensure");
+          this.diverts = true;
+        },
+        remove: async () => {
+          await this.call("divert.remove");
+          this.diverts = false;
+        },
+      },
+      ruleset: { read: async () => this.ruleset },
       tableWatch: {
-        watch: (_, onDeletion) => {
+        watch: (_, onDeletion, onChange) => {
+          this.tellRules = onChange;
           this.tellDeletion = onDeletion;
           return { close: () => (this.tellDeletion = undefined) };
         },

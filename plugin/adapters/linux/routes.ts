@@ -311,7 +311,7 @@ async function fibLookup(destination: Address): Promise<KernelRoute | undefined>
 }
 
 /** Removes a route; also when it does not exist. */
-async function removeRoute(route: RouteKey): Promise<void> {
+export async function removeRoute(route: RouteKey): Promise<void> {
   try {
     await netlinkRequest(
       NETLINK_ROUTE,

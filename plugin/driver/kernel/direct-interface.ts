@@ -71,8 +71,8 @@ export class DirectInterface {
     private readonly ports: DirectPorts,
     private readonly journal: Journal,
     private readonly input: (input: Input) => void,
-    /** Whether our own nftables tables stand. */
-    private readonly tables: () => Verdict,
+    /** Whether our own nftables tables stand, and others' rules translate nothing that would go direct. */
+    private readonly rules: () => Verdict,
   ) {
     this.name = config.direct.interface;
     this.forwarding = new ForwardingCheck(this.name, ends.self.address);
@@ -242,9 +242,11 @@ export class DirectInterface {
   // ------------------------------------------------------------------------------------------ usable or not
 
   async readForwarding(): Promise<void> {
-    const counts = await this.ports.traffic.readForwarding();
-    this.forwarding.read(this.ports.clock.now(), counts);
-    this.checkUsable();
+    const reading = await this.ports.traffic.readForwarding();
+    for (const { remote, reason } of this.forwarding.read(this.ports.clock.now(), reading)) {
+      this.journal.problem("firewall", describeReason(reason));
+      this.input({ kind: "direct-blocked", remote, reason });
+    }
   }
 
   /** Tells the engine when it has changed whether packets may use the interface. */
@@ -263,7 +265,6 @@ export class DirectInterface {
     const both = [this.config.overlay, this.name];
     const strict = both.filter((dev) => this.ports.host.reversePathFilter(dev) === 1);
     if (strict.length > 0) return no({ kind: "rp-filter-strict", devices: strict });
-    const tables = this.tables();
-    return tables.ok ? this.forwarding.verdict(this.ports.clock.now()) : tables;
+    return this.rules();
   }
 }

@@ -42,6 +42,7 @@ import { Backoff, Draining, Gone, Returning } from "./teardown.js";
 import {
   FAILED,
   type FailureHistory,
+  FIREWALLED,
   OFFER_BLOCKED,
   PEER_INITIATED,
   PEER_INITIATED_FAILURE,
@@ -316,6 +317,11 @@ export class Shortcut {
     // return with the new set.
     else if (this.c.attempt.attested !== undefined && !this.livesBy(a))
       this.fallBack(now, { kind: "attestation-changed" }, PLANNED);
+  }
+
+  /** This router's firewall drops packets of the owner on the direct interface alone. */
+  directBlocked(now: number, reason: Reason): void {
+    if (this.stage === "direct") this.fallBack(now, reason, FIREWALLED);
   }
 
   directUnusable(now: number, reason: Reason): void {

@@ -32,6 +32,8 @@ export const UNREACHABLE: TeardownRule = { failure: true, tell: true, hold: true
 export const HOPELESS: TeardownRule = { ...UNREACHABLE, hopeless: true };
 /** The direct path is not wanted: it is too slow, or it runs inside the overlay. */
 export const UNWANTED: TeardownRule = { failure: true, tell: true, hold: true };
+/** A firewall drops what the direct interface forwards: rules are not corrected in seconds. */
+export const FIREWALLED: TeardownRule = { failure: true, tell: true, hold: true, forgotten: true };
 /** A neighbour of the daemon would lose the route, or see the offer. */
 export const OFFER_BLOCKED: TeardownRule = {
   failure: true,

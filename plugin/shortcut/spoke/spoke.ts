@@ -251,6 +251,11 @@ export class Spoke {
         this.usable = input.verdict;
         this.tell((m) => !input.verdict.ok && m.directUnusable(now, input.verdict.reason));
         break;
+      case "direct-blocked":
+        this.tell(
+          (m) => m.prefixes.some((p) => overlaps(p, input.remote)) && m.directBlocked(now, input.reason),
+        );
+        break;
       case "purge":
         this.tell((m) => [m.owner, "all"].includes(input.owner) && m.stop(now, { kind: "purged" }));
         this.resolutions.forget(input.owner);

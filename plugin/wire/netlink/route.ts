@@ -24,7 +24,7 @@ import {
   view,
 } from "./attribute.js";
 import type { NetlinkRequest } from "./message.js";
-import { NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE } from "./message.js";
+import { NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE } from "./message.js";
 
 export const RTM_NEWROUTE = 24;
 export const RTM_DELROUTE = 25;
@@ -250,7 +250,14 @@ export interface RouteKey {
 }
 
 /** RTM_NEWROUTE with NLM_F_CREATE|NLM_F_REPLACE: `PREFIX dev IFACE`, scope link, no gateway. */
-export function replaceRoute(route: RouteKey & { readonly ifindex: number }): NetlinkRequest {
+export const replaceRoute = (route: RouteKey & { readonly ifindex: number }): NetlinkRequest =>
+  newRoute(route, NLM_F_CREATE | NLM_F_REPLACE);
+
+/** The same, but answers EEXIST when there is a route of this table, prefix and metric. */
+export const addRoute = (route: RouteKey & { readonly ifindex: number }): NetlinkRequest =>
+  newRoute(route, NLM_F_CREATE | NLM_F_EXCL);
+
+function newRoute(route: RouteKey & { readonly ifindex: number }, flags: number): NetlinkRequest {
   const family = familyOf(route.prefix);
   const w = rtmsg({
     family,
@@ -266,7 +273,7 @@ export function replaceRoute(route: RouteKey & { readonly ifindex: number }): Ne
     .u32(RTA_TABLE, route.table)
     .u32(RTA_OIF, route.ifindex)
     .u32(RTA_PRIORITY, route.metric);
-  return { type: RTM_NEWROUTE, flags: NLM_F_CREATE | NLM_F_REPLACE, payload: w.finish() };
+  return { type: RTM_NEWROUTE, flags, payload: w.finish() };
 }
 
 /** RTM_DELROUTE. The scope is RT_SCOPE_NOWHERE, 'any', as `ip route del` has it. */

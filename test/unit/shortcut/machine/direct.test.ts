@@ -69,6 +69,26 @@ describe("a direct shortcut", () => {
     bothDirect(w, a, c, 400_000);
   });
 
+  it("ends when this router's firewall drops the owner's packets, and no other shortcut does", () => {
+    const reason = {
+      kind: "firewall-drops-new",
+      router: a.address,
+      direction: "from",
+      dev: "shortcut0",
+      flows: 2,
+    } as const;
+    w.input(a, { kind: "direct-blocked", remote: a.site, reason });
+    w.run(w.now + 2_000);
+    expect(direct(a, c)).toBe(true);
+    w.input(a, { kind: "direct-blocked", remote: c.site, reason });
+    until(w, 1_500, () => onHub(a, c));
+    expect(ends().filter((e) => e.includes("drops new connections from shortcut0"))).toHaveLength(2);
+    // a firewall is not corrected in seconds
+    w.run(w.now + 15_000);
+    expect(onHub(a, c)).toBe(true);
+    bothDirect(w, a, c, 120_000);
+  });
+
   it("ends when the other end's packets move the endpoint into the overlay", () => {
     a.wayTo = () => "overlay";
     until(w, 5_000, () => onHub(a, c));
