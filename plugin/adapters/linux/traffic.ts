@@ -120,7 +120,7 @@ export function nftScript(spec: TrafficSpec): string {
   const { table, overlay, direct, controlPort } = spec;
   // where a packet is forwarded, it has arrived via the VRF; `sdif` tells which of its members (nft(8))
   const arrived = spec.inVrf === true ? "meta sdifname" : "iifname";
-  const flows = spec.stateful ? flowParts(spec, arrived) : NO_FLOWS;
+  const flows = spec.inVrf === true ? NO_FLOWS : spec.stateful ? flowParts(spec, arrived) : retryParts(spec);
   return `add table inet ${table}
 delete table inet ${table}
 table inet ${table} {
@@ -191,6 +191,51 @@ function netCounts(
 
 const NO_FLOWS = { sets: "", before: "", after: "", chains: "" };
 
+/** Packets that begin a connection, and answers to them, where connections are not tracked: of TCP and ICMP alone. */
+const BEGINS: Readonly<Record<FlowKind["name"], readonly [first: string, answer: string]>> = {
+  "4": ["meta nfproto ipv4 tcp flags & (syn | ack) == syn", "meta nfproto ipv4 tcp flags & (syn | rst) != 0"],
+  "6": ["meta nfproto ipv6 tcp flags & (syn | ack) == syn", "meta nfproto ipv6 tcp flags & (syn | rst) != 0"],
+  echo4: ["icmp type echo-request", "icmp type echo-reply"],
+  echo6: ["icmpv6 type echo-request", "icmpv6 type echo-reply"],
+};
+
+/**
+ * Rules that try new connections again via the overlay, where no firewall of this router looks at the state of connections: that
+ * of the other end may, and judges by these tries.
+ */
+function retryParts(spec: TrafficSpec): typeof NO_FLOWS {
+  const { direct, divertMark, overlay } = spec;
+  const kinds = (line: (k: FlowKind, first: string, answer: string) => string): string =>
+    FLOW_KINDS.map((k) => line(k, ...BEGINS[k.name])).join("\n");
+  const there = `fib daddr oifname "${direct}"`;
+  return {
+    sets: `\n${kinds((k) => `${declareFlows(waitingSet(k), k)}\n${declareFlows(retriedSet(k), k)}`)}`,
+    before: "",
+    after: "",
+    chains: `
+  chain arrive {
+    type filter hook prerouting priority ${AFTER_DNAT}; policy accept;
+    iifname { "${overlay}", "${direct}" } jump answered
+    iifname { "${overlay}", "${direct}" } return
+${kinds((k, first) => `    ${first} ${there} ${k.key} @${waitingSet(k)} update @${retriedSet(k)} { ${k.key} quota until ${RETRY_BYTES} bytes } meta mark set meta mark | ${divertMark}`)}
+${kinds((k, first) => `    ${first} ${there} update @${waitingSet(k)} { ${k.key} }`)}
+  }
+  chain answered {
+${kinds((k, _, answer) => `    ${answer} delete @${waitingSet(k)} { ${k.answer} }`)}
+  }
+${forgetMark(divertMark)}`,
+  };
+}
+
+const declareFlows = (name: string, { type }: FlowKind): string =>
+  `  set ${name} { type ${type}; size ${FLOW_SET_SIZE}; flags dynamic,timeout; timeout ${FLOW_SECONDS}s; }`;
+
+/** The mark leads to a route and has no other meaning: filters see packets without it. */
+const forgetMark = (mark: number): string => `  chain forget {
+    type filter hook forward priority -450; policy accept;
+    meta mark & ${mark} == ${mark} meta mark set meta mark & ${~mark >>> 0}
+  }`;
+
 /**
  * Rules for new flows, where firewalls look at the state of connections. A flow of which a first packet got no answer on the
  * direct interface is tried again via the overlay. If it was dropped on the direct interface and passes via the overlay
@@ -235,10 +280,7 @@ ${kinds((k) => `    ${k.answered} delete @${waitingSet(k)} { ${k.answer} }`)}
 ${kinds((k) => `    ${k.match} ${k.key} @${waitingSet(k)} update @${retriedSet(k)} { ${k.key} quota until ${RETRY_BYTES} bytes } meta mark set meta mark | ${divertMark}`)}
 ${kinds((k) => `    ${k.match} update @${waitingSet(k)} { ${k.key} }`)}
   }
-  chain forget {
-    type filter hook forward priority -450; policy accept;
-    meta mark & ${divertMark} == ${divertMark} meta mark set meta mark & ${~divertMark >>> 0}
-  }`,
+${forgetMark(divertMark)}`,
   };
 }
 
