@@ -7,7 +7,15 @@ const LABS = files("scenario-*", "main-job", "shown", "nat", "lab-*", "consent",
 /** Networks of other shapes than the triangle's: `npm run test:designs`. */
 const DESIGNS = files("designs", "neighbours");
 /** An emulated machine, daemons that are downloaded, and firewalls whose effects take minutes. `npm run test:all` runs these and the designs too. */
-const RARE = files("guest", "versions", "firewall-reload", "interface-changes", "closed-ports", "busy");
+const RARE = files(
+  "guest",
+  "versions",
+  "firewall-reload",
+  "others-rules",
+  "interface-changes",
+  "closed-ports",
+  "busy",
+);
 /** A test may run a scenario three times: what failed on a starved machine is repeated (lab/runner/retry.ts). */
 const rooted = {
   testTimeout: 360_000,

@@ -10,9 +10,11 @@ import { Command } from "commander";
 import { birdClient } from "./adapters/daemons/bird.js";
 import { frrClient } from "./adapters/daemons/frr.js";
 import { bgpAdapter } from "./adapters/daemons/speaker.js";
+import { divertAdapter } from "./adapters/linux/divert.js";
 import { hostAdapter } from "./adapters/linux/host.js";
 import { hostProbes } from "./adapters/linux/host-probes.js";
 import { routeAdapter } from "./adapters/linux/routes.js";
+import { rulesetAdapter } from "./adapters/linux/ruleset.js";
 import { sourceGuardAdapter } from "./adapters/linux/sources.js";
 import { tableWatchAdapter } from "./adapters/linux/table-watch.js";
 import { trafficAdapter } from "./adapters/linux/traffic.js";
@@ -182,7 +184,9 @@ async function run(file: string): Promise<void> {
       routes,
       wireguard: wireguardAdapter(),
       traffic: trafficAdapter(process.geteuid?.() ?? 0),
-      sources: sourceGuardAdapter(config.control.table),
+      sources: sourceGuardAdapter(config.control.table, config.control.sourcesTable),
+      divert: divertAdapter(),
+      ruleset: rulesetAdapter([config.control.table, config.control.sourcesTable]),
       tableWatch: tableWatchAdapter(),
       guardFile: stateFile(config.guard.file),
       datagrams: datagramAdapter(),

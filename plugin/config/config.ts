@@ -27,10 +27,18 @@ export interface Config {
     readonly interface: string;
     readonly port: number;
     readonly key: string;
+    /** The mark of its packets in the underlay; 0: no mark. */
+    readonly fwmark: number;
     /** A hub's second port, from which spokes learn how their NAT maps. */
     readonly observePort: number;
   };
-  readonly control: { readonly port: number; readonly socket: string; readonly table: string };
+  readonly control: {
+    readonly port: number;
+    readonly socket: string;
+    /** Names of our own nftables tables. */
+    readonly table: string;
+    readonly sourcesTable: string;
+  };
   readonly trigger: {
     readonly rate: BitsPerSecond;
     readonly duration: Milliseconds;
@@ -51,6 +59,8 @@ export interface Config {
     /** Where attested prefixes are remembered. */
     readonly file: string;
   };
+  /** How packets that may not go direct are led into the overlay: by a mark, and a table for it. */
+  readonly divert: { readonly mark: number; readonly table: number; readonly priority: number };
   readonly maxShortcuts: number;
   readonly maxSpokes: number;
   readonly parameters: Parameters;
@@ -146,6 +156,12 @@ const errorAt = (
 const inOrder = (errors: readonly ConfigError[]): ConfigError[] =>
   [...errors].sort((a, b) => a.line - b.line || a.column - b.column);
 
+/** Each VRF needs a table of its own: addresses may be the same in all of them. */
+const divertTable = (vrfTable: number | undefined): number =>
+  vrfTable === undefined ? 4243 : (424_300_000 + vrfTable) % 2 ** 32;
+
+const ownTable = (overlay: string): string => `shortcutd_${overlay.replace(/[^A-Za-z0-9_]/g, "_")}`;
+
 /** The file's terms in the program's, with the defaults that depend on other keys. */
 function complete(c: Parsed): Config {
   return {
@@ -160,12 +176,14 @@ function complete(c: Parsed): Config {
       interface: c.direct.interface,
       port: c.direct.port,
       key: c.direct.key,
+      fwmark: c.direct.fwmark,
       observePort: c.direct["observe-port"] ?? c.control.port + 1,
     },
     control: {
       port: c.control.port,
       socket: c.control.socket,
-      table: `shortcutd_${c.overlay.replace(/[^A-Za-z0-9_]/g, "_")}`,
+      table: ownTable(c.overlay),
+      sourcesTable: `${ownTable(c.overlay)}_sources`,
     },
     trigger: {
       rate: c.trigger.rate,
@@ -179,6 +197,7 @@ function complete(c: Parsed): Config {
     denied: c["deny-candidates"],
     aliases: { 4: c.aliases.ipv4, 6: c.aliases.ipv6 },
     guard: { ...c.guard, file: `${directoryOf(c.direct.key)}/guard-${c.overlay}` },
+    divert: { ...c.divert, table: c.divert.table ?? divertTable(c.vrf?.table) },
     maxShortcuts: c.limits.shortcuts,
     maxSpokes: c.limits.spokes,
     parameters: parametersOf(c),

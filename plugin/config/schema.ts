@@ -23,6 +23,8 @@ import {
 } from "./fields.js";
 
 const TABLE_MAX = 4294967294;
+/** SO_MARK has 32 bits. */
+const MARK_MAX = 4294967295;
 const AS_MAX = 4294967295;
 const p = defaultParameters;
 
@@ -53,6 +55,7 @@ const direct = group({
   interface: interfaceField.default("shortcut0"),
   port: portField.default(51821),
   key: pathField.default("/var/lib/shortcutd/private.key"),
+  fwmark: wholeField(0, MARK_MAX).default(0),
   "observe-port": portField.optional(),
   "max-round-trip": group({
     ratio: numberField(0.1, 100).default(1),
@@ -78,6 +81,12 @@ const aliases = group({
   ipv4: poolField(4, 28).default(prefix("198.18.0.0/16")),
   ipv6: poolField(6, 120).default(prefix("fd53:4843:5554::/64")),
   table: wholeField(1, TABLE_MAX).default(4242),
+});
+
+const divert = group({
+  mark: wholeField(1, MARK_MAX).default(0x20000000),
+  table: wholeField(1, TABLE_MAX).optional(),
+  priority: wholeField(1, 32765).default(900),
 });
 
 const limits = group({
@@ -130,6 +139,7 @@ export const schema = group({
     .array(prefixField, { error: "must be a list of prefixes whose addresses are not offered" })
     .default([]),
   aliases: aliases.prefault({}),
+  divert: divert.prefault({}),
   limits: limits.prefault({}),
   timers: timers.prefault({}),
   damping: damping.prefault({}),

@@ -10,7 +10,7 @@ import type { PrivateKey, PublicKey } from "../net/key.js";
 import { unreachable } from "../net/result.js";
 import type { Crypto } from "../shortcut/control/pair-secrets.js";
 import { Engine } from "../shortcut/engine.js";
-import type { Input, Output } from "../shortcut/events.js";
+import type { Input, Output, RoutingView } from "../shortcut/events.js";
 import { no, type Reason, type Verdict } from "../shortcut/reasons.js";
 import type { RouteEvent } from "../wire/netlink/fib.js";
 import { Offering } from "./daemon/offering.js";
@@ -18,18 +18,22 @@ import type { Routing } from "./daemon/underneath.js";
 import { applyReload, engineConfig } from "./engine-config.js";
 import { ClearGuard } from "./kernel/clear-guard.js";
 import { type DirectEnds, DirectInterface, type DirectPorts } from "./kernel/direct-interface.js";
-import { FibView } from "./kernel/fib-view.js";
+import { FibView, RTPROT_SHORTCUTD } from "./kernel/fib-view.js";
+import { OthersRules } from "./kernel/others-rules.js";
 import { OverlayBinding } from "./kernel/overlay-binding.js";
 import { OwnRoutes } from "./kernel/own-routes.js";
 import { OwnTables } from "./kernel/own-tables.js";
 import type { WantedRoute } from "./kernel/reconcile.js";
 import { SourceGuard } from "./kernel/source-guard.js";
+import { Ways } from "./kernel/ways.js";
 import { Pollers } from "./pollers.js";
 import {
   type BgpPort,
   type DaemonPort,
+  type DivertPort,
   PortError,
   type RoutePort,
+  type RulesetPort,
   type SourceGuardPort,
   type StatePort,
   type TableWatchPort,
@@ -44,9 +48,11 @@ export interface Ports extends DirectPorts {
   readonly bgp: BgpPort;
   /** Undefined on a hub. */
   readonly sources: SourceGuardPort;
+  readonly divert: DivertPort;
   readonly tableWatch: TableWatchPort;
   /** Where {@link ClearGuard} remembers prefixes. */
   readonly guardFile: StatePort;
+  readonly ruleset: RulesetPort;
   readonly daemon: DaemonPort | undefined;
 }
 
@@ -63,6 +69,8 @@ export interface ThisRouter extends DirectEnds {
 const RTPROT_STATIC = 4;
 /** Many routes change at once: one attestation for all of them. */
 const ATTESTATION_DELAY_MS = 20;
+/** The same for the paths to endpoints. */
+const WAYS_DELAY_MS = 50;
 /** A stop that takes longer gives up waiting for the other ends. */
 const STOP_DEADLINE_MS = 15_000;
 /** Prefixes that are attested one after another are written at once. */
@@ -77,7 +85,7 @@ function concerns(event: RouteEvent, name: string): boolean {
 /** Whether an address or an uplink of the router may have changed. */
 function changesAddresses(event: RouteEvent): boolean {
   if (event.kind === "link" || event.kind === "address") return true;
-  return event.kind !== "snapshot" && event.route.protocol <= RTPROT_STATIC;
+  return "route" in event && event.route.protocol <= RTPROT_STATIC;
 }
 
 export class Driver {
@@ -91,6 +99,7 @@ export class Driver {
   private readonly direct: DirectInterface;
   readonly sources: SourceGuard;
   private readonly tables: OwnTables;
+  private readonly others: OthersRules;
   private readonly schedule: Schedule;
   /** The private key of the overlay interface: it proves the registration. */
   private overlayKey: PrivateKey | undefined;
@@ -105,6 +114,9 @@ export class Driver {
   private hubDirty = false;
   /** The content of the guard's file that is to be written. */
   private guardText: string | undefined;
+  private waysDirty = false;
+  /** Whether new flows are judged for themselves: firewalls here look at the state of connections. */
+  private stateful = false;
   private stopping: (() => void) | undefined;
 
   constructor(
@@ -125,11 +137,13 @@ export class Driver {
       ports,
       journal,
       input,
-      () => this.tables.verdict,
+      () => (this.tables.verdict.ok ? this.others.verdict : this.tables.verdict),
       () => this.restoreRoutes(),
     );
     this.sources = new SourceGuard(
       ports.sources,
+      ports.divert,
+      { ...config.divert, overlay: config.overlay, vrf: config.vrf?.name, protocol: RTPROT_SHORTCUTD },
       { direct: config.direct.interface, overlay: config.overlay },
       router.overlayAddresses.map(hostPrefix),
       (place, text) => journal.problem(place, text),
@@ -137,6 +151,7 @@ export class Driver {
     this.tables = this.ownTables();
     this.clearGuard = this.makeClearGuard();
     this.overlay = this.overlayBinding();
+    this.others = this.othersRules();
     this.routes = new OwnRoutes({
       routes,
       clearGuard: this.clearGuard,
@@ -162,11 +177,7 @@ export class Driver {
           hmac: (key, data) => router.crypto.hmac(key, data),
         },
         randomBytes: router.randomBytes,
-        routing: this.routing ?? {
-          underneath: () => ({ ...no({ kind: "hub-offers-nothing" }), gone: false }),
-          routesItself: () => false,
-          wayTo: () => "other",
-        },
+        routing: this.routingView(),
       },
       clock.now(),
     );
@@ -185,6 +196,22 @@ export class Driver {
       input,
     });
     this.steps = new Steps(this.bringUpSteps(), (e) => journal.problem(e.place, e.message));
+  }
+
+  /** The rules of other programs that may stop or translate what goes direct. */
+  private othersRules(): OthersRules {
+    const { config, ports, router } = this;
+    return new OthersRules(
+      {
+        port: ports.ruleset,
+        schedule: this.schedule,
+        now: () => ports.clock.now(),
+        changed: () => this.othersChanged(),
+      },
+      { overlay: config.overlay, direct: config.direct.interface },
+      router.self.address,
+      router.overlayAddresses,
+    );
   }
 
   private makeClearGuard(): ClearGuard {
@@ -211,7 +238,7 @@ export class Driver {
     const { config, ports, journal } = this;
     return new OwnTables(
       ports.tableWatch,
-      [config.control.table],
+      [config.control.table, config.control.sourcesTable],
       [
         {
           place: `nftables table inet ${config.control.table}`,
@@ -228,6 +255,26 @@ export class Driver {
       (place, text) => journal.problem(place, text),
       () => this.direct.checkUsable(),
     );
+  }
+
+  private routingView(): RoutingView {
+    const { config, fib, journal, ports, routing } = this;
+    // a hub sends nothing to candidates
+    if (routing === undefined)
+      return {
+        underneath: () => ({ ...no({ kind: "hub-offers-nothing" }), gone: false }),
+        routesItself: () => false,
+        wayTo: () => "other",
+      };
+    const { fwmark: mark, port } = config.direct;
+    const ways = new Ways(ports.routes, fib, { mark, port, vrf: config.vrf?.name }, (place, text) =>
+      journal.problem(place, text),
+    );
+    return {
+      underneath: (prefix) => routing.underneath(prefix),
+      routesItself: (prefix) => routing.routesItself(prefix),
+      wayTo: (to) => ways.to(to),
+    };
   }
 
   private offeringTo(daemon: DaemonConfig, input: (i: Input) => void): Offering {
@@ -349,7 +396,7 @@ export class Driver {
       { place: "overrides", down: () => this.removeOverrides() },
       { place: "aliases", down: () => this.routes.removeAliasesAndNets() },
       { place: "counters", up: () => this.setUpCounters(), down: () => ports.traffic.tearDown() },
-      { place: "table watch", up: () => this.tables.begin(), down: () => this.tables.end() },
+      { place: "table watch", up: () => this.watchRules(), down: () => this.tables.end() },
       { place: "watch", up: () => this.openWatch(), down: () => this.watch?.close() },
       { place: "probe socket", up: () => direct.openProbes(), down: () => direct.closeProbes() },
       { place: "ping socket", up: () => direct.openPings(), down: () => direct.closePings() },
@@ -367,6 +414,24 @@ export class Driver {
     ];
   }
 
+  /** A hub forwards nothing between direct paths: others' rules do not matter there. */
+  private async watchRules(): Promise<void> {
+    const hub = this.config.role === "hub";
+    this.tables.begin(() => hub || this.others.changedSoon());
+    if (!hub) await this.schedule.attempt("nftables ruleset", () => this.others.read());
+  }
+
+  private othersChanged(): void {
+    this.sources.natCoversDirect(this.others.translatesDirect);
+    // in a VRF packets pass the first hook twice, and a first packet would look like a second one
+    const stateful = this.others.stateful && this.config.vrf === undefined;
+    if (stateful !== this.stateful) {
+      this.stateful = stateful;
+      void this.schedule.attempt("counters", () => this.setUpCounters());
+    }
+    this.direct.checkUsable();
+  }
+
   private setUpCounters(): Promise<void> {
     const { config } = this;
     return this.ports.traffic.setUp({
@@ -374,6 +439,8 @@ export class Driver {
       overlay: config.overlay,
       direct: config.direct.interface,
       inVrf: config.vrf !== undefined,
+      stateful: this.stateful,
+      divertMark: config.divert.mark,
       controlPort: config.control.port,
       mask4: config.trigger.mask4,
       mask6: config.trigger.mask6,
@@ -454,7 +521,7 @@ export class Driver {
       void this.schedule.attempt("overlay interface", () => this.overlay.follow());
     }
     if (this.config.role === "hub") this.tellHub();
-    else if (changesAddresses(event)) this.pollers.addressesChanged();
+    else this.tellSpoke(event);
     if (touched !== "all" && touched.length === 0) return;
     this.clearGuard.touched(touched);
     this.dropOverrides();
@@ -473,6 +540,17 @@ export class Driver {
       this.input({ kind: "overlay", verdict });
     });
     this.restoreRoutes();
+  }
+
+  private tellSpoke(event: RouteEvent): void {
+    if (changesAddresses(event)) this.pollers.addressesChanged();
+    if (this.waysDirty) return;
+    this.waysDirty = true;
+    this.schedule.later(WAYS_DELAY_MS, () => {
+      this.waysDirty = false;
+      this.sources.routesChanged();
+      this.input({ kind: "ways-changed" });
+    });
   }
 
   private tellHub(): void {
@@ -562,6 +640,7 @@ export class Driver {
         return;
       case "own-prefixes":
         this.sources.attested(o.prefixes);
+        this.others.own(o.prefixes);
         return;
       case "inspect-hubs":
         void this.schedule.attempt("read the overlay's peers", () => this.pollers.readOverlay());
@@ -607,5 +686,7 @@ export class Driver {
     await this.direct.reconcile();
     await this.tables.check();
     this.offering?.examine("all");
+    this.sources.routesChanged();
+    this.input({ kind: "ways-changed" });
   }
 }

@@ -50,6 +50,11 @@ export interface RoutePort {
   dump(table: number): Promise<readonly KernelRoute[]>;
   /** RTM_GETROUTE with RTM_F_FIB_MATCH: the FIB entry that matches; undefined without a match (ENETUNREACH). */
   lookup(destination: Address): Promise<KernelRoute | undefined>;
+  /**
+   * The interfaces through which the kernel sends UDP packets from this port, with this mark; none without a route. Policy rules are
+   * obeyed. Answers at once.
+   */
+  ways(to: Endpoint, from: { readonly port: number; readonly mark: number }): readonly string[];
   /** RTM_NEWROUTE with NLM_F_CREATE|NLM_F_REPLACE; `dev` without gateway, scope link; without `dev` an unreachable route. */
   replace(route: {
     table: number;
@@ -92,6 +97,7 @@ export interface WireGuardDevice {
   readonly name: string;
   readonly publicKey: PublicKey | undefined;
   readonly listenPort: number;
+  readonly fwmark: number;
   readonly peers: readonly WireGuardPeerState[];
 }
 
@@ -108,6 +114,8 @@ export interface InterfaceSpec extends Owner {
   readonly privateKey: PrivateKey;
   /** 0 lets the kernel choose. */
   readonly listenPort: number;
+  /** The mark of the packets that it sends in the underlay; 0: no mark. */
+  readonly fwmark?: number | undefined;
   readonly mtu: number;
   /** Host prefixes. No connected route is made, but a link-local address becomes a /64 with its route. */
   readonly addresses: readonly Prefix[];
@@ -124,6 +132,8 @@ export interface InterfaceState {
   readonly master: string | undefined;
   readonly publicKey: PublicKey | undefined;
   readonly listenPort: number;
+  /** Firewall mark of its packets in the underlay; 0: none. */
+  readonly fwmark: number;
   readonly peers: readonly WireGuardPeerState[];
   readonly addresses: readonly { readonly address: Address; readonly length: number }[];
   /** Its own rp_filter, without that of `all`. */
@@ -165,14 +175,39 @@ export interface TrafficSample {
   readonly packets: number;
 }
 
-/** Packets forwarded through the direct interface since the table was made. */
-export interface ForwardingCount {
+/** From the direct interface to a LAN, or from a LAN to the direct interface. */
+export const DIRECTIONS = ["from", "to"] as const;
+export type Direction = (typeof DIRECTIONS)[number];
+
+/** Packets of one remote network, forwarded through the direct interface since the counter was created. */
+export interface NetForwarding {
+  readonly direction: Direction;
+  /** Masked like the destinations of {@link TrafficSample}. */
+  readonly remote: Prefix;
+  /** Whether packets of it, this way, passed the filters via the overlay within the last minute. */
+  readonly overlay: boolean;
   /** Before every filter of the forward hook. */
   readonly seen: number;
   /** The same, read after `passed`: what came in between is in this one alone, or the other would lack it and look dropped. */
   readonly seenAfter: number;
   /** After. */
   readonly passed: number;
+}
+
+/** New connections to one service. */
+export interface NewFlow {
+  readonly direction: Direction;
+  readonly remote: Prefix;
+  /** Names receiver, protocol and port. */
+  readonly service: string;
+}
+
+export interface ForwardingReading {
+  readonly nets: readonly NetForwarding[];
+  /** New flows that were dropped on the direct interface and passed via the overlay since, each with the packets that did. */
+  readonly dropped: readonly (NewFlow & { readonly packets: number })[];
+  /** New flows that passed on the direct interface in the last seconds; read only when some were dropped. */
+  readonly passed: readonly NewFlow[];
 }
 
 export interface TrafficPort {
@@ -186,6 +221,10 @@ export interface TrafficPort {
     direct: string;
     /** Both are members of a VRF. */
     inVrf?: boolean;
+    /** Firewalls look at the state of connections: new flows are judged for themselves. */
+    stateful: boolean;
+    /** The mark that leads packets into the overlay. */
+    divertMark: number;
     controlPort: number;
     mask4: number;
     mask6: number;
@@ -194,14 +233,40 @@ export interface TrafficPort {
   /** Returns whether the table is as it was set up; a counter's value does not matter. */
   intact(): Promise<boolean>;
   read(): Promise<readonly TrafficSample[]>;
-  readForwarding(): Promise<{ readonly arrived: ForwardingCount; readonly leaving: ForwardingCount }>;
+  readForwarding(): Promise<ForwardingReading>;
   tearDown(): Promise<void>;
 }
 
-/** Tells when something of our own nftables tables is deleted. */
+/** Tells when something of our own nftables tables is deleted, and when others' rules change. */
 export interface TableWatchPort {
-  /** `onDeletion` is also called when notifications were lost. */
-  watch(tables: readonly string[], onDeletion: () => void): { close(): void };
+  /** Both are also called when notifications were lost. */
+  watch(tables: readonly string[], onDeletion: () => void, onChange: () => void): { close(): void };
+}
+
+/** Packets with the bits of `mark` are routed by `table`, which leads into the overlay. */
+export interface DivertSpec {
+  readonly overlay: string;
+  /** Only packets that arrived in this VRF; undefined: all. */
+  readonly vrf: string | undefined;
+  readonly mark: number;
+  readonly table: number;
+  /** Of the policy rule. */
+  readonly priority: number;
+  /** RTPROT_* of rule and route. */
+  readonly protocol: number;
+}
+
+/** Routes marked packets into the overlay, by a policy rule and a table, in both families. */
+export interface DivertPort {
+  /** Makes what is missing, and removes earlier rules of ours into the table. Without an overlay that is up it does nothing. */
+  ensure(spec: DivertSpec): Promise<void>;
+  remove(spec: DivertSpec): Promise<void>;
+}
+
+/** The rules of others. */
+export interface RulesetPort {
+  /** The whole ruleset as libnftables-json(5), with the elements of sets of interface names; without our own tables. */
+  read(): Promise<readonly unknown[]>;
 }
 
 /** A source that is not this router's to use on a direct path. */
@@ -218,6 +283,11 @@ export interface SourceGuardPort {
     readonly overlay: string;
     /** The sources that may go direct. */
     readonly sources: readonly Prefix[];
+    /**
+     * The mark with which other sources are routed into the overlay, so that they pass its NAT too.
+     * Undefined: they are handed over where they would leave.
+     */
+    readonly mark: number | undefined;
   }): Promise<void>;
   /** Returns whether the guard is as it was last set; also before it was set. */
   intact(): Promise<boolean>;
@@ -288,7 +358,12 @@ export interface PingSocket {
 export interface PingPort {
   /** Takes those of `extra` for itself. Rejects with PortError: EPERM without CAP_NET_RAW, EADDRINUSE for a port of `extra`. */
   open(
-    ports: { readonly wireguard: number; readonly extra: readonly number[] },
+    ports: {
+      readonly wireguard: number;
+      readonly extra: readonly number[];
+      /** The mark of WireGuard's own packets: pings take the same path. 0: no mark. */
+      readonly mark?: number;
+    },
     onPing: (from: Endpoint, to: Endpoint, payload: Uint8Array) => void,
     onExceeded: (e: ExceededHop) => void,
     onError: (error: PortError) => void,

@@ -13,6 +13,7 @@ import { PairSecrets } from "./control/pair-secrets.js";
 import { earliest } from "./deadlines.js";
 import type { Input, Output, RoutingView } from "./events.js";
 import { Hub } from "./hub/hub.js";
+import { tunnelled } from "./nat/candidates.js";
 import { Pings, type PingTarget } from "./nat/pings.js";
 import { AliasPool } from "./offer/alias-pool.js";
 import type { Parameters } from "./parameters.js";
@@ -97,8 +98,10 @@ export class Engine {
       get linkLocal() {
         return linkLocal();
       },
-      sendPing: (theirs: PublicKey, ping: Omit<Ping, "bootId">, target: PingTarget) =>
-        pings.send(theirs, ping, target),
+      // an answer through the overlay would show a path that is not direct
+      sendPing: (theirs: PublicKey, ping: Omit<Ping, "bootId">, target: PingTarget) => {
+        if (tunnelled(surroundings.routing.wayTo(target.to)) === undefined) pings.send(theirs, ping, target);
+      },
       randomId: () => id64FromBytes(randomBytes(8)),
       request: (t: number, to: Address, body: RequestBody, done: (t: number, o: Outcome) => void): Id64 =>
         this.control.request(t, to, body, done),

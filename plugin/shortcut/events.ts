@@ -89,8 +89,8 @@ export interface RoutingView {
    * via the overlay or the direct interface, do not count.
    */
   routesItself(prefix: Prefix): boolean;
-  /** Returns the path on which the FIB sends to an address now. */
-  wayTo(a: Address): Path;
+  /** Returns the path on which the kernel sends the direct interface's own packets to an endpoint. */
+  wayTo(to: Endpoint): Path;
 }
 
 /** A snapshot of the direct interface's peers. */
@@ -116,6 +116,8 @@ export type Input =
   | { readonly kind: "ping"; readonly from: Endpoint; readonly to: Endpoint; readonly payload: Uint8Array }
   /** An ICMP message: a router dropped one of our pings because its time to live expired. */
   | { readonly kind: "exceeded"; readonly hop: Address; readonly to: Endpoint; readonly ttl: number }
+  /** A change of routes or policy rules: endpoints may be reached another way. */
+  | { readonly kind: "ways-changed" }
   /** Whether pings can be sent; otherwise why not. */
   | { readonly kind: "pings"; readonly verdict: Verdict }
   /** All addresses of this router. */
@@ -165,6 +167,8 @@ export type Input =
   | { readonly kind: "direct-usable"; readonly verdict: Verdict }
   /** Whether the direct interface has its link-local address: not where IPv6 is off. */
   | { readonly kind: "link-local"; readonly present: boolean }
+  /** This router drops packets of a remote network on the direct interface, and not on the overlay. */
+  | { readonly kind: "direct-blocked"; readonly remote: Prefix; readonly reason: Reason }
   /** The operator's `shortcutctl purge`. */
   | { readonly kind: "purge"; readonly owner: Address | "all" }
   | { readonly kind: "stop" };

@@ -10,6 +10,9 @@ import type { Loss } from "./probe/stream.js";
 /** The forecast from the NATs of both ends; see nat/mapping.ts. */
 export type NatPrognosis = "likely" | "doubtful" | "hopeless";
 
+/** A path inside a tunnel of the overlay. */
+export type Tunnelled = "overlay" | "direct";
+
 export interface NatForecast {
   readonly here: Mapping;
   readonly there: Mapping;
@@ -150,6 +153,13 @@ const WORDS = {
   // ---------------------------------------------------------------- the direct path
   "no-endpoint": () =>
     "neither end knows its public endpoint yet: no hub has heard the direct interfaces (is UDP direct.port open at the hub?)",
+  /** The reason travels to the other end, so it names the router by its overlay address. */
+  "endpoint-via-overlay": (r: {
+    readonly router: Address;
+    readonly endpoint: string;
+    readonly by: Tunnelled;
+  }) =>
+    `the endpoint ${r.endpoint} is reached via the ${r.by === "overlay" ? "overlay" : "direct interface"} of ${r.router}, so that a path to it is not direct: set direct.fwmark there, and route packets with that mark by the underlay`,
   "peer-not-configured": (r: { readonly error: string }) => `cannot configure the peer: ${r.error}`,
   "no-tunnel": () => "no tunnel",
   "no-handshake": (r: { readonly endpoint: Address | undefined }) =>
@@ -169,8 +179,13 @@ const WORDS = {
   "path-proven": (r: { readonly roundTrip: number }) => `round trip ${millis(r.roundTrip)}`,
   "nothing-to-try": (r: { readonly nat: NatForecast | undefined }) =>
     `the owner offers no endpoint that could be tried${alsoNat(r.nat)}`,
-  "no-answer": (r: { readonly tried: string; readonly nat: NatForecast | undefined }) =>
-    `no answer from ${r.tried}${alsoNat(r.nat)}`,
+  "no-answer": (r: {
+    readonly tried: string;
+    /** Candidates that are reached via the overlay; empty for none. */
+    readonly untried: string;
+    readonly nat: NatForecast | undefined;
+  }) =>
+    `no answer from ${r.tried}${r.untried === "" ? "" : `; not tried, since it is reached via the overlay: ${r.untried}`}${alsoNat(r.nat)}`,
   "answers-only": (r: { readonly tried: string; readonly nat: NatForecast | undefined }) =>
     `answers from ${r.tried}${alsoNat(r.nat)}`,
   /** `silence` is milliseconds. */
@@ -214,6 +229,22 @@ const WORDS = {
     readonly seen: number;
   }) =>
     `the firewall of ${r.router} drops forwarded packets ${r.direction} ${r.dev} (${r.dropped} of ${r.seen}): allow ${r.dev} where the overlay is allowed`,
+  /** The same. */
+  "firewall-drops-new": (r: {
+    readonly router: string;
+    readonly direction: "from" | "to";
+    readonly dev: string;
+    readonly flows: number;
+  }) =>
+    `the firewall of ${r.router} drops new connections ${r.direction} ${r.dev} (${r.flows} of them passed via the overlay afterwards): allow ${r.dev} where the overlay is allowed, also for connections that are not established`,
+  /** The same. */
+  "nat-names-overlay": (r: {
+    readonly router: Address;
+    readonly place: string;
+    readonly what: "source" | "destination";
+    readonly dev: string;
+  }) =>
+    `a NAT rule of ${r.router} (${r.place}) translates the ${r.what} of packets on the overlay alone: name ${r.dev} where it names the overlay, or restrict it to ${r.what} addresses that do not go direct`,
   "pings-not-open": () => "not asked for yet",
   "pings-unavailable": (r: { readonly error: string }) => r.error,
 

@@ -12,9 +12,14 @@ import {
   parsePrefix,
   prefixOf,
 } from "../net/address.js";
-import { keyHex, type PrivateKey, type PublicKey, publicKeyFromBytes } from "../net/key.js";
+import { keyHex, type PublicKey, publicKeyFromBytes } from "../net/key.js";
 import { err, ok, type Result } from "../net/result.js";
-import type { WireGuardDeviceState, WireGuardPeerChange, WireGuardPeerState } from "./netlink/wireguard.js";
+import type {
+  WireGuardDeviceChange,
+  WireGuardDeviceState,
+  WireGuardPeerChange,
+  WireGuardPeerState,
+} from "./netlink/wireguard.js";
 
 export interface UapiError {
   /** 1-based line of the reply; 0 when the reply as a whole is at fault. */
@@ -26,6 +31,7 @@ export interface UapiError {
 export interface UapiDevice {
   readonly privateKey: Uint8Array | undefined;
   readonly listenPort: number;
+  readonly fwmark: number;
   readonly peers: readonly WireGuardPeerState[];
 }
 
@@ -34,14 +40,12 @@ export const UAPI_GET = "get=1\n\n";
 /** Whether a reply is whole: it ends with an empty line. */
 export const uapiReplyComplete = (text: string): boolean => text.endsWith("\n\n");
 
-/** `set=1` for the device itself. Port 0 lets wireguard-go choose. */
-export function encodeSetDevice(to: {
-  readonly privateKey?: PrivateKey;
-  readonly listenPort?: number;
-}): string {
+/** `set=1` for the device itself. */
+export function encodeSetDevice(to: WireGuardDeviceChange): string {
   let text = "set=1\n";
   if (to.privateKey !== undefined) text += `private_key=${keyHex(to.privateKey)}\n`;
   if (to.listenPort !== undefined) text += `listen_port=${to.listenPort}\n`;
+  if (to.fwmark !== undefined) text += `fwmark=${to.fwmark}\n`;
   return `${text}\n`;
 }
 
@@ -119,6 +123,7 @@ export function decodeSetReply(text: string): Result<number, UapiError> {
 interface ReplyState {
   privateKey: Uint8Array | undefined;
   listenPort: number;
+  fwmark: number;
   errno: number | undefined;
   readonly peers: MutablePeer[];
 }
@@ -189,6 +194,18 @@ const getKeys: ReadonlyMap<string, { readonly wanted: string; readonly take: Tak
     },
   ],
   [
+    "fwmark",
+    {
+      wanted: "a number",
+      take: (state, value) => {
+        const mark = decimal(value);
+        if (mark === undefined || mark > 0xffffffff) return undefined;
+        state.fwmark = mark;
+        return true;
+      },
+    },
+  ],
+  [
     "endpoint",
     {
       wanted: "an endpoint",
@@ -219,7 +236,7 @@ const getKeys: ReadonlyMap<string, { readonly wanted: string; readonly take: Tak
 
 /** A reply to `get=1`. Unknown keys are passed over, as the protocol asks; a malformed value is an error. */
 export function decodeGetReply(text: string): Result<UapiDevice, UapiError> {
-  const state: ReplyState = { privateKey: undefined, listenPort: 0, errno: undefined, peers: [] };
+  const state: ReplyState = { privateKey: undefined, listenPort: 0, fwmark: 0, errno: undefined, peers: [] };
   for (const [index, line] of text.split("\n").entries()) {
     if (line === "") continue;
     const bad = (problem: string): Result<UapiDevice, UapiError> => err({ line: index + 1, problem });
@@ -234,15 +251,16 @@ export function decodeGetReply(text: string): Result<UapiDevice, UapiError> {
       return bad(`${name}${shown} is not ${key.wanted}`);
     }
   }
-  const { privateKey, listenPort, errno, peers } = state;
+  const { privateKey, listenPort, fwmark, errno, peers } = state;
   if (errno === undefined) return err({ line: 0, problem: "no errno line in the reply" });
   if (errno !== 0) return err({ line: 0, problem: `wireguard-go answered errno ${errno}` });
-  return ok({ privateKey, listenPort, peers: peers.map(frozen) });
+  return ok({ privateKey, listenPort, fwmark, peers: peers.map(frozen) });
 }
 
 /** {@link UapiDevice} with the public key that its owner derived from the private one. */
 export const withPublicKey = (d: UapiDevice, publicKey: PublicKey | undefined): WireGuardDeviceState => ({
   publicKey,
   listenPort: d.listenPort,
+  fwmark: d.fwmark,
   peers: d.peers,
 });

@@ -144,6 +144,46 @@ describe("routes", () => {
     expect(await port.lookup(address("2001:db8:1::1"))).toBeUndefined();
   });
 
+  test("the way of a WireGuard interface's packets follows policy rules and its mark, in both families", () => {
+    const direct = { port: 51821, mark: 0 };
+    const marked = { ...direct, mark: 0xca6c };
+    const far4 = { address: address("203.0.113.9"), port: 51821 };
+    const far6 = { address: address("2001:db8:9::9"), port: 51821 };
+    expect(port.ways(far4, direct)).toEqual([]);
+    // as wg-quick makes a full tunnel
+    for (const [family, via] of [
+      ["-4", "10.255.0.2"],
+      ["-6", "2001:db8:ff::2"],
+    ])
+      ns.sh(`
+        ip ${family} route add default via ${via} dev ve0
+        ip ${family} route add default dev vf0 table 51820
+        ip ${family} rule add not fwmark 0xca6c table 51820
+        ip ${family} rule add table main suppress_prefixlength 0`);
+    for (const far of [far4, far6]) {
+      expect(port.ways(far, direct)).toEqual(["vf0"]);
+      expect(port.ways(far, marked)).toEqual(["ve0"]);
+    }
+    expect(port.ways({ ...far4, address: address("10.255.0.7") }, direct)).toEqual(["ve0"]);
+    ns.sh("ip rule add ipproto udp dport 51821 lookup main pref 10");
+    expect(port.ways(far4, direct)).toEqual(["ve0"]);
+    expect(port.ways({ ...far4, port: 1 }, direct)).toEqual(["vf0"]);
+    ns.sh("ip route add blackhole 203.0.113.0/24");
+    expect(port.ways(far4, direct)).toEqual([]);
+  });
+
+  test("the way by a nexthop object, also without compatibility mode, and by several next hops", () => {
+    ns.sh(`
+      ip nexthop add id 5 via 10.255.0.2 dev ve0
+      ip route add 203.0.113.0/24 nhid 5
+      ip route add 198.51.100.0/24 nexthop via 10.255.0.2 nexthop via 10.254.0.2
+      sysctl -qw net.ipv4.nexthop_compat_mode=0`);
+    const from = { port: 51821, mark: 0 };
+    expect(port.ways({ address: address("203.0.113.9"), port: 1 }, from)).toEqual(["ve0"]);
+    const several = port.ways({ address: address("198.51.100.9"), port: 1 }, from);
+    expect([...several].sort()).toEqual(["ve0", "vf0"]);
+  });
+
   test("routes that refuse are not routes", async () => {
     ns.sh(
       "ip route add blackhole 10.1.0.0/16; ip route add unreachable 10.2.0.0/16; ip route add prohibit 10.3.0.0/16",
@@ -234,6 +274,7 @@ describe("watch", () => {
     await eventually("the last route", () => seen.routes.has("254 10.7.0.0/16 0"));
     const told = seen.events
       .slice(1)
+      .filter((e) => e.kind !== "elsewhere")
       .map((e) => (e.kind === "set" || e.kind === "gone" ? `${e.kind} ${text(e.route)}` : e.kind));
     expect(told).toEqual([
       "set 10.9.0.0/16 0 186 unicast nhid 0 [10.255.0.2 ve0]",
@@ -243,6 +284,22 @@ describe("watch", () => {
       "gone 10.9.0.0/16 0 186 unicast nhid 0 [10.254.0.2 vf0]",
       "set 10.7.0.0/16 0 173 unicast nhid 0 [- ve0]",
     ]);
+  });
+
+  test("a policy rule, or a route of another table, is told as a change elsewhere", async () => {
+    const seen = await believe([MAIN], () => true);
+    const elsewhere = (): number => seen.events.filter((e) => e.kind === "elsewhere").length;
+    for (const change of [
+      "ip rule add not fwmark 0xca6c table 51820",
+      "ip -6 rule add not fwmark 0xca6c table 51820",
+      "ip route add default dev ve0 table 51820",
+      "ip -6 route add default dev ve0 table 51820",
+      "ip rule del not fwmark 0xca6c table 51820",
+    ]) {
+      const before = elsewhere();
+      ns.sh(change);
+      await eventually(change, () => elsewhere() > before);
+    }
   });
 
   test("multipath, RTA_VIA and nexthop objects are resolved; a changed object is a changed route", async () => {

@@ -4,6 +4,7 @@
  */
 import { execFileSync } from "node:child_process";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { divertAdapter } from "../../plugin/adapters/linux/divert.js";
 import { sourceGuardAdapter } from "../../plugin/adapters/linux/sources.js";
 import type { SourceGuardPort } from "../../plugin/driver/ports.js";
 import { prefix } from "../../plugin/net/address.js";
@@ -24,7 +25,9 @@ const sources = [
   prefix("10.255.0.1/32"),
   prefix("fe80::/10"),
 ];
-const spec = { direct: "shortcut0", overlay: "wg0", sources };
+const spec = { direct: "shortcut0", overlay: "wg0", sources, mark: undefined };
+const MARK = 0x20000000;
+const diverted = { overlay: "wg0", vrf: undefined, mark: MARK, table: 4243, priority: 900, protocol: 99 };
 
 function cable(dev: string): void {
   execFileSync("nsenter", [
@@ -59,7 +62,7 @@ X`);
     ip neigh add 10.3.0.1 lladdr 02:00:00:00:00:02 dev shortcut0 nud permanent
     ip neigh add 2001:db8:3::1 lladdr 02:00:00:00:00:02 dev shortcut0 nud permanent`);
   leave = router.enterNetwork();
-  guard = sourceGuardAdapter("shortcutd");
+  guard = sourceGuardAdapter("shortcutd", "shortcutd_sources");
 });
 
 afterEach(async () => {
@@ -114,6 +117,59 @@ describe("the source guard", () => {
     await guard.remove();
     expect(router.sh("nft list ruleset")).toBe("");
     expect(await wayOf("10.77.0.1")).toBe("direct");
+  });
+
+  test("marks such packets before they are routed, so that they pass the NAT of the overlay", async () => {
+    router.sh(`
+      for d in wg0 shortcut0; do sysctl -qw net.ipv4.conf.$d.rp_filter=0; done
+      ip neigh add 10.3.0.1 lladdr 02:00:00:00:00:02 dev wg0 nud permanent
+      ip neigh add 2001:db8:3::1 lladdr 02:00:00:00:00:02 dev wg0 nud permanent
+      nft -f - <<'X'
+table inet nat {
+  chain post {
+    type nat hook postrouting priority 100
+    oifname "wg0" ip saddr 10.77.0.0/24 snat to 10.255.0.1
+    oifname "wg0" ip6 saddr 2001:db8:77::/64 snat to 2001:db8:1::1
+  }
+}
+X`);
+    far.sh(`nft -f - <<'X'
+table inet translated {
+  counter got {}
+  chain c {
+    type filter hook prerouting priority -300
+    meta l4proto udp ip saddr 10.255.0.1 iifname "wg0" counter name got
+    meta l4proto udp ip6 saddr 2001:db8:1::1 iifname "wg0" counter name got
+  }
+}
+X`);
+    const got = (): number =>
+      Number(/packets (\d+)/.exec(far.sh("nft list counter inet translated got"))?.[1]);
+    const divert = divertAdapter();
+    await divert.ensure(diverted);
+    const rules = router.sh("ip rule; ip -6 rule; ip route show table 4243; ip -6 route show table 4243");
+    expect(rules.match(/^900:.*fwmark 0x20000000\/0x20000000 lookup 4243/gm)).toHaveLength(2);
+    expect(rules.match(/^default dev wg0/gm)).toHaveLength(2);
+    await divert.ensure(diverted);
+    await guard.set({ ...spec, mark: MARK });
+    expect(await wayOf("10.1.0.1")).toBe("direct");
+    expect(got()).toBe(0);
+    expect(await wayOf("10.77.0.1")).toBe("overlay");
+    expect(await wayOf("2001:db8:77::1")).toBe("overlay");
+    await eventually("both were translated", () => got() === 2);
+    expect((await guard.unattestedSources()).map((u) => u.packets)).toEqual([1, 1]);
+
+    // without the rule they arrive untranslated at least at the overlay, and the rule comes back
+    router.sh("ip rule del pref 900");
+    expect(await wayOf("10.77.0.1")).toBe("overlay");
+    expect(got()).toBe(2);
+    router.sh("ip rule add pref 900 fwmark 1 table 4243 protocol 99");
+    await divert.ensure(diverted);
+    expect(await wayOf("10.77.0.1")).toBe("overlay");
+    await eventually("it was translated again", () => got() === 3);
+    await guard.remove();
+    await divert.remove(diverted);
+    expect(router.sh("ip rule; ip -6 rule; ip route show table all")).not.toMatch(/4243/);
   });
 
   test("takes no name that could be more than a name", async () => {

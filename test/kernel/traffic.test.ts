@@ -4,6 +4,7 @@
  */
 import { execFileSync } from "node:child_process";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { divertAdapter } from "../../plugin/adapters/linux/divert.js";
 import { type TrafficSpec, trafficAdapter } from "../../plugin/adapters/linux/traffic.js";
 import type { TrafficPort } from "../../plugin/driver/ports.js";
 import { eventually, Namespace } from "./namespace.js";
@@ -17,6 +18,8 @@ const spec: TrafficSpec = {
   mask4: 24,
   mask6: 64,
   timeoutSeconds: 60,
+  stateful: false,
+  divertMark: 0x20000000,
 };
 
 /** A router between a LAN host and the far end of an 'overlay' (a veth named wg0). */
@@ -102,6 +105,86 @@ s.bind(('',${sport})); s.sendto(b'x'*10,('${to}',${dport}))"`);
   await ended;
   return at.sh("cat /run/got").trim() !== "";
 }
+
+describe("new flows", () => {
+  const MARK = spec.divertMark;
+  const divert = { overlay: "wg0", vrf: undefined, mark: MARK, table: 4243, priority: 900, protocol: 99 };
+  const datagrams = (to: string, port_: number, count: number, source: number): string =>
+    host.sh(`python3 -c "
+import socket,time
+s=socket.socket(socket.AF_INET6 if ':' in '${to}' else socket.AF_INET,socket.SOCK_DGRAM)
+s.bind(('',${source}))
+for i in range(${count}):
+  s.sendto(b'x'*10,('${to}',${port_})); time.sleep(0.02)"`);
+
+  beforeEach(async () => {
+    await reachable();
+    // the direct interface: a cable to the same far end, by which everything is routed
+    const link = ["ip", "link", "add", "shortcut0", "type", "veth", "peer", "name", "direct0"];
+    execFileSync("nsenter", ["-t", String(router.pid), "-n", "--", ...link, "netns", String(far.pid)]);
+    router.sh(`
+      ip link set shortcut0 up; ip addr add 10.254.0.1/24 dev shortcut0
+      ip addr add 2001:db8:fe::1/64 dev shortcut0 nodad
+      ip route replace 10.3.0.0/16 via 10.254.0.3; ip -6 route replace 2001:db8:3::/48 via 2001:db8:fe::3
+      lladdr=$(ip netns list > /dev/null; ip neigh show 10.255.0.3 dev wg0 | grep -o 'lladdr [0-9a-f:]*')
+      for to in 10.3.1.1 2001:db8:3:1::1; do ip neigh replace $to $lladdr dev wg0 nud permanent; done`);
+    far.sh(`
+      ip link set direct0 up; ip addr add 10.254.0.3/24 dev direct0
+      ip addr add 2001:db8:fe::3/64 dev direct0 nodad`);
+    await eventually("the direct cable", () => {
+      try {
+        ping(router, "10.254.0.3", 1);
+        ping(router, "2001:db8:fe::3", 1);
+        return true;
+      } catch {
+        return false;
+      }
+    });
+    await divertAdapter().ensure(divert);
+  });
+
+  test.each([
+    ["10.3.1.1", "10.3.1.0/24"],
+    ["2001:db8:3:1::1", "2001:db8:3:1::/64"],
+  ])(
+    "to %s that pass via the overlay alone are told apart from what every policy drops",
+    async (to, remote) => {
+      router.sh(`nft -f - <<'X'
+table inet fw {
+  chain forward {
+    type filter hook forward priority 0; policy drop
+    ct state established,related accept
+    udp dport 9 drop
+    oifname "wg0" accept
+    iifname "wg0" accept
+    oifname "shortcut0" udp dport 7 accept
+  }
+}
+X`);
+      await port.setUp({ ...spec, stateful: true });
+      expect(await port.intact()).toBe(true);
+      datagrams(to, 9, 20, 5009);
+      expect((await port.readForwarding()).dropped).toEqual([]);
+      datagrams(to, 7, 1, 5007);
+      datagrams(to, 8, 3, 5008);
+      const { dropped, nets, passed } = await port.readForwarding();
+      expect(dropped).toHaveLength(1);
+      expect(dropped[0]).toMatchObject({ direction: "to", remote });
+      expect(dropped[0]?.packets).toBeGreaterThanOrEqual(1);
+      expect(passed).toMatchObject([{ direction: "to", remote }]);
+      expect(passed[0]?.service).not.toBe(dropped[0]?.service);
+      expect(nets.filter((n) => n.direction === "to")).toMatchObject([{ remote, overlay: true, passed: 1 }]);
+      // of a stream without answers only the first tries take the overlay
+      await port.tearDown();
+      await port.setUp({ ...spec, stateful: true });
+      router.sh("nft delete table inet fw");
+      datagrams(to, 6, 200, 5006);
+      const direct = (await port.readForwarding()).nets.find((n) => n.direction === "to")?.passed ?? 0;
+      expect(direct).toBeGreaterThanOrEqual(140);
+      expect(direct).toBeLessThan(200);
+    },
+  );
+});
 
 describe("counters", () => {
   test("count what leaves via the overlay, masked, in both families; and nothing else", async () => {

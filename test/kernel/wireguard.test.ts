@@ -91,6 +91,7 @@ describe("the direct interface", () => {
       name: "shortcut0",
       publicKey: publicKeyOf(wanted.privateKey),
       listenPort: 51999,
+      fwmark: 0,
       peers: [],
     });
 

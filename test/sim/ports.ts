@@ -147,6 +147,11 @@ export class MemoryWorld {
   counters = false;
   private guardSet = false;
   private tellDeletion: (() => void) | undefined;
+  private tellRules: (() => void) | undefined;
+  /** The rules of others, as libnftables-json(5). */
+  ruleset: readonly unknown[] = [];
+  /** Whether the policy rule stands. */
+  diverts = false;
   /** Sources that the guard allows on the direct path. */
   guarded: readonly Prefix[] | undefined;
   daemonClosed = false;
@@ -205,6 +210,12 @@ export class MemoryWorld {
     this.tellDeletion?.();
   }
 
+  /** Another program changes its rules. */
+  setRuleset(rules: readonly unknown[]): void {
+    this.ruleset = rules;
+    this.tellRules?.();
+  }
+
   private async call(name: string): Promise<void> {
     this.calls.push(name);
     await settled();
@@ -247,6 +258,7 @@ export class MemoryWorld {
           return this.routes.filter((r) => r.table === table);
         },
         lookup: async (destination) => this.routes.find((r) => contains(r.prefix, destination)),
+        ways: () => ["eth0"],
         replace: async (r) => {
           await this.call("routes.replace");
           const { dev, ...route } = r;
@@ -283,7 +295,9 @@ export class MemoryWorld {
         device: async (name): Promise<WireGuardDevice | undefined> => {
           await this.call("wireguard.device");
           const d = this.devices.get(name);
-          return d && { name, publicKey: d.publicKey, listenPort: 51821, peers: [...d.peers.values()] };
+          return (
+            d && { name, publicKey: d.publicKey, listenPort: 51821, fwmark: 0, peers: [...d.peers.values()] }
+          );
         },
         privateKey: async () => privateKeyFromBytes(new Uint8Array(32).fill(8)),
         setPeer: async (name, p) => {
@@ -320,10 +334,7 @@ export class MemoryWorld {
           await this.call("traffic.read");
           return this.samples;
         },
-        readForwarding: async () => {
-          const none = { seen: 0, passed: 0, seenAfter: 0 };
-          return { arrived: none, leaving: none };
-        },
+        readForwarding: async () => ({ nets: [], dropped: [], passed: [] }),
         tearDown: async () => {
           await this.call("traffic.tearDown");
           this.counters = false;
@@ -349,8 +360,20 @@ export class MemoryWorld {
           this.guardFile = text;
         },
       },
+      divert: {
+        ensure: async () => {
+          await this.call("divert.ensure");
+          this.diverts = true;
+        },
+        remove: async () => {
+          await this.call("divert.remove");
+          this.diverts = false;
+        },
+      },
+      ruleset: { read: async () => this.ruleset },
       tableWatch: {
-        watch: (_, onDeletion) => {
+        watch: (_, onDeletion, onChange) => {
+          this.tellRules = onChange;
           this.tellDeletion = onDeletion;
           return { close: () => (this.tellDeletion = undefined) };
         },
@@ -425,6 +448,7 @@ export class MemoryWorld {
       master: spec.vrf,
       publicKey: spec.publicKey,
       listenPort: spec.listenPort,
+      fwmark: spec.fwmark ?? 0,
       peers: [...device.peers.values()],
       addresses: spec.addresses.map(prefixAddress).map((a) => ({ address: a, length: lengthOf(a) })),
       reversePathFilter: 2,

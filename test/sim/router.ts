@@ -148,7 +148,7 @@ export class Router {
       parameters: { ...defaultParameters, ...w.options.parameters },
     };
     const routing: RoutingView = {
-      wayTo: () => "other",
+      wayTo: (to) => this.wayTo(to),
       underneath: (p) => {
         const owner = w.ownerOf.get(p);
         return owner !== undefined && w.routed.has(p)
@@ -167,6 +167,9 @@ export class Router {
     };
     return new Engine(config, { crypto, randomBytes: (n) => w.bytes(n), routing }, w.now);
   }
+
+  /** The path of the direct interface's own packets to an endpoint. */
+  wayTo: (to: Endpoint) => Path = () => "other";
 
   /** Returns the path that the FIB uses for a prefix: the override, else the daemon's route. */
   path(p: Prefix): Path {

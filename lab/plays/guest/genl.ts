@@ -55,7 +55,7 @@ await tried("an interface is made, and it is the kernel's", async () => {
   assert.match(run("ip", "-d", "link", "show", "wga"), /wireguard/);
   assert.deepEqual(await port.ensure(spec("wga", own, 51001)), { created: false, backend: "kernel" });
   const device = await genlDevice("wga");
-  assert.deepEqual(device, { publicKey: publicKeyOf(own), listenPort: 51001, peers: [] });
+  assert.deepEqual(device, { publicKey: publicKeyOf(own), listenPort: 51001, fwmark: 0, peers: [] });
   assert.deepEqual(wg("wga", "private-key"), [own]);
 });
 

@@ -21,6 +21,8 @@ const cRecvfrom = foreign("long recvfrom(int, _Inout_ void *, size_t, int, _Inou
 const cSchedSetscheduler = foreign("int sched_setscheduler(int, int, const void *)");
 const cSetpriority = foreign("int setpriority(int, int, int)");
 
+const cIfIndexToName = foreign("void *if_indextoname(unsigned int, _Out_ void *)");
+
 koffi.struct("sock_fprog", { len: "uint16_t", filter: "const uint8_t *" });
 const cSetFilter: (...args: readonly unknown[]) => unknown = libc.func(
   "int setsockopt(int, int, int, const sock_fprog *, unsigned int)",
@@ -60,6 +62,13 @@ export const connect = (fd: number, address: Uint8Array): number =>
 /** The socket's own address is written into `address`. */
 export const getsockname = (fd: number, address: Uint8Array): number =>
   outcome(cGetsockname(fd, address, new Uint8Array(Uint32Array.of(address.length).buffer)));
+
+/** Returns the name of an interface; undefined when no interface has that index. */
+export function interfaceName(ifindex: number): string | undefined {
+  const name = new Uint8Array(16);
+  if (cIfIndexToName(ifindex, name) === null) return undefined;
+  return new TextDecoder().decode(name.subarray(0, Math.max(0, name.indexOf(0))));
+}
 
 /** recvfrom() into `buffer`; the sender is written into `from` (left alone where it is shorter). */
 const fromLength = new Uint32Array(1);

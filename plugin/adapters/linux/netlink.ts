@@ -202,6 +202,35 @@ export async function netlinkRequest(
   return out;
 }
 
+/**
+ * Asks a question that the kernel answers with one message, without leaving the call. Undefined when
+ * the answer is not there yet when `send` returns, which the kernel does not do.
+ * @throws NetlinkError for an error that the kernel answers.
+ */
+export function netlinkAsk(
+  protocol: number,
+  request: NetlinkRequest,
+  place: string,
+): NetlinkMessage | undefined {
+  const { fd } = open(protocol, place);
+  try {
+    const flags = request.flags | NLM_F_REQUEST;
+    const sent = send(fd, encodeMessage({ ...request, flags, seq: 1, portid: 0 }), 0);
+    if (sent < 0) throw new NetlinkError(place, -sent, "send");
+    const r = receive(fd);
+    if (r.kind !== "datagram") return undefined;
+    const messages = decodeMessages(r.bytes);
+    const answer = messages.ok ? messages.value[0] : undefined;
+    if (answer?.type !== NLMSG_ERROR) return answer && { ...answer, payload: answer.payload.slice() };
+    const status = decodeStatus(answer);
+    if (status.ok && status.value.errno !== 0)
+      throw new NetlinkError(place, status.value.errno, status.value.message);
+    return undefined;
+  } finally {
+    close(fd);
+  }
+}
+
 /** A dump, message by message, without keeping it; see {@link exchange} for the life of payloads. */
 export const netlinkDump = (
   protocol: number,

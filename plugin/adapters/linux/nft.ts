@@ -49,16 +49,21 @@ async function nft(
  * Lists one table as `nft` writes it, without counters and without the elements of sets; undefined when
  * there is no such table.
  */
-async function nftList(family: "inet" | "netdev", table: string): Promise<string | undefined> {
+const nftList = (family: "inet" | "netdev", table: string): Promise<string | undefined> =>
+  nftOutput(["-s", "-t", "list", "table", family, table]);
+
+/** A ruleset whose description is longer is not read. */
+const MOST_OUTPUT = 64 << 20;
+
+/** Returns what `nft` prints; undefined when it fails. */
+export async function nftOutput(args: readonly string[]): Promise<string | undefined> {
   return new Promise((resolve) => {
-    const child = spawn("nft", ["-s", "-t", "list", "table", family, table], {
-      stdio: ["ignore", "pipe", "ignore"],
-      env: { PATH: SEARCH_PATH },
-    });
+    const child = spawn("nft", args, { stdio: ["ignore", "pipe", "ignore"], env: { PATH: SEARCH_PATH } });
     let text = "";
     child.stdout.setEncoding("utf8");
     child.stdout.on("data", (d: string) => {
       text += d;
+      if (text.length > MOST_OUTPUT) child.kill();
     });
     child.once("error", () => resolve(undefined));
     child.once("close", (code) => resolve(code === 0 ? text : undefined));

@@ -10,7 +10,7 @@ import {
   type RouteEvent,
   type RoutePort,
 } from "../../driver/ports.js";
-import type { Address, Prefix } from "../../net/address.js";
+import type { Address, Endpoint, Prefix } from "../../net/address.js";
 import {
   EACCES,
   EHOSTUNREACH,
@@ -31,14 +31,18 @@ import {
   dumpRoutes,
   lookupRoute,
   type RawRoute,
+  type RouteKey,
   RTM_NEWROUTE,
   replaceRoute,
+  type UdpFlow,
 } from "../../wire/netlink/route.js";
+import { interfaceName } from "./libc.js";
 import { hostPrefixes, listAddresses, listAllAddresses, listLinks, requireLink } from "./links.js";
 import {
   type DumpCost,
   NETLINK_ROUTE,
   NetlinkError,
+  netlinkAsk,
   netlinkDump,
   netlinkRequest,
   subscribe,
@@ -47,8 +51,10 @@ import {
 const RTNLGRP_LINK = 1;
 const RTNLGRP_IPV4_IFADDR = 5;
 const RTNLGRP_IPV4_ROUTE = 7;
+const RTNLGRP_IPV4_RULE = 8;
 const RTNLGRP_IPV6_IFADDR = 9;
 const RTNLGRP_IPV6_ROUTE = 11;
+const RTNLGRP_IPV6_RULE = 19;
 const RTNLGRP_NEXTHOP = 32;
 const GROUPS = [
   RTNLGRP_LINK,
@@ -57,6 +63,8 @@ const GROUPS = [
   RTNLGRP_NEXTHOP,
   RTNLGRP_IPV4_ROUTE,
   RTNLGRP_IPV6_ROUTE,
+  RTNLGRP_IPV4_RULE,
+  RTNLGRP_IPV6_RULE,
 ];
 
 /** About 10,000 notifications; see doc/decisions/001-netlink-transport.md. */
@@ -250,15 +258,42 @@ async function load(
 /** No route, or one that refuses: IPv4 tells `unreachable`, `prohibit` and `blackhole` by an errno only. */
 const NO_ROUTE: ReadonlySet<number> = new Set([ENETUNREACH, EHOSTUNREACH, EACCES]);
 
+/** Whether the kernel's answer means that it has no route there. */
+const meansNoRoute = (e: unknown): boolean =>
+  e instanceof NetlinkError &&
+  // A blackhole route answers EINVAL without a word; a malformed request answers it with an explanation.
+  (NO_ROUTE.has(e.errno) || (e.errno === EINVAL && e.problem === "EINVAL"));
+
+function askRoute(to: Address, request: NetlinkRequest): RawRoute | undefined {
+  try {
+    const answer = netlinkAsk(NETLINK_ROUTE, request, `netlink RTM_GETROUTE ${to}`);
+    const route = answer?.type === RTM_NEWROUTE ? decodeRoute(answer.payload) : undefined;
+    return route?.ok === true ? route.value : undefined;
+  } catch (e) {
+    if (meansNoRoute(e)) return undefined;
+    throw e;
+  }
+}
+
+/** The names of the interfaces through which the packets of a flow leave; none without a route. */
+function waysOf(to: Endpoint, from: { readonly port: number; readonly mark: number }): readonly string[] {
+  const flow: UdpFlow = { fromPort: from.port, toPort: to.port, mark: from.mark };
+  // without net.ipv4.nexthop_compat_mode the entry names a nexthop object alone
+  for (const kind of ["entry", "chosen"] as const) {
+    const route = askRoute(to.address, lookupRoute(to.address, flow, kind));
+    const names = (route?.nextHops ?? []).flatMap((n) => interfaceName(n.ifindex) ?? []);
+    if (route === undefined || names.length > 0) return names;
+  }
+  return [];
+}
+
 async function fibLookup(destination: Address): Promise<KernelRoute | undefined> {
   const place = `netlink RTM_GETROUTE ${destination}`;
   let answer: NetlinkMessage[];
   try {
     answer = await netlinkRequest(NETLINK_ROUTE, lookupRoute(destination), place);
   } catch (e) {
-    if (e instanceof NetlinkError && NO_ROUTE.has(e.errno)) return undefined;
-    // A blackhole route answers EINVAL without a word; a malformed request answers it with an explanation.
-    if (e instanceof NetlinkError && e.errno === EINVAL && e.problem === "EINVAL") return undefined;
+    if (meansNoRoute(e)) return undefined;
     throw e;
   }
   const resolver = new RouteResolver();
@@ -277,6 +312,19 @@ async function fibLookup(destination: Address): Promise<KernelRoute | undefined>
   return undefined;
 }
 
+/** Removes a route; also when it does not exist. */
+export async function removeRoute(route: RouteKey): Promise<void> {
+  try {
+    await netlinkRequest(
+      NETLINK_ROUTE,
+      deleteRoute(route),
+      `netlink RTM_DELROUTE ${route.prefix} table ${route.table} metric ${route.metric}`,
+    );
+  } catch (e) {
+    if (!(e instanceof NetlinkError && (e.errno === ESRCH || e.errno === ENOENT))) throw e;
+  }
+}
+
 /** {@link RoutePort} of the network namespace that the process is in. */
 export function routeAdapter(options: RouteAdapterOptions = {}): RoutePort {
   return {
@@ -292,6 +340,7 @@ export function routeAdapter(options: RouteAdapterOptions = {}): RoutePort {
     },
     dump: (table: number): Promise<readonly KernelRoute[]> => readTable(table, options),
     lookup: fibLookup,
+    ways: waysOf,
     async replace(route): Promise<void> {
       const ifindex = route.dev === undefined ? undefined : (await requireLink(route.dev)).ifindex;
       const to = route.dev === undefined ? "unreachable" : `dev ${route.dev}`;
@@ -301,17 +350,7 @@ export function routeAdapter(options: RouteAdapterOptions = {}): RoutePort {
         `netlink RTM_NEWROUTE ${route.prefix} ${to} table ${route.table} metric ${route.metric}`,
       );
     },
-    async remove(route): Promise<void> {
-      try {
-        await netlinkRequest(
-          NETLINK_ROUTE,
-          deleteRoute(route),
-          `netlink RTM_DELROUTE ${route.prefix} table ${route.table} metric ${route.metric}`,
-        );
-      } catch (e) {
-        if (!(e instanceof NetlinkError && (e.errno === ESRCH || e.errno === ENOENT))) throw e;
-      }
-    },
+    remove: removeRoute,
     async links(): Promise<readonly KernelLink[]> {
       return (await listLinks()).map(({ ifindex, name, up, mtu, master, vrfTable }) => ({
         ifindex,

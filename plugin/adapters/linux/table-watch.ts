@@ -10,7 +10,7 @@ import { NETLINK_NETFILTER, type Subscription, subscribe } from "./netlink.js";
 const RECEIVE_BUFFER = 1 << 20;
 
 export const tableWatchAdapter = (): TableWatchPort => ({
-  watch(tables, onDeletion) {
+  watch(tables, onDeletion, onChange) {
     const subscription: Subscription = subscribe(
       [NFNLGRP_NFTABLES],
       RECEIVE_BUFFER,
@@ -18,11 +18,13 @@ export const tableWatchAdapter = (): TableWatchPort => ({
         onMessage: (m) => {
           const table = tableOfDeletion(m);
           if (table !== undefined && tables.includes(table)) onDeletion();
+          onChange();
         },
         onOverrun: () => {
           subscription.discard();
           subscription.resume();
           onDeletion();
+          onChange();
         },
       },
       NETLINK_NETFILTER,

@@ -5,8 +5,17 @@
  * and after every filter, since probes cannot show that a firewall drops what hosts send. `nft` writes the table in one transaction; the counters, read every few
  * seconds, come by a raw netlink dump, which costs a fifth of `nft -j`.
  */
-import { PortError, type TrafficPort, type TrafficSample } from "../../driver/ports.js";
-import { prefixFromBytes } from "../../net/address.js";
+import {
+  DIRECTIONS,
+  type Direction,
+  type ForwardingReading,
+  type NetForwarding,
+  type NewFlow,
+  PortError,
+  type TrafficPort,
+  type TrafficSample,
+} from "../../driver/ports.js";
+import { addressFromBytes, type Prefix, prefixFromBytes, prefixOf } from "../../net/address.js";
 import { ENOENT } from "../../wire/netlink/errno.js";
 import { decodeSetElements, dumpSetElements } from "../../wire/netlink/nftables.js";
 import { NETLINK_NETFILTER, NetlinkError, netlinkDump } from "./netlink.js";
@@ -16,9 +25,72 @@ import { checkNames, OWN_COMMENT, OwnTable } from "./nft.js";
 const SET_SIZE = 65536;
 const SET4 = "dst4";
 const SET6 = "dst6";
-/** Forwarded packets that arrived or would leave via the direct interface: before every filter, and after. */
-const SEEN_SETS = ["in_seen", "out_seen"] as const;
-const FORWARD_SETS = [...SEEN_SETS, "in_passed", "out_passed"] as const;
+/** Networks of remote sites whose forwarded packets are counted, each way and family. */
+const NET_SET_SIZE = 4096;
+/** Flows that are told apart, per set; under a flood the rest is not. */
+const FLOW_SET_SIZE = 8192;
+/** Seconds: what a pass via the overlay, a drop or a pass on the direct interface says is forgotten. */
+const NET_SECONDS = 60;
+const FLOW_SECONDS = 20;
+/** Bytes of repeated tries of one flow that are led via the overlay: some SYNs or requests, and nothing of a stream without answers. */
+const RETRY_BYTES = 2048;
+const FAMILIES = [4, 6] as const;
+/** After the destination has been translated: the routing decision uses what comes out. */
+const AFTER_DNAT = -98;
+
+/** Names of sets of networks: `seen` before every filter, `passed` behind them, and `overlay`: passed via the overlay. */
+const netSet = (what: "seen" | "passed" | "overlay", direction: Direction, family: 4 | 6): string =>
+  `${what}_${direction}${family}`;
+
+/**
+ * New flows, by protocol: their key is sender, receiver, protocol and port of the service. `answer` is the same key as an
+ * answer has it.
+ */
+const FLOW_KINDS = [
+  {
+    name: "4",
+    type: "ipv4_addr . ipv4_addr . inet_proto . inet_service",
+    match: "meta nfproto ipv4 meta l4proto { tcp, udp, udplite, sctp, dccp }",
+    key: "ip saddr . ip daddr . meta l4proto . th dport",
+    answer: "ip daddr . ip saddr . meta l4proto . th sport",
+    answered: "meta nfproto ipv4 meta l4proto { tcp, udp, udplite, sctp, dccp }",
+    size: 4,
+  },
+  {
+    name: "6",
+    type: "ipv6_addr . ipv6_addr . inet_proto . inet_service",
+    match: "meta nfproto ipv6 meta l4proto { tcp, udp, udplite, sctp, dccp }",
+    key: "ip6 saddr . ip6 daddr . meta l4proto . th dport",
+    answer: "ip6 daddr . ip6 saddr . meta l4proto . th sport",
+    answered: "meta nfproto ipv6 meta l4proto { tcp, udp, udplite, sctp, dccp }",
+    size: 16,
+  },
+  {
+    name: "echo4",
+    type: "ipv4_addr . ipv4_addr",
+    match: "icmp type echo-request",
+    key: "ip saddr . ip daddr",
+    answer: "ip daddr . ip saddr",
+    answered: "icmp type echo-reply",
+    size: 4,
+  },
+  {
+    name: "echo6",
+    type: "ipv6_addr . ipv6_addr",
+    match: "icmpv6 type echo-request",
+    key: "ip6 saddr . ip6 daddr",
+    answer: "ip6 daddr . ip6 saddr",
+    answered: "icmpv6 type echo-reply",
+    size: 16,
+  },
+] as const;
+type FlowKind = (typeof FLOW_KINDS)[number];
+
+/** `lost`: seen before the filters and not behind them; `dropped`: lost on the direct interface, and passed via the overlay since. */
+const flowSet = (what: "lost" | "fresh" | "dropped", direction: Direction, kind: FlowKind): string =>
+  `${what}_${direction}_${kind.name}`;
+const waitingSet = (kind: FlowKind): string => `waiting_${kind.name}`;
+const retriedSet = (kind: FlowKind): string => `retried_${kind.name}`;
 
 export interface TrafficSpec {
   /** The user that shortcutd runs as: besides root, no other sends control packets. */
@@ -27,6 +99,8 @@ export interface TrafficSpec {
   readonly overlay: string;
   readonly direct: string;
   readonly inVrf?: boolean;
+  readonly stateful: boolean;
+  readonly divertMark: number;
   readonly controlPort: number;
   readonly mask4: number;
   readonly mask6: number;
@@ -46,15 +120,14 @@ export function nftScript(spec: TrafficSpec): string {
   const { table, overlay, direct, controlPort } = spec;
   // where a packet is forwarded, it has arrived via the VRF; `sdif` tells which of its members (nft(8))
   const arrived = spec.inVrf === true ? "meta sdifname" : "iifname";
-  const forward = (suffix: "seen" | "passed"): string =>
-    `    ${arrived} "${direct}" update @in_${suffix} { iif }\n    oifname "${direct}" update @out_${suffix} { oif }`;
+  const flows = spec.inVrf === true ? NO_FLOWS : spec.stateful ? flowParts(spec, arrived) : retryParts(spec);
   return `add table inet ${table}
 delete table inet ${table}
 table inet ${table} {
   ${OWN_COMMENT}
 ${set(SET4, "ipv4_addr")}
 ${set(SET6, "ipv6_addr")}
-${FORWARD_SETS.map((name) => `  set ${name} { type iface_index; size 64; flags dynamic; counter; }`).join("\n")}
+${netSets()}${flows.sets}
   chain count {
     type filter hook postrouting priority 300; policy accept;
     oifname != "${overlay}" return
@@ -75,14 +148,141 @@ ${FORWARD_SETS.map((name) => `  set ${name} { type iface_index; size 64; flags d
   }
   chain before_filters {
     type filter hook forward priority -400; policy accept;
-${forward("seen")}
+${netCounts(spec, "seen", arrived, direct)}${flows.before}
   }
   chain after_filters {
     type filter hook forward priority 400; policy accept;
-${forward("passed")}
-  }
+${netCounts(spec, "passed", arrived, direct)}
+${netCounts(spec, "overlay", arrived, overlay)}${flows.after}
+  }${flows.chains}
 }
 `;
+}
+
+function netSets(): string {
+  const names = FAMILIES.flatMap((f) =>
+    DIRECTIONS.flatMap((d) =>
+      (["seen", "passed", "overlay"] as const).map((w) => [netSet(w, d, f), f] as const),
+    ),
+  );
+  return names
+    .map(
+      ([name, f]) =>
+        `  set ${name} { type ipv${f}_addr; size ${NET_SET_SIZE}; flags dynamic,timeout; timeout ${NET_SECONDS}s; counter; }`,
+    )
+    .join("\n");
+}
+
+/** Rules that count forwarded packets by the remote site's network. */
+function netCounts(
+  spec: TrafficSpec,
+  what: "seen" | "passed" | "overlay",
+  arrived: string,
+  dev: string,
+): string {
+  return FAMILIES.flatMap((f) => {
+    const ip = f === 4 ? "ip" : "ip6";
+    const mask = f === 4 ? maskText(spec.mask4, 4) : maskText(spec.mask6, 16);
+    return [
+      `    ${arrived} "${dev}" update @${netSet(what, "from", f)} { ${ip} saddr & ${mask} }`,
+      `    oifname "${dev}" update @${netSet(what, "to", f)} { ${ip} daddr & ${mask} }`,
+    ];
+  }).join("\n");
+}
+
+const NO_FLOWS = { sets: "", before: "", after: "", chains: "" };
+
+/** Packets that begin a connection, and answers to them, where connections are not tracked: of TCP and ICMP alone. */
+const BEGINS: Readonly<Record<FlowKind["name"], readonly [first: string, answer: string]>> = {
+  "4": ["meta nfproto ipv4 tcp flags & (syn | ack) == syn", "meta nfproto ipv4 tcp flags & (syn | rst) != 0"],
+  "6": ["meta nfproto ipv6 tcp flags & (syn | ack) == syn", "meta nfproto ipv6 tcp flags & (syn | rst) != 0"],
+  echo4: ["icmp type echo-request", "icmp type echo-reply"],
+  echo6: ["icmpv6 type echo-request", "icmpv6 type echo-reply"],
+};
+
+/**
+ * Rules that try new connections again via the overlay, where no firewall of this router looks at the state of connections: that
+ * of the other end may, and judges by these tries.
+ */
+function retryParts(spec: TrafficSpec): typeof NO_FLOWS {
+  const { direct, divertMark, overlay } = spec;
+  const kinds = (line: (k: FlowKind, first: string, answer: string) => string): string =>
+    FLOW_KINDS.map((k) => line(k, ...BEGINS[k.name])).join("\n");
+  const there = `fib daddr oifname "${direct}"`;
+  return {
+    sets: `\n${kinds((k) => `${declareFlows(waitingSet(k), k)}\n${declareFlows(retriedSet(k), k)}`)}`,
+    before: "",
+    after: "",
+    chains: `
+  chain arrive {
+    type filter hook prerouting priority ${AFTER_DNAT}; policy accept;
+    iifname { "${overlay}", "${direct}" } jump answered
+    iifname { "${overlay}", "${direct}" } return
+${kinds((k, first) => `    ${first} ${there} ${k.key} @${waitingSet(k)} update @${retriedSet(k)} { ${k.key} quota until ${RETRY_BYTES} bytes } meta mark set meta mark | ${divertMark}`)}
+${kinds((k, first) => `    ${first} ${there} update @${waitingSet(k)} { ${k.key} }`)}
+  }
+  chain answered {
+${kinds((k, _, answer) => `    ${answer} delete @${waitingSet(k)} { ${k.answer} }`)}
+  }
+${forgetMark(divertMark)}`,
+  };
+}
+
+const declareFlows = (name: string, { type }: FlowKind): string =>
+  `  set ${name} { type ${type}; size ${FLOW_SET_SIZE}; flags dynamic,timeout; timeout ${FLOW_SECONDS}s; }`;
+
+/** The mark leads to a route and has no other meaning: filters see packets without it. */
+const forgetMark = (mark: number): string => `  chain forget {
+    type filter hook forward priority -450; policy accept;
+    meta mark & ${mark} == ${mark} meta mark set meta mark & ${~mark >>> 0}
+  }`;
+
+/**
+ * Rules for new flows, where firewalls look at the state of connections. A flow of which a first packet got no answer on the
+ * direct interface is tried again via the overlay. If it was dropped on the direct interface and passes via the overlay
+ * afterwards, the firewall treats the two differently. No host can feign that: what a policy drops, it drops on both.
+ */
+function flowParts(spec: TrafficSpec, arrived: string): typeof NO_FLOWS {
+  const { direct, divertMark, overlay } = spec;
+  const fresh = "ct state != { established, related }";
+  const set = (name: string, { type }: FlowKind): string =>
+    `  set ${name} { type ${type}; size ${FLOW_SET_SIZE}; flags dynamic,timeout; timeout ${FLOW_SECONDS}s; counter; }`;
+  const by = (direction: Direction, dev: string): string =>
+    direction === "from" ? `${arrived} "${dev}"` : `oifname "${dev}"`;
+  const each = (line: (k: FlowKind, d: Direction) => string | readonly string[]): string =>
+    `\n${FLOW_KINDS.flatMap((k) => DIRECTIONS.flatMap((d) => line(k, d))).join("\n")}`;
+  const kinds = (line: (k: FlowKind) => string): string => FLOW_KINDS.map(line).join("\n");
+  return {
+    sets: `${each((k, d) => (["lost", "fresh", "dropped"] as const).map((w) => set(flowSet(w, d, k), k)))}
+${kinds((k) => `${set(waitingSet(k), k)}\n${set(retriedSet(k), k).replace(" counter;", "")}`)}`,
+    before: each(
+      (k, d) => `    ${by(d, direct)} ${fresh} ${k.match} update @${flowSet("lost", d, k)} { ${k.key} }`,
+    ),
+    after: each((k, d) => {
+      const lost = flowSet("lost", d, k);
+      const passed = flowSet("fresh", d, k);
+      return [
+        `    ${by(d, direct)} ${fresh} ${k.match} delete @${lost} { ${k.key} }`,
+        `    ${by(d, direct)} ${fresh} ${k.match} update @${passed} { ${k.key} }`,
+        `    ${by(d, overlay)} ${fresh} ${k.match} ${k.key} @${lost} ${k.key} != @${passed} update @${flowSet("dropped", d, k)} { ${k.key} }`,
+      ];
+    }),
+    chains: `
+  chain arrive {
+    type filter hook prerouting priority ${AFTER_DNAT}; policy accept;
+    iifname { "${overlay}", "${direct}" } ct state established ct direction reply jump answered
+    iifname { "${overlay}", "${direct}" } return
+    ${fresh} fib daddr oifname "${direct}" jump again
+  }
+  chain answered {
+${kinds((k) => `    ${k.answered} delete @${waitingSet(k)} { ${k.answer} }`)}
+  }
+  chain again {
+${kinds((k) => `    ${k.match} ${k.key} @${waitingSet(k)} update @${retriedSet(k)} { ${k.key} quota until ${RETRY_BYTES} bytes } meta mark set meta mark | ${divertMark}`)}
+${kinds((k) => `    ${k.match} update @${waitingSet(k)} { ${k.key} }`)}
+  }
+${forgetMark(divertMark)}`,
+  };
 }
 
 function checkSpec(spec: TrafficSpec): void {
@@ -111,6 +311,70 @@ async function readSet(table: string, set: string, bits: number, out: TrafficSam
     if (e.key.length !== 4 && e.key.length !== 16) return;
     out.push({ destination: prefixFromBytes(e.key, bits), bytes: e.bytes, packets: e.packets });
   });
+}
+
+type Nets = Map<string, { seen: number; seenAfter: number; passed: number; overlay: boolean }>;
+
+/** The counters of one family and direction, the packets before the filters read first and last. */
+async function readNets(spec: TrafficSpec, direction: Direction, family: 4 | 6): Promise<NetForwarding[]> {
+  const nets: Nets = new Map();
+  const read = async (
+    what: "seen" | "passed" | "overlay",
+    take: (n: { seen: number; seenAfter: number; passed: number; overlay: boolean }, packets: number) => void,
+  ): Promise<void> =>
+    dumpSet(spec.table, netSet(what, direction, family), (e) => {
+      const net = prefixFromBytes(e.key, family === 4 ? spec.mask4 : spec.mask6);
+      const of = nets.get(net) ?? { seen: 0, seenAfter: 0, passed: 0, overlay: false };
+      take(of, e.packets);
+      nets.set(net, of);
+    });
+  await read("seen", (n, packets) => {
+    n.seen = packets;
+  });
+  await read("passed", (n, packets) => {
+    n.passed = packets;
+  });
+  await read("overlay", (n) => {
+    n.overlay = true;
+  });
+  await read("seen", (n, packets) => {
+    n.seenAfter = packets;
+  });
+  return [...nets].map(([remote, n]) => ({ direction, remote: remote as Prefix, ...n }));
+}
+
+async function readFlows(
+  spec: TrafficSpec,
+  what: "fresh" | "dropped",
+): Promise<(NewFlow & { readonly packets: number })[]> {
+  const out: (NewFlow & { readonly packets: number })[] = [];
+  for (const kind of FLOW_KINDS)
+    for (const direction of DIRECTIONS)
+      await dumpSet(spec.table, flowSet(what, direction, kind), ({ key, packets }) => {
+        const { size } = kind;
+        if (key.length < 2 * size) return;
+        const [from, to] = [key.slice(0, size), key.slice(size, 2 * size)].map(addressFromBytes);
+        const remote = direction === "from" ? from : to;
+        if (remote === undefined) return;
+        // sender apart: what is offered at one address
+        const service = Buffer.from(key.subarray(size)).toString("hex");
+        out.push({
+          direction,
+          remote: prefixOf(remote, size === 4 ? spec.mask4 : spec.mask6),
+          service,
+          packets,
+        });
+      });
+  return out;
+}
+
+async function readForwarding(spec: TrafficSpec): Promise<ForwardingReading> {
+  const nets: NetForwarding[] = [];
+  for (const direction of DIRECTIONS)
+    for (const family of FAMILIES) nets.push(...(await readNets(spec, direction, family)));
+  if (!spec.stateful) return { nets, dropped: [], passed: [] };
+  const dropped = await readFlows(spec, "dropped");
+  return { nets, dropped, passed: dropped.length === 0 ? [] : await readFlows(spec, "fresh") };
 }
 
 const explained = (table: string, e: unknown): unknown =>
@@ -151,28 +415,12 @@ export function trafficAdapter(uid: number): TrafficPort {
       return out;
     },
     async readForwarding() {
-      const zero = { in_seen: 0, in_passed: 0, out_seen: 0, out_passed: 0 };
-      const counts = { ...zero };
-      const after = { ...zero };
-      if (current !== undefined) {
-        const { table } = current;
-        try {
-          for (const name of FORWARD_SETS)
-            await dumpSet(table, name, (e) => {
-              counts[name] += e.packets;
-            });
-          for (const name of SEEN_SETS)
-            await dumpSet(table, name, (e) => {
-              after[name] += e.packets;
-            });
-        } catch (e) {
-          throw explained(table, e);
-        }
+      if (current === undefined) return { nets: [], dropped: [], passed: [] };
+      try {
+        return await readForwarding(current);
+      } catch (e) {
+        throw explained(current.table, e);
       }
-      return {
-        arrived: { seen: counts.in_seen, passed: counts.in_passed, seenAfter: after.in_seen },
-        leaving: { seen: counts.out_seen, passed: counts.out_passed, seenAfter: after.out_seen },
-      };
     },
     async tearDown() {
       current = undefined;

@@ -32,12 +32,14 @@ import {
   SOCK_DGRAM,
   SOCK_NONBLOCK,
   SOCK_RAW,
+  SOL_SOCKET,
   sendto,
   setsockopt,
   setsockoptInt,
   socket,
 } from "../linux/libc.js";
 
+const SO_MARK = 36;
 const IPPROTO_IP = 0;
 const IPPROTO_ICMP = 1;
 const IPPROTO_IPV6 = 41;
@@ -144,7 +146,8 @@ class RawPingSocket implements PingSocket {
       this.raw4 = this.openRaw(4);
       this.raw6 = this.openRaw6();
       this.holdOwnPorts();
-      this.chooser = this.keep(made(this.place, AF_INET, SOCK_DGRAM, 0));
+      const chooser = made(this.place, AF_INET, SOCK_DGRAM, 0);
+      this.chooser = this.keep(prepared(this.place, chooser, [["SO_MARK", () => this.mark(chooser)]]));
       this.watchExceeded();
     } catch (e) {
       this.release();
@@ -165,11 +168,18 @@ class RawPingSocket implements PingSocket {
     return this.keep(
       prepared(at, fd, [
         ["SO_ATTACH_FILTER", () => attachFilter(fd, udpFilter(family, this.ports, PING_MAGIC))],
+        ["SO_MARK", () => this.mark(fd)],
         family === 4
           ? ["IP_HDRINCL", () => setsockoptInt(fd, IPPROTO_IP, IP_HDRINCL, 1)]
           : ["IPV6_CHECKSUM", () => setsockoptInt(fd, IPPROTO_IPV6, IPV6_CHECKSUM, UDP_CHECKSUM_OFFSET)],
       ]),
     );
+  }
+
+  /** Marks what a socket sends like WireGuard's own packets. */
+  private mark(fd: number): number {
+    const { mark = 0 } = this.bound;
+    return mark === 0 ? 0 : setsockoptInt(fd, SOL_SOCKET, SO_MARK, mark);
   }
 
   private openRaw6(): number | undefined {

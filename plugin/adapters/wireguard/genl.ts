@@ -13,6 +13,7 @@ import {
   setDevice,
   setPeer,
   WG_GENL_NAME,
+  type WireGuardDeviceChange,
   type WireGuardDeviceState,
   type WireGuardPeerChange,
 } from "../../wire/netlink/wireguard.js";
@@ -85,10 +86,7 @@ export const genlDevice = (name: string): Promise<WireGuardDeviceState | undefin
 export const genlPrivateKey = (name: string): Promise<PrivateKey | undefined> =>
   decoded(name, decodePrivateKey);
 
-export async function genlSetDevice(
-  name: string,
-  to: { readonly privateKey?: PrivateKey; readonly listenPort?: number },
-): Promise<void> {
+export async function genlSetDevice(name: string, to: WireGuardDeviceChange): Promise<void> {
   await send([setDevice(await wireguardFamily(), name, to)], `WG_CMD_SET_DEVICE ${name}`);
 }
 

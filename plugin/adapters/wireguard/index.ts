@@ -21,6 +21,7 @@ import { EADDRINUSE } from "../../wire/netlink/errno.js";
 import type { RawLink } from "../../wire/netlink/link.js";
 import {
   WG_GENL_NAME,
+  type WireGuardDeviceChange,
   type WireGuardDeviceState,
   type WireGuardPeerChange,
 } from "../../wire/netlink/wireguard.js";
@@ -63,7 +64,7 @@ interface Backend {
   readonly kind: "kernel" | "uapi";
   device(name: string): Promise<WireGuardDeviceState | undefined>;
   privateKey(name: string): Promise<PrivateKey | undefined>;
-  setDevice(name: string, to: { privateKey?: PrivateKey; listenPort?: number }): Promise<void>;
+  setDevice(name: string, to: WireGuardDeviceChange): Promise<void>;
   setPeer(name: string, peer: WireGuardPeerChange): Promise<void>;
   removePeer(name: string, key: PublicKey): Promise<void>;
 }
@@ -268,13 +269,13 @@ function setSysctls(name: string): void {
 
 async function stateOf(link: RawLink, device: WireGuardDevice): Promise<InterfaceState> {
   const { ifindex, name, up, mtu } = link;
-  const { publicKey, listenPort, peers } = device;
+  const { publicKey, listenPort, fwmark, peers } = device;
   const master =
     link.master === undefined || link.master === 0 ? undefined : (await findLink(link.master))?.name;
   const addresses = (await listAddresses(link)).map((a) => ({ address: a.address, length: a.prefixLength }));
   const own = readSysctl(4, name, "rp_filter");
   return {
-    ...{ ifindex, up, mtu, master, publicKey, listenPort, peers, addresses },
+    ...{ ifindex, up, mtu, master, publicKey, listenPort, fwmark, peers, addresses },
     reversePathFilter: own === undefined ? undefined : Number(own),
     ipv6: ipv6Of(name),
   };
@@ -290,6 +291,7 @@ async function setKeyAndPort(spec: InterfaceSpec, backend: Backend): Promise<voi
     await backend.setDevice(name, {
       privateKey: spec.privateKey,
       ...(portChanges ? { listenPort: spec.listenPort } : {}),
+      ...(before?.fwmark === (spec.fwmark ?? 0) ? {} : { fwmark: spec.fwmark ?? 0 }),
     });
   } catch (e) {
     if (e instanceof NetlinkError && e.errno === EADDRINUSE)

@@ -16,7 +16,7 @@ import {
   prefixOf,
 } from "../../net/address.js";
 import { err, ok, type Result } from "../../net/result.js";
-import type { OfferClasses, Path, RoutingView, UnderneathVerdict } from "../../shortcut/events.js";
+import type { OfferClasses, RoutingView, UnderneathVerdict } from "../../shortcut/events.js";
 import { no } from "../../shortcut/reasons.js";
 import type { PathAttributes } from "../../wire/bgp/attributes.js";
 import { type FibView, RTPROT_SHORTCUTD } from "../kernel/fib-view.js";
@@ -61,7 +61,7 @@ interface Route {
   readonly attributes: PathAttributes | undefined;
 }
 
-export class Routing implements RoutingView {
+export class Routing implements Omit<RoutingView, "wayTo"> {
   /** Whether the feed has sent everything once. */
   feedComplete = false;
 
@@ -93,10 +93,6 @@ export class Routing implements RoutingView {
       of = length === 0 ? undefined : prefixOf(prefixAddress(match.prefix), length - 1);
     }
     return undefined;
-  }
-
-  wayTo(a: Address): Path {
-    return this.options.fib.pathOf(this.options.fib.lookup(a));
   }
 
   underneath(prefix: Prefix): UnderneathVerdict {

@@ -100,8 +100,8 @@ export class DirectInterface {
     private readonly ports: DirectPorts,
     private readonly journal: Journal,
     private readonly input: (input: Input) => void,
-    /** Whether our own nftables tables stand. */
-    private readonly tables: () => Verdict,
+    /** Whether our own nftables tables stand, and others' rules translate nothing that would go direct. */
+    private readonly rules: () => Verdict,
     /** The interface was made or repaired: routes over it were lost. */
     private readonly restored: () => void,
   ) {
@@ -125,6 +125,7 @@ export class DirectInterface {
       publicKey: ends.self.publicKey,
       privateKey: ends.privateKey,
       listenPort: config.direct.port,
+      fwmark: config.direct.fwmark,
       mtu: ends.overlayMtu,
       addresses: [...own, hostPrefix(linkLocalOf(ends.self.publicKey))],
       vrf: config.vrf?.name,
@@ -360,7 +361,7 @@ export class DirectInterface {
     const extra = config.role === "hub" ? [config.direct.observePort] : [];
     try {
       this.pings = await ports.pings.open(
-        { wireguard: config.direct.port, extra },
+        { wireguard: config.direct.port, extra, mark: config.direct.fwmark },
         (from, to, payload) => this.input({ kind: "ping", from, to, payload }),
         (e) => this.input({ kind: "exceeded", ...e }),
         (e) => this.journal.problem(e.place, e.message),
@@ -387,9 +388,11 @@ export class DirectInterface {
   // ------------------------------------------------------------------------------------------ usable or not
 
   async readForwarding(): Promise<void> {
-    const counts = await this.ports.traffic.readForwarding();
-    this.forwarding.read(this.ports.clock.now(), counts);
-    this.checkUsable();
+    const reading = await this.ports.traffic.readForwarding();
+    for (const { remote, reason } of this.forwarding.read(this.ports.clock.now(), reading)) {
+      this.journal.problem("firewall", describeReason(reason));
+      this.input({ kind: "direct-blocked", remote, reason });
+    }
   }
 
   /** Tells the engine when it has changed whether packets may use the interface. */
@@ -420,7 +423,6 @@ export class DirectInterface {
     const both = [this.config.overlay, this.name];
     const strict = both.filter((dev) => this.ports.host.reversePathFilter(dev) === 1);
     if (strict.length > 0) return no({ kind: "rp-filter-strict", devices: strict });
-    const tables = this.tables();
-    return tables.ok ? this.forwarding.verdict(this.ports.clock.now()) : tables;
+    return this.rules();
   }
 }

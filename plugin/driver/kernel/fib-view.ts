@@ -57,6 +57,7 @@ export class FibView {
         this.remove(event.route);
         return [event.route.prefix];
       case "address":
+      case "elsewhere":
         return [];
       case "link":
         return event.link.name === this.overlay || event.link.name === this.direct ? "all" : [];

@@ -1,25 +1,41 @@
 /**
- * Do packets that a flip sends over the direct interface get through this router's own firewall? Probes cannot tell: they are the
- * router's own packets, and a ruleset that names only the overlay passes them and drops the LAN's. So what the forward hook sees is compared with what
- * it lets pass. A verdict needs some packets; while it stands no shortcut is made, and it is forgotten after a pause that doubles, since
- * rulesets get corrected.
+ * Judges whether packets that a flip sends over the direct interface get through this router's own firewall. Probes cannot tell:
+ * they are the router's own packets, and a ruleset that names only the overlay passes them and drops the LAN's.
+ *
+ * A host may send what every policy drops, so drops alone prove nothing. Two facts do, each for one remote network:
+ *
+ *   nothing passes   of several packets none passes, although packets of the same network and direction passed via the overlay
+ *                    within a minute, or on the direct interface within seconds
+ *   new flows        connections that were dropped on the direct interface passed via the overlay afterwards, and no other new
+ *                    one passed on the direct interface meanwhile
  */
-import { no, type Reason, type Verdict, YES } from "../../shortcut/reasons.js";
-import type { ForwardingCount } from "../ports.js";
-
-type Counts = { readonly arrived: ForwardingCount; readonly leaving: ForwardingCount };
+import type { Prefix } from "../../net/address.js";
+import type { Reason } from "../../shortcut/reasons.js";
+import type { Direction, ForwardingReading, NetForwarding } from "../ports.js";
 
 /** Packets in one interval below which nothing is concluded. */
 const ENOUGH = 5;
-/** More than this share dropped is a firewall, not a rate limit of a few. */
-const SHARE = 0.5;
-const PAUSE_MS = 30_000;
-const PAUSE_MAX_MS = 600_000;
+/** New flows that prove it for a network, and for one service while others pass. */
+const FLOWS = 2;
+const FLOWS_OF_SERVICE = 3;
+/** Milliseconds for which a pass on the direct interface shows that packets should pass. */
+const PASSED_MS = 10_000;
+/** Milliseconds for which a verdict is not repeated: the shortcut falls back meanwhile, and what was counted expires. */
+const QUIET_MS = 20_000;
+
+export interface Blocked {
+  /** The remote network whose packets are dropped. */
+  readonly remote: Prefix;
+  readonly reason: Reason;
+}
+
+const keyOf = (n: { readonly direction: Direction; readonly remote: Prefix }): string =>
+  `${n.direction} ${n.remote}`;
 
 export class ForwardingCheck {
-  private before: Counts | undefined;
-  private blocked: { readonly reason: Reason; readonly until: number } | undefined;
-  private pause = PAUSE_MS;
+  private before = new Map<string, NetForwarding>();
+  private readonly passedAt = new Map<string, number>();
+  private readonly toldAt = new Map<string, number>();
 
   constructor(
     private readonly dev: string,
@@ -27,33 +43,63 @@ export class ForwardingCheck {
     private readonly router: string,
   ) {}
 
-  /** Takes a reading of the counters. Returns whether the direct interface is usable. */
-  read(now: number, counts: Counts): Verdict {
-    const before = this.before;
-    this.before = counts;
-    if (before !== undefined) {
-      const reason =
-        this.judge("from", before.arrived, counts.arrived) ??
-        this.judge("to", before.leaving, counts.leaving);
-      if (reason !== undefined && (this.blocked === undefined || now >= this.blocked.until)) {
-        this.blocked = { reason, until: now + this.pause };
-        this.pause = Math.min(PAUSE_MAX_MS, this.pause * 2);
+  /** Takes a reading. Returns the networks whose packets this router's firewall drops on the direct interface alone. */
+  read(now: number, reading: ForwardingReading): Blocked[] {
+    const found = [...this.nothingPasses(now, reading.nets), ...this.newFlows(reading)];
+    for (const [key, at] of this.toldAt) if (now >= at + QUIET_MS) this.toldAt.delete(key);
+    return found.filter(({ direction, remote }) => {
+      const key = keyOf({ direction, remote });
+      const told = this.toldAt.has(key);
+      if (!told) this.toldAt.set(key, now);
+      return !told;
+    });
+  }
+
+  private nothingPasses(now: number, nets: readonly NetForwarding[]): (Blocked & { direction: Direction })[] {
+    const { before } = this;
+    this.before = new Map(nets.map((n) => [keyOf(n), n]));
+    for (const key of this.passedAt.keys()) if (!this.before.has(key)) this.passedAt.delete(key);
+    return nets.flatMap((n) => {
+      const key = keyOf(n);
+      const was = before.get(key);
+      // a counter that expired begins again
+      const base = was === undefined || was.seen > n.seen || was.passed > n.passed ? ZERO : was;
+      if (n.passed > base.passed) {
+        this.passedAt.set(key, now);
+        return [];
       }
-    }
-    return this.verdict(now);
+      // the counters are not read at one moment: both are certain, and no packet in flight counts as dropped
+      const dropped = n.seen - base.seenAfter;
+      const should = n.overlay || now - (this.passedAt.get(key) ?? Number.NEGATIVE_INFINITY) <= PASSED_MS;
+      if (dropped < ENOUGH || !should) return [];
+      const { direction, remote } = n;
+      const { dev, router } = this;
+      return [
+        {
+          direction,
+          remote,
+          reason: { kind: "firewall-drops", router, direction, dev, dropped, seen: dropped },
+        },
+      ];
+    });
   }
 
-  verdict(now: number): Verdict {
-    if (this.blocked !== undefined && now >= this.blocked.until) this.blocked = undefined;
-    return this.blocked === undefined ? YES : no(this.blocked.reason);
-  }
-
-  private judge(direction: "from" | "to", before: ForwardingCount, now: ForwardingCount): Reason | undefined {
-    // the counters are not read at one moment: both are what is certain, and no packet in flight counts as dropped
-    const seen = now.seen - before.seenAfter;
-    const dropped = seen - (now.passed - before.passed);
-    if (seen < ENOUGH || dropped <= seen * SHARE) return undefined;
-    const { router, dev } = this;
-    return { kind: "firewall-drops", router, direction, dev, dropped, seen };
+  private newFlows({ dropped, passed }: ForwardingReading): (Blocked & { direction: Direction })[] {
+    const nets = new Map(dropped.map((f) => [keyOf(f), f]));
+    return [...nets].flatMap(([key, { direction, remote }]) => {
+      const mine = dropped.filter((f) => keyOf(f) === key);
+      const through = passed.filter((f) => keyOf(f) === key);
+      const services = new Map<string, number>();
+      for (const f of mine) services.set(f.service, (services.get(f.service) ?? 0) + f.packets);
+      const flows = [...services.values()].reduce((a, b) => a + b, 0);
+      const one = [...services].some(
+        ([service, packets]) => packets >= FLOWS_OF_SERVICE && through.every((f) => f.service !== service),
+      );
+      if (!one && (flows < FLOWS || through.length > 0)) return [];
+      const { dev, router } = this;
+      return [{ direction, remote, reason: { kind: "firewall-drops-new", router, direction, dev, flows } }];
+    });
   }
 }
+
+const ZERO = { seen: 0, seenAfter: 0, passed: 0 } as const;

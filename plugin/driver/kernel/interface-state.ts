@@ -39,6 +39,8 @@ export function differences(wanted: InterfaceSpec, actual: InterfaceState): Diff
   out.push(...addressDifferences(wanted, actual));
   if (wanted.listenPort !== 0 && actual.listenPort !== wanted.listenPort)
     add(`its listen port is ${actual.listenPort}, not ${wanted.listenPort}`, false);
+  if (wanted.fwmark !== undefined && actual.fwmark !== wanted.fwmark)
+    add(`its firewall mark is ${actual.fwmark}, not ${wanted.fwmark}`, wanted.fwmark !== 0);
   if (actual.reversePathFilter === STRICT) add("its rp_filter is strict", true);
   return out;
 }

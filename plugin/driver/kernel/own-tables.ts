@@ -36,8 +36,9 @@ export class OwnTables {
     private readonly changed: () => void,
   ) {}
 
-  begin(): void {
-    this.watch = this.port.watch(this.names, () => this.suspect(SETTLE_MS));
+  /** `onChange`: rules of others, or our own, have changed. */
+  begin(onChange: () => void): void {
+    this.watch = this.port.watch(this.names, () => this.suspect(SETTLE_MS), onChange);
   }
 
   /** Ends the watch, and waits for what is under way: tables are removed after this, not made again. */

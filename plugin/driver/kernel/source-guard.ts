@@ -3,7 +3,7 @@
  * loopback that nobody announces. The guard keeps them on the overlay and names them, so that an operator can announce them.
  */
 import { type Address, type Prefix, prefix } from "../../net/address.js";
-import type { SourceGuardPort, UnattestedSource } from "../ports.js";
+import type { DivertPort, DivertSpec, SourceGuardPort, UnattestedSource } from "../ports.js";
 import { TaskQueue } from "../runtime/task-queue.js";
 
 /** Probes are link-local, and WireGuard carries no other link-local traffic. */
@@ -15,6 +15,8 @@ export class SourceGuard {
   private readonly tasks = new TaskQueue((e) => this.problem(e.place, e.message));
   private own: readonly Prefix[] | undefined;
   private begun = false;
+  /** Whether other sources are routed into the overlay before their path is chosen. */
+  private diverting = true;
   private readonly indexes = new Map<string, number>();
   private readonly logged = new Set<Address>();
   /** Sources that were sent via the overlay although their destination goes direct. */
@@ -22,6 +24,8 @@ export class SourceGuard {
 
   constructor(
     private readonly port: SourceGuardPort,
+    private readonly divert: DivertPort,
+    private readonly divertSpec: DivertSpec,
     private readonly interfaces: { readonly direct: string; readonly overlay: string },
     /** Host prefixes of this router on the overlay. */
     private readonly addresses: readonly Prefix[],
@@ -32,6 +36,19 @@ export class SourceGuard {
   attested(own: readonly Prefix[]): void {
     this.own = own;
     this.apply();
+  }
+
+  /** NAT rules translate sources on the direct interface as well: then the packets are looked at behind them. */
+  natCoversDirect(covers: boolean): void {
+    if (this.diverting !== covers) return;
+    this.diverting = !covers;
+    this.apply();
+  }
+
+  /** Restores the policy rule and its route: another program may have removed them, or the overlay was made again. */
+  routesChanged(): void {
+    if (this.own === undefined) return;
+    this.tasks.add("policy rule", () => this.divert.ensure(this.divertSpec));
   }
 
   /** Sets the guard again when an interface was made again: a rule names it by its index, which has changed. */
@@ -45,7 +62,9 @@ export class SourceGuard {
     const { own } = this;
     if (own === undefined) return;
     const sources = [...new Set([...own, ...this.addresses, LINK_LOCAL])];
-    this.tasks.add("source guard", () => this.port.set({ ...this.interfaces, sources }));
+    const mark = this.diverting ? this.divertSpec.mark : undefined;
+    this.tasks.add("policy rule", () => this.divert.ensure(this.divertSpec));
+    this.tasks.add("source guard", () => this.port.set({ ...this.interfaces, sources, mark }));
   }
 
   async read(): Promise<void> {
@@ -73,6 +92,7 @@ export class SourceGuard {
   /** Removes what a former run left. */
   async begin(): Promise<void> {
     await this.port.remove();
+    await this.divert.remove(this.divertSpec);
     this.begun = true;
   }
 
@@ -82,5 +102,6 @@ export class SourceGuard {
     this.own = undefined;
     await this.tasks.drained();
     await this.port.remove();
+    await this.divert.remove(this.divertSpec);
   }
 }

@@ -37,6 +37,17 @@ export abstract class Tunnelled<X extends Step> extends Standing<X> {
     return fallBackToHub(reason, isRepaired(reason) ? PLANNED : FAILED);
   }
 
+  override waysChanged(now: number): Step<"returning"> | undefined {
+    this.c.attempt.path.reroute(now);
+    return this.leaveTunnel();
+  }
+
+  /** Falls back when the tunnel's own packets go through the overlay. */
+  protected leaveTunnel(): Step<"returning"> | undefined {
+    const outside = this.c.attempt.path.endpointOutside();
+    return outside.ok ? undefined : fallBackToHub(outside.reason, UNWANTED);
+  }
+
   override ping(now: number, from: Endpoint, at: Address, ping: Ping): undefined {
     const { attempt, agreed } = this.c;
     const { checks } = attempt.path;
@@ -69,12 +80,12 @@ export class Connecting extends Tunnelled<StepsFrom<"connecting">> {
   /** Whether the other end's NAT is open towards the candidates that it knows of this end. */
   private remoteOpen = false;
 
-  override begin(now: number): undefined {
+  override begin(now: number): Step<"returning"> | undefined {
     const { c } = this;
     const { host, owner, prefixes, attempt } = c;
     const { remote, path, attested } = attempt;
     const { peer, epochs, role, linkLocal } = remote;
-    if (peer === undefined) return;
+    if (peer === undefined) return undefined;
     // the other end waits for our answer
     if (c.oneWay && remote.told.selected === undefined) this.tellSelected(now, true);
     const { connectTimeout, checkTimeout } = host.parameters;
@@ -82,15 +93,18 @@ export class Connecting extends Tunnelled<StepsFrom<"connecting">> {
     const accepted = attested?.generation ?? ZERO_ID;
     const tunnel = path.establish(now, { owner, peer, epochs, role, linkLocal, prefixes, accepted });
     c.openNat(now);
+    const inside = path.onlyInside(remote, prefixes);
+    if (inside !== undefined) return fallBackToHub(inside, UNWANTED);
     if (path.checks === undefined) {
-      if (role === "responder" || remote.ready) tunnel.configure(peer.candidates[0]);
-      return;
+      if (role === "responder" || remote.ready) tunnel.configure(path.untested(remote, prefixes));
+      return undefined;
     }
     // the responder learns the initiator's endpoint from its handshake, so two initiations cannot
     // cross
     if (role === "responder") tunnel.configure(undefined);
     else this.deadline = now + checkTimeout;
     if (remote.open(now)) this.otherOpen(now);
+    return undefined;
   }
 
   /**
@@ -112,7 +126,7 @@ export class Connecting extends Tunnelled<StepsFrom<"connecting">> {
     const step = super.ready(now);
     if (step !== undefined) return step;
     const { path, remote } = this.c.attempt;
-    if (path.checks === undefined) path.tunnel?.configure(remote.peer?.candidates[0]);
+    if (path.checks === undefined) path.tunnel?.configure(path.untested(remote, this.c.prefixes));
     else this.otherOpen(now);
     return undefined;
   }
@@ -147,10 +161,13 @@ export class Connecting extends Tunnelled<StepsFrom<"connecting">> {
     return undefined;
   }
 
-  override peerStatus(now: number, s: PeerStatus): undefined {
+  override peerStatus(now: number, s: PeerStatus): Step<"returning"> | undefined {
     this.c.attempt.path.observe(now, s, true);
+    const step = this.leaveTunnel();
+    if (step !== undefined) return step;
     this.advance(now);
     this.c.announceProbes(now, { down: false, idle: false });
+    return undefined;
   }
 
   override probe(now: number, event: StreamEvent): StepsFrom<"connecting"> | undefined {

@@ -5,12 +5,13 @@
  * the path is used.
  */
 
-import { type Address, formatEndpoint, type Prefix } from "../../net/address.js";
+import { type Address, type Endpoint, formatEndpoint, type Prefix } from "../../net/address.js";
 import type { Candidate } from "../../wire/control/message.js";
 import { earliest } from "../deadlines.js";
 import type { PairKind, PeerStatus } from "../events.js";
-import { Checks, type ChecksHost } from "../nat/connectivity-checks.js";
-import { type Verdict, YES } from "../reasons.js";
+import { isUsable, tunnelled } from "../nat/candidates.js";
+import { Checks, type ChecksHost, insideReason } from "../nat/connectivity-checks.js";
+import { no, type Reason, type Verdict, YES } from "../reasons.js";
 import type { Collaborators } from "./collaborators.js";
 import type { Remote } from "./remote.js";
 import { HubPath, RoundTripCheck } from "./round-trip.js";
@@ -65,11 +66,41 @@ export class DirectPath {
       onLink: () => reachability.onLink(),
       sendPing: (theirs, ping, target) => engine.sendPing(theirs, ping, target),
       randomId: () => engine.randomId(),
-      underlay: (a) => {
-        const way = engine.routing.wayTo(a);
-        return way !== "overlay" && way !== "direct";
-      },
+      self: engine.self.address,
+      wayTo: (to) => engine.routing.wayTo(to),
     };
+  }
+
+  /** The first candidate that can be taken untested, for ends that cannot send pings. */
+  untested(remote: Remote, prefixes: readonly Prefix[]): Endpoint | undefined {
+    return remote.peer?.candidates.find((c) => isUsable(c, prefixes) && this.outside(c).ok);
+  }
+
+  /** The reason why no path outside the tunnels leads to any candidate of the other end. */
+  onlyInside(remote: Remote, prefixes: readonly Prefix[]): Reason | undefined {
+    if (this.checks !== undefined) return this.checks.onlyInside;
+    const [first] = remote.peer?.candidates ?? [];
+    if (first === undefined || this.untested(remote, prefixes) !== undefined) return undefined;
+    const verdict = this.outside(first);
+    return verdict.ok ? undefined : verdict.reason;
+  }
+
+  /** Returns whether a path to the endpoint runs outside the tunnels of the overlay. */
+  private outside(to: Endpoint): Verdict {
+    const { self, routing } = this.spoke.engine;
+    const by = tunnelled(routing.wayTo(to));
+    return by === undefined ? YES : no(insideReason(self.address, { to, by }));
+  }
+
+  /** Returns whether the path to the endpoint in use runs outside the tunnels of the overlay. */
+  endpointOutside(): Verdict {
+    const endpoint = this.tunnel?.endpoint;
+    return endpoint === undefined ? YES : this.outside(endpoint);
+  }
+
+  /** Follows a change of routes. */
+  reroute(now: number): void {
+    this.checks?.reroute(now);
   }
 
   /** Learns further candidates of the other end. */

@@ -77,11 +77,15 @@ export class Direct extends Tunnelled<StepsFrom<"direct">> {
     checks.use(now, better, true);
   }
 
-  override peerStatus(now: number, s: PeerStatus): undefined {
+  override peerStatus(now: number, s: PeerStatus): Step<"returning"> | undefined {
     const { path } = this.c.attempt;
     path.observe(now, s, false);
+    // the other end's packets may have moved the endpoint
+    const step = this.leaveTunnel();
+    if (step !== undefined) return step;
     this.advance(now);
     if (path.tunnel !== undefined) this.announce(now, path.tunnel);
+    return undefined;
   }
 
   override trafficRead(now: number, viaOverlay: number): void {

@@ -44,6 +44,7 @@ import { Backoff, Draining, Gone, Returning } from "./teardown.js";
 import {
   FAILED,
   type FailureHistory,
+  FIREWALLED,
   OFFER_BLOCKED,
   PEER_INITIATED,
   PEER_INITIATED_FAILURE,
@@ -328,8 +329,18 @@ export class Shortcut {
     if (this.c.attempt.remote.linkLocal) this.fallBack(now, { kind: "link-local-gone" }, PLANNED);
   }
 
+  /** This router's firewall drops packets of the owner on the direct interface alone. */
+  directBlocked(now: number, reason: Reason): void {
+    if (this.stage === "direct") this.fallBack(now, reason, FIREWALLED);
+  }
+
   directUnusable(now: number, reason: Reason): void {
     this.take(now, (s) => s.directUnusable(reason));
+  }
+
+  /** Follows a change of routes or policy rules: the other end may be reached another way. */
+  waysChanged(now: number): void {
+    this.take(now, (s) => s.waysChanged(now));
   }
 
   peerApplied(now: number, error: string | undefined): void {

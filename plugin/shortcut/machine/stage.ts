@@ -130,6 +130,11 @@ export abstract class StageState<X extends Step> {
 
   offerUnblocked(_now: number): void {}
 
+  /** Follows a change of routes or policy rules. */
+  waysChanged(_now: number): X | undefined {
+    return undefined;
+  }
+
   directUnusable(_reason: Reason): X | undefined {
     return undefined;
   }

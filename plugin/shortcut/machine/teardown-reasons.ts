@@ -30,8 +30,10 @@ export const PATH_FAILED: TeardownRule = { failure: true, tell: true, hold: true
 /** No pair of candidates answers. */
 export const UNREACHABLE: TeardownRule = { failure: true, tell: true, hold: true, forgotten: true };
 export const HOPELESS: TeardownRule = { ...UNREACHABLE, hopeless: true };
-/** The direct path works and is not wanted: too slow. */
+/** The direct path is not wanted: it is too slow, or it runs inside the overlay. */
 export const UNWANTED: TeardownRule = { failure: true, tell: true, hold: true };
+/** A firewall drops what the direct interface forwards: rules are not corrected in seconds. */
+export const FIREWALLED: TeardownRule = { failure: true, tell: true, hold: true, forgotten: true };
 /** A neighbour of the daemon would lose the route, or see the offer. */
 export const OFFER_BLOCKED: TeardownRule = {
   failure: true,

@@ -16,7 +16,8 @@ import {
   prefixOf,
 } from "../../net/address.js";
 import { type Candidate, type CandidateKind, MAX_CANDIDATES } from "../../wire/control/message.js";
-import type { InterfaceAddress } from "../events.js";
+import type { InterfaceAddress, Path } from "../events.js";
+import type { Tunnelled } from "../reasons.js";
 
 /** Addresses that no other router reaches: this host, link-local, multicast, documentation. */
 const NEVER: readonly Prefix[] = [
@@ -112,6 +113,10 @@ export function priorityOf(
       return 40 + family;
   }
 }
+
+/** Returns the tunnel inside which a path runs; undefined when it runs in the underlay, or nowhere. */
+export const tunnelled = (way: Path): Tunnelled | undefined =>
+  way === "overlay" || way === "direct" ? way : undefined;
 
 /**
  * Returns whether a candidate of another router may be tried. `prefixes` are those that the hub

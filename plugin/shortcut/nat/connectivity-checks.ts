@@ -19,9 +19,9 @@ import { formatEndpoint, sameEndpoint } from "../../net/address.js";
 import type { PublicKey } from "../../net/key.js";
 import type { Candidate, Epochs, Id64 } from "../../wire/control/message.js";
 import type { Ping } from "../../wire/ping.js";
-import type { PairKind } from "../events.js";
-import type { NatForecast, Reason } from "../reasons.js";
-import { isUsable, priorityOf } from "./candidates.js";
+import type { PairKind, Path } from "../events.js";
+import type { NatForecast, Reason, Tunnelled } from "../reasons.js";
+import { isUsable, priorityOf, tunnelled } from "./candidates.js";
 import type { PingTarget } from "./pings.js";
 
 export interface ChecksHost {
@@ -32,8 +32,10 @@ export interface ChecksHost {
   readonly openTtl: number;
   sendPing(theirs: PublicKey, ping: Omit<Ping, "bootId">, target: PingTarget): void;
   randomId(): Id64;
-  /** Returns whether the FIB sends there neither via the overlay nor via a shortcut. */
-  underlay(a: Address): boolean;
+  /** This router's overlay address: a reason that travels names it. */
+  readonly self: Address;
+  /** Returns the path on which the direct interface's packets go there. */
+  wayTo(to: Endpoint): Path;
   onLink(): readonly Prefix[];
 }
 
@@ -64,6 +66,7 @@ const SETTLE_MOST = 50;
  */
 const OPENING_LASTS = 20_000;
 const MOST_PEER_REFLEXIVE = 8;
+const MOST_INSIDE = 16;
 /** Number of transactions of one pair that may still be answered. */
 const IN_FLIGHT = 4;
 /**
@@ -93,6 +96,21 @@ interface Pair {
   taken: number;
 }
 
+/** An endpoint that is reached inside a tunnel. */
+interface Inside {
+  readonly to: Endpoint;
+  readonly kind: Pair["kind"];
+  readonly by: Tunnelled;
+}
+
+/** Words for an endpoint that `router` reaches inside a tunnel. */
+export const insideReason = (router: Address, { to, by }: Pick<Inside, "to" | "by">): Reason => ({
+  kind: "endpoint-via-overlay",
+  router,
+  endpoint: formatEndpoint(to),
+  by,
+});
+
 export class Checks {
   private readonly pairs: Pair[] = [];
   private openedAt: number | undefined;
@@ -104,6 +122,8 @@ export class Checks {
   private over = false;
   private using: Pair | undefined;
   private improveAt = Number.POSITIVE_INFINITY;
+  /** Endpoints of the other end that this end reaches inside a tunnel: nothing is sent to them. */
+  private readonly inside = new Map<string, Inside>();
   /** Whether this end's peer exists. */
   ready = false;
 
@@ -118,12 +138,38 @@ export class Checks {
   /** Learns further candidates of the other end; known ones stay. */
   learn(now: number, candidates: readonly Candidate[]): void {
     for (const c of candidates) {
-      if (!isUsable(c, this.ends.prefixes) || !this.host.underlay(c.address)) continue;
+      if (!isUsable(c, this.ends.prefixes) || this.isInside(c, c.kind)) continue;
       const known = this.find(c);
       // a ping may have taught it already
       if (known === undefined) this.follow(now, this.add(c, c.kind));
     }
     this.recomputeDeadlines();
+  }
+
+  /** Returns whether a path to the endpoint runs inside a tunnel, and notes that. */
+  private isInside(to: Endpoint, kind: Pair["kind"]): boolean {
+    const key = formatEndpoint(to);
+    const by = tunnelled(this.host.wayTo(to));
+    if (by === undefined) this.inside.delete(key);
+    else if (this.inside.size < MOST_INSIDE || this.inside.has(key))
+      this.inside.set(key, { to: { address: to.address, port: to.port }, kind, by });
+    return by !== undefined;
+  }
+
+  /** Follows a change of routes: an endpoint may be reached inside a tunnel now, or not any more. */
+  reroute(now: number): void {
+    const known = [...this.inside.values()];
+    for (const p of [...this.pairs])
+      if (this.isInside(p.to, p.kind)) this.pairs.splice(this.pairs.indexOf(p), 1);
+    for (const { to, kind } of known)
+      if (this.find(to) === undefined && !this.isInside(to, kind)) this.follow(now, this.add(to, kind));
+    this.recomputeDeadlines();
+  }
+
+  /** The reason why nothing can be tried: the other end's endpoints are reached inside a tunnel. */
+  get onlyInside(): Reason | undefined {
+    const [first] = this.inside.values();
+    return this.pairs.length === 0 && first !== undefined ? insideReason(this.host.self, first) : undefined;
   }
 
   /** Opens and tries a candidate that is learned late like the earlier ones. */
@@ -210,6 +256,7 @@ export class Checks {
   }
 
   private asked(now: number, from: Endpoint, at: Address, ping: Ping): void {
+    if (this.isInside(from, this.find(from)?.kind ?? "peer-reflexive")) return;
     let pair = this.find(from);
     if (pair === undefined) {
       const learnt = this.pairs.filter((p) => p.kind === "peer-reflexive").length;
@@ -329,7 +376,7 @@ export class Checks {
     const least = this.using?.priority ?? Number.POSITIVE_INFINITY;
     let i = 0;
     for (const p of this.pairs) {
-      if (p.priority <= least || !this.host.underlay(p.to.address)) continue;
+      if (p.priority <= least || tunnelled(this.host.wayTo(p.to)) !== undefined) continue;
       p.tries = 0;
       p.roundTrip = undefined;
       p.nextAt = now + i++ * PACE;
@@ -339,8 +386,10 @@ export class Checks {
   /** Returns the result of the checks; `nat` when the NAT forecast explains it. */
   result(nat: NatForecast | undefined): Reason {
     const tried = this.list();
-    if (tried === "") return { kind: "nothing-to-try", nat };
-    return { kind: this.best() === undefined ? "no-answer" : "answers-only", tried, nat };
+    const untried = [...this.inside.keys()].join(", ");
+    if (tried === "") return this.onlyInside ?? { kind: "nothing-to-try", nat };
+    if (this.best() !== undefined) return { kind: "answers-only", tried, nat };
+    return { kind: "no-answer", tried, untried, nat };
   }
 
   /** Returns the candidates as text. */

@@ -13,7 +13,9 @@ import type { Ping } from "../../wire/ping.js";
 import type { Correspondent, Identity, Outcome } from "../control/link.js";
 import type { PairSecrets } from "../control/pair-secrets.js";
 import { registrationProof } from "../control/registration-proof.js";
-import type { Output } from "../events.js";
+import type { Output, RoutingView } from "../events.js";
+import { tunnelled } from "../nat/candidates.js";
+import { insideReason } from "../nat/connectivity-checks.js";
 import type { Observation } from "../nat/mapping.js";
 import { Observer, type ObserverHost } from "../nat/reflexive-observer.js";
 import type { Parameters } from "../parameters.js";
@@ -29,6 +31,7 @@ export interface HubLinkHost extends ObserverHost {
   readonly overlaySecrets: PairSecrets;
   readonly parameters: Parameters;
   readonly listenPort: () => number;
+  readonly routing: Pick<RoutingView, "wayTo">;
   random(): number;
   emit(output: Output): void;
   request(now: number, to: Address, body: RequestBody, done: (now: number, outcome: Outcome) => void): Id64;
@@ -46,7 +49,7 @@ export interface HubStatus {
   readonly registered: boolean;
   readonly since: number;
   readonly reflexive: Endpoint | undefined;
-  /** The reason why the spoke is not registered. */
+  /** The reason why the spoke is not registered, or cannot learn its endpoint from this hub. */
   readonly problem: Reason | undefined;
   /** Ports of the hub in the underlay that do not answer, although the spoke is registered. */
   readonly obstacles: readonly Reason[];
@@ -79,6 +82,8 @@ export class HubLink {
   private rendezvous: Endpoint | undefined;
   private observePort = 0;
   private readonly observer: Observer;
+  /** Whether the hub was reached through the overlay when routes changed last. */
+  private wasInside = false;
 
   constructor(
     private readonly host: HubLinkHost,
@@ -93,7 +98,18 @@ export class HubLink {
 
   /** The endpoint at which the hub sees this router's direct interface. */
   get reflexive(): Endpoint | undefined {
+    if (this.inside !== undefined) return undefined;
     return this.observer.reflexive ?? this.rendezvous;
+  }
+
+  /**
+   * The reason why the hub cannot tell the endpoint: the direct interface's packets to it go through
+   * the overlay, so that the hub sees an inside address.
+   */
+  private get inside(): Reason | undefined {
+    const to = this.peer?.endpoint;
+    const by = to && tunnelled(this.host.routing.wayTo(to));
+    return by && insideReason(this.host.self.address, { to, by });
   }
 
   /**
@@ -123,6 +139,13 @@ export class HubLink {
   /** Asks from where the hub sees this router, unless the hub answered within the last second. */
   observeAgain(now: number): void {
     this.observer.refresh(now);
+  }
+
+  /** Follows a change of routes or policy rules: asks again when the hub can see the endpoint now. */
+  waysChanged(now: number): void {
+    const before = this.wasInside;
+    this.wasInside = this.inside !== undefined;
+    if (before && !this.wasInside) this.observer.ask(now);
   }
 
   /** Takes an authentic answer. Returns whether anything has changed. */
@@ -317,7 +340,7 @@ export class HubLink {
       registered: this.registered !== undefined && this.overlay.ok,
       since: this.since,
       reflexive: this.reflexive,
-      problem: this.overlay.ok ? this.problem : this.overlay.reason,
+      problem: this.overlay.ok ? (this.problem ?? this.inside) : this.overlay.reason,
       obstacles: this.registered === undefined ? [] : this.obstacles(),
     };
   }

@@ -135,7 +135,8 @@ export class Spoke {
 
   /** Tells the shortcuts when this router's reachability may have changed. */
   private reachabilityObserved(now: number): void {
-    if (this.reachability.changed()) for (const m of this.shortcuts.all()) m.candidatesChanged(now);
+    if (!this.reachability.changed()) return;
+    for (const m of this.shortcuts.all()) m.candidatesChanged(now);
   }
 
   private hub(): HubLink | undefined {
@@ -192,6 +193,7 @@ export class Spoke {
 
   // ---------------------------------------------------------------------------------------- inputs
 
+  // eslint-disable-next-line max-lines-per-function, complexity -- one case for each kind of input
   handleInput(now: number, input: Exclude<Input, { kind: "datagram" | "fib" | "ping" }>): void {
     switch (input.kind) {
       case "traffic":
@@ -229,6 +231,11 @@ export class Spoke {
       case "peer-applied":
         this.tell((m) => m.publicKey === input.publicKey && m.peerApplied(now, input.error));
         break;
+      case "ways-changed":
+        for (const l of this.links) l.waysChanged(now);
+        this.reachabilityObserved(now);
+        this.tell((m) => m.waysChanged(now));
+        break;
       case "pings":
         this.reachability.reobserve(now);
         break;
@@ -257,6 +264,11 @@ export class Spoke {
         break;
       case "link-local":
         this.tell((m) => !input.present && m.linkLocalGone(now));
+        break;
+      case "direct-blocked":
+        this.tell(
+          (m) => m.prefixes.some((p) => overlaps(p, input.remote)) && m.directBlocked(now, input.reason),
+        );
         break;
       case "purge":
         this.tell((m) => [m.owner, "all"].includes(input.owner) && m.stop(now, { kind: "purged" }));

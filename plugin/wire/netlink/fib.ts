@@ -55,4 +55,6 @@ export type RouteEvent =
       readonly formerName?: string | undefined;
     }
   /** An address came, changed or went. */
-  | { readonly kind: "address"; readonly dev: string; readonly address: Address; readonly gone: boolean };
+  | { readonly kind: "address"; readonly dev: string; readonly address: Address; readonly gone: boolean }
+  /** A policy rule, or a route of a table that is not watched, has changed. */
+  | { readonly kind: "elsewhere" };

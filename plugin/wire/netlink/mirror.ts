@@ -35,8 +35,10 @@ import {
   type RawNextHop,
   type RawRoute,
   RTM_DELROUTE,
+  RTM_DELRULE,
   RTM_F_CLONED,
   RTM_NEWROUTE,
+  RTM_NEWRULE,
   RTNH_F_DEAD,
   RTNH_F_LINKDOWN,
 } from "./route.js";
@@ -147,6 +149,7 @@ export class FibMirror {
   }
 
   /** One notification. Several events when a link or a nexthop object takes routes with it. */
+  // eslint-disable-next-line complexity -- one case for each type of message
   apply(m: NetlinkMessage): Result<RouteEvent[], NetlinkDecodeError> {
     switch (m.type) {
       case RTM_NEWLINK:
@@ -184,11 +187,15 @@ export class FibMirror {
       case RTM_DELROUTE: {
         const route = decodeRoute(m.payload);
         if (!route.ok) return route;
-        if (route.value === undefined || !this.concerns(route.value)) return ok([]);
+        if (route.value === undefined) return ok([]);
+        if (!this.concerns(route.value)) return ok([{ kind: "elsewhere" }]);
         if (m.type === RTM_NEWROUTE) this.insert(route.value, m.flags);
         else this.remove(route.value);
         return ok(this.refresh([keyOf(route.value)]));
       }
+      case RTM_NEWRULE:
+      case RTM_DELRULE:
+        return ok([{ kind: "elsewhere" }]);
       default:
         return ok([]);
     }

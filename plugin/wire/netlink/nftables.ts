@@ -18,7 +18,7 @@ export const NFNLGRP_NFTABLES = 7;
 const NFNETLINK_V0 = 0;
 const NFGENMSG_LENGTH = 4;
 /** Families of tables (linux/netfilter.h). */
-const NFPROTO_INET = 1;
+export const NFPROTO_INET = 1;
 export const NFPROTO_NETDEV = 5;
 
 const NFTA_SET_ELEM_LIST_TABLE = 1;

@@ -24,11 +24,13 @@ import {
   view,
 } from "./attribute.js";
 import type { NetlinkRequest } from "./message.js";
-import { NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE } from "./message.js";
+import { NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE } from "./message.js";
 
 export const RTM_NEWROUTE = 24;
 export const RTM_DELROUTE = 25;
 const RTM_GETROUTE = 26;
+export const RTM_NEWRULE = 32;
+export const RTM_DELRULE = 33;
 
 export const AF_INET = 2;
 export const AF_INET6 = 10;
@@ -40,8 +42,16 @@ const RTA_PRIORITY = 6;
 const RTA_PREFSRC = 7;
 const RTA_MULTIPATH = 9;
 const RTA_TABLE = 15;
+const RTA_MARK = 16;
 const RTA_VIA = 18;
+const RTA_UID = 25;
+const RTA_IP_PROTO = 27;
+const RTA_SPORT = 28;
+const RTA_DPORT = 29;
 const RTA_NH_ID = 30;
+const IPPROTO_UDP = 17;
+/** WireGuard's own socket belongs to root. */
+const WIREGUARD_UID = 0;
 
 const RT_TABLE_UNSPEC = 0;
 const RT_SCOPE_UNIVERSE = 0;
@@ -242,7 +252,14 @@ export interface RouteKey {
 }
 
 /** RTM_NEWROUTE with NLM_F_CREATE|NLM_F_REPLACE: `PREFIX dev IFACE`, scope link, no gateway; without `ifindex` `unreachable PREFIX`. */
-export function replaceRoute(route: RouteKey & { readonly ifindex: number | undefined }): NetlinkRequest {
+export const replaceRoute = (route: RouteKey & { readonly ifindex: number | undefined }): NetlinkRequest =>
+  newRoute(route, NLM_F_CREATE | NLM_F_REPLACE);
+
+/** The same, but answers EEXIST when there is a route of this table, prefix and metric. */
+export const addRoute = (route: RouteKey & { readonly ifindex: number | undefined }): NetlinkRequest =>
+  newRoute(route, NLM_F_CREATE | NLM_F_EXCL);
+
+function newRoute(route: RouteKey & { readonly ifindex: number | undefined }, flags: number): NetlinkRequest {
   const { ifindex } = route;
   const family = familyOf(route.prefix);
   const w = rtmsg({
@@ -258,7 +275,7 @@ export function replaceRoute(route: RouteKey & { readonly ifindex: number | unde
   w.bytes(RTA_DST, addressBytes(prefixAddress(route.prefix))).u32(RTA_TABLE, route.table);
   if (ifindex !== undefined) w.u32(RTA_OIF, ifindex);
   w.u32(RTA_PRIORITY, route.metric);
-  return { type: RTM_NEWROUTE, flags: NLM_F_CREATE | NLM_F_REPLACE, payload: w.finish() };
+  return { type: RTM_NEWROUTE, flags, payload: w.finish() };
 }
 
 /** RTM_DELROUTE. The scope is RT_SCOPE_NOWHERE and the type RTN_UNSPEC, 'any', as `ip route del` has them. */
@@ -285,8 +302,25 @@ export function dumpRoutes(family: 4 | 6, table: number): NetlinkRequest {
   return { type: RTM_GETROUTE, flags: NLM_F_DUMP, payload: w.finish() };
 }
 
-/** RTM_GETROUTE for one destination with RTM_F_FIB_MATCH. */
-export function lookupRoute(destination: Address): NetlinkRequest {
+/** The UDP packets of a WireGuard interface, as policy rules see them. */
+export interface UdpFlow {
+  readonly fromPort: number;
+  readonly toPort: number;
+  /** The mark of its socket; 0: no mark. */
+  readonly mark: number;
+}
+
+const portBytes = (port: number): Uint8Array => Uint8Array.of(port >> 8, port & 0xff);
+
+/**
+ * RTM_GETROUTE for one destination; with a flow, for its packets. The answer is the FIB entry that matches, with all its
+ * next hops, or the one path that is `chosen`.
+ */
+export function lookupRoute(
+  destination: Address,
+  flow?: UdpFlow,
+  answer: "entry" | "chosen" = "entry",
+): NetlinkRequest {
   const bytes = addressBytes(destination);
   const w = rtmsg({
     family: familyOf(destination),
@@ -295,8 +329,14 @@ export function lookupRoute(destination: Address): NetlinkRequest {
     protocol: 0,
     scope: 0,
     type: 0,
-    flags: RTM_F_FIB_MATCH,
+    flags: answer === "entry" ? RTM_F_FIB_MATCH : 0,
   });
   w.bytes(RTA_DST, bytes);
+  if (flow !== undefined)
+    w.u32(RTA_MARK, flow.mark)
+      .u32(RTA_UID, WIREGUARD_UID)
+      .u8(RTA_IP_PROTO, IPPROTO_UDP)
+      .bytes(RTA_SPORT, portBytes(flow.fromPort))
+      .bytes(RTA_DPORT, portBytes(flow.toPort));
   return { type: RTM_GETROUTE, flags: 0, payload: w.finish() };
 }

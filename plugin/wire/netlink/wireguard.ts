@@ -49,6 +49,7 @@ const WGDEVICE_A_IFNAME = 2;
 const WGDEVICE_A_PRIVATE_KEY = 3;
 const WGDEVICE_A_PUBLIC_KEY = 4;
 const WGDEVICE_A_LISTEN_PORT = 6;
+const WGDEVICE_A_FWMARK = 7;
 const WGDEVICE_A_PEERS = 8;
 
 const WGPEER_F_REMOVE_ME = 1;
@@ -86,7 +87,16 @@ export interface WireGuardPeerState {
 export interface WireGuardDeviceState {
   readonly publicKey: PublicKey | undefined;
   readonly listenPort: number;
+  /** The mark of the packets that it sends in the underlay; 0: no mark. */
+  readonly fwmark: number;
   readonly peers: readonly WireGuardPeerState[];
+}
+
+/** Undefined fields are left as they are. Port 0 lets WireGuard choose; mark 0: no mark. */
+export interface WireGuardDeviceChange {
+  readonly privateKey?: PrivateKey;
+  readonly listenPort?: number;
+  readonly fwmark?: number;
 }
 
 /**
@@ -136,15 +146,12 @@ export const getDevice = (family: number, name: string): NetlinkRequest => ({
 const setDeviceBody = (name: string): BodyWriter =>
   genlBody(WG_CMD_SET_DEVICE, WG_GENL_VERSION).string(WGDEVICE_A_IFNAME, name);
 
-/** WG_CMD_SET_DEVICE: private key and port; 0 lets the kernel choose one. */
-export const setDevice = (
-  family: number,
-  name: string,
-  to: { readonly privateKey?: PrivateKey; readonly listenPort?: number },
-): NetlinkRequest => {
+/** WG_CMD_SET_DEVICE: private key, port and mark. */
+export const setDevice = (family: number, name: string, to: WireGuardDeviceChange): NetlinkRequest => {
   const w = setDeviceBody(name);
   if (to.privateKey !== undefined) w.bytes(WGDEVICE_A_PRIVATE_KEY, keyBytes(to.privateKey));
   if (to.listenPort !== undefined) w.u16(WGDEVICE_A_LISTEN_PORT, to.listenPort);
+  if (to.fwmark !== undefined) w.u32(WGDEVICE_A_FWMARK, to.fwmark);
   return { type: family, flags: 0, payload: w.finish() };
 };
 
@@ -260,6 +267,7 @@ export function decodePrivateKey(payloads: readonly Uint8Array[]): Decoded<Priva
 export function decodeDevice(payloads: readonly Uint8Array[]): Decoded<WireGuardDeviceState> {
   let publicKey: PublicKey | undefined;
   let listenPort = 0;
+  let fwmark = 0;
   const peers: WireGuardPeerState[] = [];
   for (const payload of payloads) {
     if (payload.length < GENL_HDRLEN) return malformed("genlmsghdr", `${payload.length} bytes are too short`);
@@ -269,6 +277,7 @@ export function decodeDevice(payloads: readonly Uint8Array[]): Decoded<WireGuard
     const key = a.bytes(WGDEVICE_A_PUBLIC_KEY);
     if (key !== undefined && key.length === WG_KEY_LEN) publicKey = publicKeyFromBytes(key);
     listenPort = a.u16(WGDEVICE_A_LISTEN_PORT) ?? listenPort;
+    fwmark = a.u32(WGDEVICE_A_FWMARK) ?? fwmark;
     const list = a.bytes(WGDEVICE_A_PEERS);
     if (list === undefined) continue;
     const entries = decodeAttributeList(list, 0, "WGDEVICE_A_PEERS");
@@ -282,5 +291,5 @@ export function decodeDevice(payloads: readonly Uint8Array[]): Decoded<WireGuard
       else peers.push(peer.value);
     }
   }
-  return ok({ publicKey, listenPort, peers });
+  return ok({ publicKey, listenPort, fwmark, peers });
 }

@@ -467,6 +467,34 @@ describe("while it runs", () => {
   });
 });
 
+it("keeps traffic on the overlay while a NAT rule of others names it alone, and says which", async () => {
+  await w.clock.during(d.start());
+  const rules = (name: string, ...devices: readonly string[]) => [
+    { chain: { family: "ip", table: "nat", name, type: "nat", hook: "postrouting", prio: 100 } },
+    {
+      rule: {
+        family: "ip",
+        table: "nat",
+        chain: name,
+        expr: [
+          { match: { op: "==", left: { meta: { key: "oifname" } }, right: { set: devices } } },
+          { masquerade: null },
+        ],
+      },
+    },
+  ];
+  const told = () => w.log.filter((l) => l.message.includes("a NAT rule of")).length;
+  w.setRuleset(rules("post", OVERLAY, "eth0"));
+  await w.clock.advance(2_000);
+  expect(told()).toBe(1);
+  expect(w.log.some((l) => l.message.includes("table ip nat, chain post"))).toBe(true);
+  w.setRuleset(rules("post", OVERLAY, DIRECT));
+  await w.clock.advance(2_000);
+  w.setRuleset(rules("other", OVERLAY));
+  await w.clock.advance(2_000);
+  expect(told()).toBe(2);
+});
+
 it("makes its tables again when another program flushes the ruleset, and removes them at the stop", async () => {
   await w.clock.during(d.start());
   w.flushRuleset();

@@ -31,6 +31,7 @@ const link = (name: string, ifindex: number, more: Partial<KernelLink> = {}): Ke
   ...more,
 });
 const device = (name: string, publicKey: PublicKey, listenPort = 51821) => ({
+  fwmark: 0,
   name,
   publicKey,
   listenPort,

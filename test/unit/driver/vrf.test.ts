@@ -104,12 +104,14 @@ describe("nftables in a VRF", () => {
     mask4: 24,
     mask6: 64,
     timeoutSeconds: 60,
+    stateful: false,
+    divertMark: 0x20000000,
   };
 
   it("asks by which member of the VRF a packet arrived", () => {
     const script = nftScript({ ...spec, inVrf: true });
     expect(script).toContain('meta sdifname != "wg-red" oifname "wg-red" udp dport 4243 counter drop');
-    expect(script).toContain('meta sdifname "sc-red" update @in_seen');
+    expect(script).toContain('meta sdifname "sc-red" update @seen_from4');
     expect(script).not.toContain("iifname");
     expect(nftScript(spec)).not.toContain("sdifname");
   });

@@ -68,8 +68,12 @@ describe("reasons", () => {
       "the direct path failed: full-size probes do not pass any more",
     ],
     [
-      { kind: "no-answer", tried: "192.0.2.1 port 51821 (host)", nat: undefined },
+      { kind: "no-answer", tried: "192.0.2.1 port 51821 (host)", untried: "", nat: undefined },
       "no answer from 192.0.2.1 port 51821 (host)",
+    ],
+    [
+      { kind: "no-answer", tried: "192.0.2.1:51821 (host)", untried: "192.0.2.2:51821", nat: undefined },
+      "no answer from 192.0.2.1:51821 (host); not tried, since it is reached via the overlay: 192.0.2.2:51821",
     ],
   ])("%o", (reason, text) => {
     expect(describeReason(reason)).toBe(text);

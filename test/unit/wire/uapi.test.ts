@@ -45,7 +45,7 @@ describe("requests", () => {
 // The example of wireguard.com/xplatform, with a scope and an unknown key added.
 const reply = `private_key=${"22".repeat(32)}
 listen_port=12912
-fwmark=0
+fwmark=51820
 public_key=${ONES}
 preshared_key=${"00".repeat(32)}
 protocol_version=1
@@ -72,6 +72,7 @@ describe("replies", () => {
       value: {
         privateKey: new Uint8Array(32).fill(0x22),
         listenPort: 12912,
+        fwmark: 51820,
         peers: [
           {
             publicKey,

@@ -11,6 +11,8 @@ const spec = {
   mask4: 20,
   mask6: 56,
   timeoutSeconds: 30,
+  stateful: false,
+  divertMark: 0x20000000,
 };
 
 test("the table: masks as addresses, one transaction that replaces, control traffic passed over", () => {
@@ -29,6 +31,19 @@ test("control packets leave from shortcutd's own user and from root alone", () =
   const own = 'oifname "wg0" udp dport 5180 meta skuid !=';
   expect(nftScript(spec)).toContain(`${own} { 0, 990 } counter drop`);
   expect(nftScript({ ...spec, uid: 0 })).toContain(`${own} { 0 } counter drop`);
+});
+
+test("connections are tracked only where firewalls look at their state", () => {
+  expect(nftScript(spec)).not.toContain("ct state");
+  expect(nftScript({ ...spec, inVrf: true })).not.toContain("meta mark");
+  // new connections are tried again nevertheless, for the firewall of the other end
+  expect(nftScript(spec)).toMatch(
+    /tcp flags & \(syn \| ack\) == syn fib daddr oifname "shortcut0" .* meta mark set/,
+  );
+  const script = nftScript({ ...spec, stateful: true });
+  expect(script).toContain("ct state != { established, related }");
+  // the mark is taken away before any filter sees the packet
+  expect(script).toContain("meta mark & 536870912 == 536870912 meta mark set meta mark & 3758096383");
 });
 
 test("host masks", () => {

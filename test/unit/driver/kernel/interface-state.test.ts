@@ -12,6 +12,7 @@ const wanted: InterfaceSpec = {
   publicKey: key(1),
   privateKey: privateKeyFromBytes(new Uint8Array(32).fill(1)),
   listenPort: 51821,
+  fwmark: 0,
   mtu: 1420,
   addresses: [prefix("10.255.0.1/32"), prefix("fd00:255::1/128"), prefix("fe80::7/128")],
 };
@@ -25,6 +26,7 @@ const asWanted: InterfaceState = {
   master: undefined,
   publicKey: key(1),
   listenPort: 51821,
+  fwmark: 0,
   peers: [],
   addresses: [four, six, local],
   reversePathFilter: 2,
@@ -56,6 +58,7 @@ it.each<[Partial<InterfaceState>, string]>([
 });
 
 it.each<[Partial<InterfaceState>, string]>([
+  [{ fwmark: 7 }, "its firewall mark is 7, not 0"],
   [{ listenPort: 5555 }, "its listen port is 5555, not 51821"],
   [{ mtu: 9000 }, "its MTU is 9000, not 1420"],
   [

@@ -65,7 +65,7 @@ beforeEach(() => {
     (place, text) => void problems.push(`${place}: ${text}`),
     () => void changes++,
   );
-  tables.begin();
+  tables.begin(() => undefined);
 });
 
 /** Runs what is due, to its end. */

@@ -96,6 +96,50 @@ describe("a direct shortcut", () => {
     expect(onHub(a, c)).toBe(true);
   });
 
+  it.each(["A", "C"])("ends when the routes of %s lead its packets into the overlay", (who) => {
+    const r = who === "A" ? a : c;
+    const other = who === "A" ? c : a;
+    r.wayTo = () => "overlay";
+    w.input(r, { kind: "ways-changed" });
+    until(w, 1_500, () => onHub(a, c));
+    const said = w.transitions.findLast((t) => t.router === r.address && t.stage === "returning");
+    expect(said?.reason).toMatch(/^the endpoint .* is reached via the overlay of /);
+    expect(
+      w.transitions.findLast((t) => t.router === other.address && t.stage === "returning")?.reason,
+    ).toMatch(/is reached via the overlay of /);
+    w.run(w.now + 60_000);
+    expect(onHub(a, c)).toBe(true);
+    r.wayTo = () => "other";
+    w.input(r, { kind: "ways-changed" });
+    bothDirect(w, a, c, 400_000);
+  });
+
+  it("ends when this router's firewall drops the owner's packets, and no other shortcut does", () => {
+    const reason = {
+      kind: "firewall-drops-new",
+      router: a.address,
+      direction: "from",
+      dev: "shortcut0",
+      flows: 2,
+    } as const;
+    w.input(a, { kind: "direct-blocked", remote: a.site, reason });
+    w.run(w.now + 2_000);
+    expect(direct(a, c)).toBe(true);
+    w.input(a, { kind: "direct-blocked", remote: c.site, reason });
+    until(w, 1_500, () => onHub(a, c));
+    expect(ends().filter((e) => e.includes("drops new connections from shortcut0"))).toHaveLength(2);
+    // a firewall is not corrected in seconds
+    w.run(w.now + 15_000);
+    expect(onHub(a, c)).toBe(true);
+    bothDirect(w, a, c, 120_000);
+  });
+
+  it("ends when the other end's packets move the endpoint into the overlay", () => {
+    a.wayTo = () => "overlay";
+    until(w, 5_000, () => onHub(a, c));
+    expect(ends().some((e) => e.includes("is reached via the overlay"))).toBe(true);
+  });
+
   const detection = p.probeInterval * p.probeMultiplier;
   it.each(["both ways", "from A", "from C"])(
     "is left by both ends in time when the path is cut %s",

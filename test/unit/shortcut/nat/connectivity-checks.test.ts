@@ -5,6 +5,7 @@
 import { describe, expect, it } from "vitest";
 import { address, type Endpoint, formatEndpoint, parseEndpoint } from "../../../../plugin/net/address.js";
 import { publicKeyFromBytes } from "../../../../plugin/net/key.js";
+import type { Path } from "../../../../plugin/shortcut/events.js";
 import { Checks } from "../../../../plugin/shortcut/nat/connectivity-checks.js";
 import type { PingTarget } from "../../../../plugin/shortcut/nat/pings.js";
 import { Observer } from "../../../../plugin/shortcut/nat/reflexive-observer.js";
@@ -20,6 +21,7 @@ const endpoint = (text: string): Endpoint => {
 const reflexive = (text: string): Candidate => ({ ...endpoint(text), kind: "reflexive" });
 const key = publicKeyFromBytes(new Uint8Array(32).fill(7));
 const HERE = address("192.168.1.2");
+const SELF = address("10.255.0.1");
 const BEFORE = "192.0.2.2:51821";
 const NOW = "192.0.2.3:51821";
 
@@ -38,7 +40,7 @@ function pinging(): { sent: Sent[]; take: () => string[]; host: ConstructorParam
     sendPing: (_: unknown, ping: Sent["ping"], target: PingTarget) => void sent.push({ ping, target }),
     randomId: (): Id64 => id64FromBytes(new Uint8Array(8).fill(++next)),
   };
-  const host = { ...common, openTtl: 2, underlay: () => true, onLink: () => [] };
+  const host = { ...common, openTtl: 2, self: SELF, wayTo: (): Path => "other", onLink: () => [] };
   const take = (): string[] => {
     const out = sent.map((s) => `${s.ping.kind} ${formatEndpoint(s.target.to)} ttl ${s.target.ttl ?? ""}`);
     sent.length = 0;
@@ -46,6 +48,78 @@ function pinging(): { sent: Sent[]; take: () => string[]; host: ConstructorParam
   };
   return { sent, take, host, observes: common };
 }
+
+describe("an endpoint that is reached inside a tunnel", () => {
+  const HUB_SIDE = "10.255.0.2:51821";
+  const inside = (way: Path) => {
+    const p = pinging();
+    const ways = new Map<string, Path>([[formatEndpoint(endpoint(BEFORE)), way]]);
+    const host = { ...p.host, wayTo: (to: Endpoint): Path => ways.get(formatEndpoint(to)) ?? "other" };
+    const ends = {
+      publicKey: key,
+      epochs: { mine: 1, yours: 1 },
+      candidates: [reflexive(BEFORE)],
+      prefixes: [],
+    };
+    return { ...p, ways, c: new Checks(host, ends, 0) };
+  };
+
+  it.each(["overlay", "direct"] as const)("is not tried, and is named as the reason (%s)", (by) => {
+    const { c, take } = inside(by);
+    c.open(0);
+    c.start(10);
+    c.handleTimeout(20);
+    expect(take()).toEqual([]);
+    const reason = { kind: "endpoint-via-overlay", router: SELF, endpoint: BEFORE, by };
+    expect(c.onlyInside).toEqual(reason);
+    expect(c.result(undefined)).toEqual(reason);
+  });
+
+  it("is named beside the candidates that did not answer", () => {
+    const { c } = inside("overlay");
+    c.learn(0, [reflexive(NOW)]);
+    expect(c.onlyInside).toBeUndefined();
+    expect(c.result(undefined)).toMatchObject({ kind: "no-answer", untried: BEFORE });
+  });
+
+  it("is not answered when a ping arrives from there, and not learned as peer-reflexive", () => {
+    const { c, ways, take } = inside("other");
+    c.open(0);
+    c.start(10);
+    take();
+    ways.set(HUB_SIDE, "overlay");
+    const epochs = { mine: 1, yours: 1 };
+    const asked: Ping = {
+      kind: "ping",
+      ready: false,
+      bootId: id64FromBytes(new Uint8Array(8)),
+      transaction: id64FromBytes(new Uint8Array(8)),
+      epochs,
+      observed: undefined,
+    };
+    c.receive(20, endpoint(HUB_SIDE), HERE, asked);
+    expect(take()).toEqual([]);
+    ways.delete(HUB_SIDE);
+    c.receive(30, endpoint(HUB_SIDE), HERE, asked);
+    expect(take()).toContain(`pong ${HUB_SIDE}`);
+  });
+
+  it("is tried when a change of routes leads around the tunnel, and left when it leads into it", () => {
+    const { c, ways, take } = inside("overlay");
+    c.open(0);
+    c.start(10);
+    expect(take()).toEqual([]);
+    ways.clear();
+    c.reroute(20);
+    c.handleTimeout(20);
+    expect(take()).toEqual([`ping ${BEFORE}`]);
+    ways.set(BEFORE, "overlay");
+    c.reroute(30);
+    c.handleTimeout(5_000);
+    expect(take()).toEqual([]);
+    expect(c.onlyInside?.kind).toBe("endpoint-via-overlay");
+  });
+});
 
 describe("a candidate that is learned late", () => {
   const checks = () => {

@@ -137,6 +137,8 @@ const says = (e: RouteEvent): string => {
       return `link ${e.link.name} ${e.gone ? "gone" : e.link.up ? "up" : "down"}`;
     case "address":
       return `address ${e.address} ${e.dev}${e.gone ? " gone" : ""}`;
+    case "elsewhere":
+      return "elsewhere";
     case "set":
     case "gone":
       return `${e.kind} ${e.route.prefix} [${e.route.nextHops
@@ -177,7 +179,7 @@ describe("routes", () => {
 
   test("other tables are not seen, the predicate is obeyed, and a route that stops to satisfy it is gone", () => {
     const m = filled([], (r) => r.protocol === 12);
-    expect(apply(m, route("10.1.0.0/16", [{ dev: 2 }], { table: 99 }))).toEqual([]);
+    expect(apply(m, route("10.1.0.0/16", [{ dev: 2 }], { table: 99 }))).toEqual(["elsewhere"]);
     expect(apply(m, route("10.1.0.0/16", [{ dev: 2 }], { protocol: 3 }))).toEqual([]);
     expect(apply(m, route("10.1.0.0/16", [{ dev: 2 }], { protocol: 12, flags: REPLACE }))).toEqual([
       "set 10.1.0.0/16 [- wg0]",

@@ -37,6 +37,9 @@ describe.runIf(comparable)("requests", () => {
       flags: 0,
       payload: hex(`01010000 0800 0200 77673000  2400 0300 ${keyHex(privateKey)}  0600 0600 6cca 0000`),
     });
+    expect(setDevice(FAMILY, "wg0", { fwmark: 0xca6c }).payload).toEqual(
+      hex("01010000 0800 0200 77673000  0800 0700 6cca0000"),
+    );
     expect(setDevice(FAMILY, "wg0", {}).payload).toEqual(hex("01010000 0800 0200 77673000"));
   });
 
@@ -143,6 +146,7 @@ describe.runIf(comparable)("WG_CMD_GET_DEVICE answers", () => {
       value: {
         publicKey,
         listenPort: 51820,
+        fwmark: 0,
         peers: [
           {
             publicKey,
