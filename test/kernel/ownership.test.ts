@@ -110,7 +110,9 @@ describe("an nftables table of somebody else's with the name of ours", () => {
     expect(ns.sh("nft list table inet shortcutd_wg0")).toContain("chain count");
     await stop();
     expect(
-      ns.sh("nft list tables; ip -o link show type wireguard | grep -v wg0; ip -o link show dev shortcut0 || true"),
+      ns.sh(
+        "nft list tables; ip -o link show type wireguard | grep -v wg0; ip -o link show dev shortcut0 || true",
+      ),
     ).toBe("");
   });
 });
