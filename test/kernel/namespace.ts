@@ -45,6 +45,12 @@ export const CABLE = `
     ip rule del pref 0; ip rule add pref 10 table local
     ip route add 10.0.0.2/32 dev ve0 table 100; ip route add 10.0.0.1/32 dev ve1 table 101`;
 
+/** For {@link Namespace.sh}: wg0 (10.255.0.1/24), a WireGuard interface, with whatever WireGuard the machine has. */
+export const OVERLAY = `
+    ip link add wg0 type wireguard 2> /dev/null || wireguard-go wg0
+    wg genkey > /run/overlay.key; wg set wg0 private-key /run/overlay.key
+    ip addr add 10.255.0.1/24 dev wg0; ip link set wg0 up; mkdir -p /run/wireguard`;
+
 export class Namespace {
   private constructor(
     private readonly holder: ChildProcess,

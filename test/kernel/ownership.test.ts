@@ -4,7 +4,7 @@
  */
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { eventually, Namespace } from "./namespace.js";
+import { eventually, Namespace, OVERLAY } from "./namespace.js";
 
 const MAIN = join(process.cwd(), "dist/plugin/main.js");
 const MAINS = `'${process.execPath}' '${MAIN}' run -c /run/hub.yaml`;
@@ -14,10 +14,7 @@ const HUB =
 let ns: Namespace;
 beforeEach(async () => {
   ns = await Namespace.create();
-  ns.sh(`ip link add wg0 type wireguard 2> /dev/null || wireguard-go wg0
-    wg genkey > /run/overlay.key; wg set wg0 private-key /run/overlay.key
-    ip addr add 10.255.0.1/24 dev wg0; ip link set wg0 up
-    mkdir -p /run/wireguard; printf '${HUB}' > /run/hub.yaml`);
+  ns.sh(`${OVERLAY}; printf '${HUB}' > /run/hub.yaml`);
 });
 afterEach(() => ns.destroy());
 

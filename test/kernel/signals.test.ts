@@ -1,7 +1,7 @@
 /** Signals to a running shortcutd: SIGHUP reloads what it can and says the rest, a repeated SIGTERM does not cut the stop short, and nothing is left behind. */
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { eventually, Namespace } from "./namespace.js";
+import { eventually, Namespace, OVERLAY } from "./namespace.js";
 
 const MAIN = join(process.cwd(), "dist/plugin/main.js");
 const FILE = "/run/hub.yaml";
@@ -10,9 +10,7 @@ const HUB = "role: hub\noverlay: wg0\ncontrol: { socket: /run/control.sock }\ndi
 let ns: Namespace;
 beforeEach(async () => {
   ns = await Namespace.create();
-  ns.sh(
-    "ip link add wg0 type veth peer name ve0 && ip addr add 10.255.0.1/24 dev wg0 && ip link set wg0 up && mkdir -p /run/wireguard",
-  );
+  ns.sh(OVERLAY);
 });
 afterEach(() => ns.destroy());
 
