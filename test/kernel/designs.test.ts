@@ -229,7 +229,7 @@ describe("other designs, BIRD at A and FRR at C", () => {
     await until(
       "C has no route for A's site",
       10_000,
-      async () => (await site.sh("c", "ip route show 10.1.0.0/24")) === "",
+      async () => (await site.sh("c", "ip route show type unicast 10.1.0.0/24")) === "",
     );
     await site.sh("a", "birdc enable direct1");
   });
