@@ -3,11 +3,12 @@ import { defineConfig, type ViteUserConfig } from "vitest/config";
 const files = (...names: string[]): string[] => names.map((name) => `test/kernel/${name}.test.ts`);
 
 /** Tests that count packets or measure time: each wants the machine for itself. */
-const LABS = files("scenario-*", "main-job", "shown", "nat", "lab-*", "consent", "cookbook");
+const LABS = files("scenario-*", "main-job", "shown", "nat", "lab-*", "cookbook");
 /** Networks of other shapes than the triangle's: `npm run test:designs`. */
 const DESIGNS = files("designs", "neighbours");
-/** An emulated machine, daemons that are downloaded, and firewalls whose effects take minutes. `npm run test:all` runs these and the designs too. */
+/** Slow or rare: an emulated machine, daemons that are downloaded, firewalls whose effects take minutes. `npm run test:all` runs these and the designs too. */
 const RARE = files(
+  "consent",
   "guest",
   "versions",
   "firewall-reload",
