@@ -66,6 +66,10 @@ const daemonDeath = (
     only: daemon,
     script: async (run) => {
       const { site } = run;
+      // with A's site gone from the overlay, B and C have no route back but a clear guard, and reverse path filtering would drop what A sends
+      for (const r of ["b", "c"] as const)
+        for (const dev of ["all", OVERLAY, DIRECT])
+          await site.sh(r, `sysctl -qw net.ipv4.conf.${dev}.rp_filter=0`);
       await run.step({
         name: `kill -9 of ${title} on A`,
         ends: loses ? ["hub", "any"] : ["any", "any"],

@@ -2,7 +2,7 @@
  * The guard against clear text: an unreachable route of the worst metric under each prefix that the hub has ever attested and that was
  * routed via the overlay. Whatever removes the daemon's own route (hub gone, overlay down, daemon dead, shortcutd dead), packets for
  * the prefix are refused, instead of following a default route into the underlay. A route that the operator has besides is never
- * hidden: where a less specific route other than a default route covers the prefix, no guard stands. Prefixes are remembered in a file
+ * hidden: where a less specific route covers the prefix, no guard stands, unless that is a default route past the overlay. Prefixes are remembered in a file
  * until the operator forgets them. The routes are removed by an orderly stop only.
  */
 import { contains, type Prefix, parsePrefix, prefixLength } from "../../net/address.js";
@@ -125,9 +125,7 @@ export class ClearGuard {
   touched(prefixes: readonly Prefix[] | "all"): void {
     if (!this.watching || !this.rules.enabled) return;
     if (prefixes === "all") for (const p of this.order) this.weigh(p);
-    else
-      for (const q of prefixes)
-        if (prefixLength(q) > 0) for (const [p] of this.known.inside(q)) this.weigh(p);
+    else for (const q of prefixes) for (const [p] of this.known.inside(q)) this.weigh(p);
   }
 
   private weigh(prefix: Prefix): void {

@@ -113,10 +113,16 @@ export class FibView {
     return undefined;
   }
 
-  /** Whether a less specific route than `prefix`, other than a default route, covers it; routes of our own left out. */
+  /**
+   * Whether a less specific route than `prefix` covers it: any but a default route, or a default route via the overlay; routes of our
+   * own left out.
+   */
   covered(prefix: Prefix): boolean {
-    for (const wider of this.upwards(prefix))
-      if (wider !== prefix && prefixLength(wider) > 0 && this.daemonBest(wider) !== undefined) return true;
+    for (const wider of this.upwards(prefix)) {
+      const route = wider === prefix ? undefined : this.daemonBest(wider);
+      if (route === undefined) continue;
+      return prefixLength(wider) > 0 || this.pathOf(route) === "overlay";
+    }
     return false;
   }
 

@@ -115,6 +115,18 @@ describe("the guard", () => {
     expect(calls).toHaveLength(3);
   });
 
+  it("gives way to a default route via the overlay, and stands again when it leads elsewhere", () => {
+    guard.attested([prefix("10.3.0.0/24")]);
+    gone("10.3.0.0/24", "wg0");
+    gone("0.0.0.0/0", "eth0");
+    set("0.0.0.0/0", "wg0");
+    expect(calls.at(-1)).toBe("- 10.3.0.0/24");
+    gone("0.0.0.0/0", "wg0");
+    expect(calls.at(-1)).toBe("+ 10.3.0.0/24");
+    set("0.0.0.0/0", "eth0");
+    expect(calls).toHaveLength(3);
+  });
+
   it("puts back what somebody removed", () => {
     guard.attested([prefix("10.3.0.0/24")]);
     const removed: KernelRoute = {
