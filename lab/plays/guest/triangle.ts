@@ -129,10 +129,8 @@ await tried("the triangle comes up, its overlay by the kernel's WireGuard", asyn
 });
 
 await tried("shortcutd starts on all three, and its direct interfaces are the kernel's", async () => {
-  for (const router of ROUTERS) {
-    const node = site().node(router);
-    before.set(router, await settledSnapshot(node, { timeoutMs: PATIENCE }));
-  }
+  for (const router of ROUTERS)
+    before.set(router, await settledSnapshot(site().node(router), { timeoutMs: PATIENCE }));
   for (const router of ["b", "a", "c"] as const)
     running.set(
       router,

@@ -188,8 +188,7 @@ await tried("two customers with the same addresses, each overlay in its VRF", as
 
 await tried("two instances on every router", async () => {
   for (const router of ROUTERS) {
-    const node = site().node(router);
-    before.set(router, await settledSnapshot(node, { timeoutMs: PATIENCE }));
+    before.set(router, await settledSnapshot(site().node(router), { timeoutMs: PATIENCE }));
     await sh(router, "mkdir -p /etc/shortcutd /run/shortcutd; mkdir -p -m 700 /var/lib/shortcutd");
     for (const c of CUSTOMERS) {
       const file = `/etc/shortcutd/${c.name}.yaml`;
