@@ -28,6 +28,7 @@ tcpdump:tcpdump
 unshare:util-linux
 nsenter:util-linux
 ps:procps
+python3:python3-minimal
 '
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin

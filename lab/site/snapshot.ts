@@ -38,15 +38,23 @@ export async function snapshot(node: Node): Promise<Snapshot> {
   return parts.flat();
 }
 
+export interface Settling<T> {
+  /** Whether the state is complete; any state unless given. */
+  readonly accepts?: (state: T) => boolean;
+  readonly timeoutMs?: number;
+  /** Milliseconds between the two readings that must be the same. */
+  readonly apartMs?: number;
+}
+
 /**
- * The state once it stands still: what `read` returns when it was twice the same in a row, is accepted, and was read after duplicate
- * address detection had ended on every link. (A detection that ends after the first reading adds local routes; the order matters.)
+ * Returns the state once it stands still: what `read` returned twice in a row, after duplicate address
+ * detection had ended on every link. A detection that ends later adds local routes, so the order
+ * matters.
  */
 export function settled<T>(
   node: Node,
   read: () => Promise<T>,
-  accepts: (state: T) => boolean = () => true,
-  { timeoutMs = 30_000, apartMs = 0 }: { readonly timeoutMs?: number; readonly apartMs?: number } = {},
+  { accepts = () => true, timeoutMs = 30_000, apartMs = 0 }: Settling<T> = {},
 ): Promise<T> {
   return until(`${node.name} has settled`, timeoutMs, async () => {
     if ((await node.must(["ip", "-6", "address", "show", "tentative"])) !== "") return undefined;
@@ -57,6 +65,9 @@ export function settled<T>(
     return JSON.stringify(first) === JSON.stringify(second) ? second : undefined;
   });
 }
+
+export const settledSnapshot = (node: Node, settling: Settling<Snapshot> = {}): Promise<Snapshot> =>
+  settled(node, () => snapshot(node), settling);
 
 /**
  * `+ line` that is only in the second, `- line` that is only in the first; each as often as it is.

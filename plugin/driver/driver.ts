@@ -167,7 +167,7 @@ export class Driver {
       },
       daemonUp: () => this.offering?.established ?? false,
     });
-    if (config.daemon !== undefined) this.offering = this.offeringTo(config.daemon, input);
+    if (config.daemon !== undefined) this.offering = this.offeringTo(config.daemon);
     this.engine = new Engine(
       engineConfig(config, router),
       {
@@ -277,7 +277,7 @@ export class Driver {
     };
   }
 
-  private offeringTo(daemon: DaemonConfig, input: (i: Input) => void): Offering {
+  private offeringTo(daemon: DaemonConfig): Offering {
     const { config, ports, router, journal } = this;
     return new Offering(config, daemon, {
       self: router.self.address,
@@ -291,7 +291,7 @@ export class Driver {
       tasks: this.routeTasks,
       fib: this.fib,
       routes: this.routes,
-      input,
+      input: (i) => this.input(i),
       resync: () => void this.schedule.attempt("resync", async () => this.watch?.resync()),
       sessionsChanged: () => {
         this.dropOverrides();

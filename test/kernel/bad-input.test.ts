@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Node, until } from "../../lab/runner/lab.js";
 import type { Site } from "../../lab/site/site.js";
-import { difference, type Snapshot, settled, snapshot } from "../../lab/site/snapshot.js";
+import { difference, type Snapshot, settledSnapshot, snapshot } from "../../lab/site/snapshot.js";
 import { DIRECT } from "../../lab/site/triangle.js";
 import { programs, siteOf } from "./site.js";
 
@@ -24,11 +24,7 @@ async function run(
 
 /** Duplicate address detection and daemons that have just started are over. */
 const converged = (node: Node): Promise<Snapshot> =>
-  settled(
-    node,
-    () => snapshot(node),
-    (s) => s.some((l) => l.includes("10.1.9.0/24")),
-  );
+  settledSnapshot(node, { accepts: (s) => s.some((l) => l.includes("10.1.9.0/24")) });
 
 describe.each(["bird", "frr"] as const)("bad input, with %s", (daemon) => {
   let site: Site;

@@ -104,15 +104,17 @@ describe.each(["bird", "frr"] as const)("README on a router with %s", (kind) => 
   });
   /** The state, once it stands still and both far sites are in it. */
   const untilComplete = (): Promise<Before> =>
-    settled(a, state, ({ kernel, neighbours: heardAt }) => {
-      const routes = kernel.join("\n");
-      return (
-        routes.includes("10.3.0.0/24") &&
-        routes.includes("2001:db8:3::/64") &&
-        heardAt[0]?.includes("10.3.0.0/24") === true &&
-        heardAt[1]?.includes("10.1.9.0/24") === true &&
-        heardAt[2]?.includes("2001:db8:1::/64") === true
-      );
+    settled(a, state, {
+      accepts: ({ kernel, neighbours: heardAt }) => {
+        const routes = kernel.join("\n");
+        return (
+          routes.includes("10.3.0.0/24") &&
+          routes.includes("2001:db8:3::/64") &&
+          heardAt[0]?.includes("10.3.0.0/24") === true &&
+          heardAt[1]?.includes("10.1.9.0/24") === true &&
+          heardAt[2]?.includes("2001:db8:1::/64") === true
+        );
+      },
     });
 
   /** Starts the daemon again with a configuration that has never heard of shortcutd. */

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { until } from "../../lab/runner/lab.js";
 import { countUnderlay, readCounters, wayOf } from "../../lab/site/counters.js";
 import type { Site } from "../../lab/site/site.js";
-import { difference, settled, snapshot } from "../../lab/site/snapshot.js";
+import { difference, settledSnapshot } from "../../lab/site/snapshot.js";
 import { type Daemon, DIRECT, OVERLAY } from "../../lab/site/triangle.js";
 import { siteOf } from "./site.js";
 
@@ -135,12 +135,7 @@ async function stopAndCrash(): Promise<void> {
   const site = await siteOf("bird", "bird", "frr");
   try {
     const a = site.lab.node("a");
-    const converged = () =>
-      settled(
-        a,
-        () => snapshot(a),
-        (s) => s.some((l) => l.includes("10.3.0.0/24")),
-      );
+    const converged = () => settledSnapshot(a, { accepts: (s) => s.some((l) => l.includes("10.3.0.0/24")) });
     const before = await converged();
     await site.startAll();
     await site.traffic();

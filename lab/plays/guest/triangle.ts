@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 import { type Lab, startLab, until } from "../../runner/lab.js";
 import { programsIn, RunningShortcutd } from "../../site/shortcutd.js";
 import { CONFIG, configured } from "../../site/site.js";
-import { difference, type Snapshot, settled, snapshot } from "../../site/snapshot.js";
+import { difference, type Snapshot, settledSnapshot, snapshot } from "../../site/snapshot.js";
 import {
   birdPolicy,
   DIRECT,
@@ -129,10 +129,8 @@ await tried("the triangle comes up, its overlay by the kernel's WireGuard", asyn
 });
 
 await tried("shortcutd starts on all three, and its direct interfaces are the kernel's", async () => {
-  for (const router of ROUTERS) {
-    const node = site().node(router);
-    before.set(router, await settled(node, () => snapshot(node), undefined, { timeoutMs: PATIENCE }));
-  }
+  for (const router of ROUTERS)
+    before.set(router, await settledSnapshot(site().node(router), { timeoutMs: PATIENCE }));
   for (const router of ["b", "a", "c"] as const)
     running.set(
       router,

@@ -11,7 +11,7 @@ import { askStatus } from "../../../plugin/adapters/process/status-socket.js";
 import type { Response, StatusReport } from "../../../plugin/status/report.js";
 import { type Lab, startLab, until } from "../../runner/lab.js";
 import type { NodeProcess } from "../../runner/node.js";
-import { difference, type Snapshot, settled, snapshot } from "../../site/snapshot.js";
+import { difference, type Snapshot, settledSnapshot, snapshot } from "../../site/snapshot.js";
 import { birdPolicy, other, ROUTERS, type RouterName, SPOKES, type Spoke } from "../../site/triangle.js";
 import {
   BLUE,
@@ -188,8 +188,7 @@ await tried("two customers with the same addresses, each overlay in its VRF", as
 
 await tried("two instances on every router", async () => {
   for (const router of ROUTERS) {
-    const node = site().node(router);
-    before.set(router, await settled(node, () => snapshot(node), undefined, { timeoutMs: PATIENCE }));
+    before.set(router, await settledSnapshot(site().node(router), { timeoutMs: PATIENCE }));
     await sh(router, "mkdir -p /etc/shortcutd /run/shortcutd; mkdir -p -m 700 /var/lib/shortcutd");
     for (const c of CUSTOMERS) {
       const file = `/etc/shortcutd/${c.name}.yaml`;

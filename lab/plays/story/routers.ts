@@ -20,7 +20,7 @@ import {
   selectionIntervals,
 } from "../../site/routes.js";
 import { type Programs, RunningShortcutd } from "../../site/shortcutd.js";
-import { difference, type Snapshot, settled, snapshot } from "../../site/snapshot.js";
+import { difference, type Snapshot, settledSnapshot, snapshot } from "../../site/snapshot.js";
 import {
   type Daemon,
   DIRECT,
@@ -261,13 +261,12 @@ const routeFact = (r: RouteChange | undefined, by = ""): Fact | undefined =>
   r && { at: r.at, shows: `${by}${r.deleted ? "gone: " : ""}${describeRoute(r)}` };
 
 /**
- * The daemons have converged: the result of the last of them, the route to the LAN behind `ra`, is there, and a second later nothing
- * has changed.
+ * The state once the daemons have converged: the result of the last of them, the route to the LAN
+ * behind `ra`, is there, and a second later nothing has changed.
  */
 const converged = (node: Node): Promise<Snapshot> =>
-  settled(
-    node,
-    () => snapshot(node),
-    (s) => s.some((l) => l.startsWith("route: 10.1.9.0/24")),
-    { timeoutMs: 50_000, apartMs: 1_000 },
-  );
+  settledSnapshot(node, {
+    accepts: (s) => s.some((l) => l.startsWith("route: 10.1.9.0/24")),
+    timeoutMs: 50_000,
+    apartMs: 1_000,
+  });

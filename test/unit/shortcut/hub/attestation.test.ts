@@ -15,7 +15,7 @@ import {
   prefixOf,
 } from "../../../../plugin/net/address.js";
 import { type AllowedIp, Attestation } from "../../../../plugin/shortcut/hub/attestation.js";
-import { growth } from "../../../sim/growth.js";
+import { processorTime } from "../../../sim/processor-time.js";
 
 type Fib = (readonly [Prefix, { readonly overlay: boolean }])[];
 
@@ -244,14 +244,13 @@ describe("attestation against brute force", () => {
 });
 
 describe("attestation of a large hub", () => {
-  /** Spokes with four prefixes each, and forty other routes for each of them. */
-  function network(spokes: number): { routes: Fib; ips: AllowedIp[] } {
+  it("is rebuilt quickly: 500 spokes with 4 prefixes each, 20,000 other routes", () => {
     const routes: Fib = [];
     const ips: AllowedIp[] = [];
-    for (let i = 0; i < 40 * spokes; i++)
+    for (let i = 0; i < 20_000; i++)
       routes.push([prefix(`${20 + (i >> 14)}.${(i >> 6) & 255}.${(i & 63) * 4}.0/22`), { overlay: false }]);
     routes.push([prefix("0.0.0.0/0"), { overlay: false }], [prefix("10.255.0.0/16"), { overlay: true }]);
-    for (let s = 0; s < spokes; s++) {
+    for (let s = 0; s < 500; s++) {
       const peer = `peer${s}`;
       ips.push({ prefix: prefix(`10.255.${s >> 8}.${s & 255}/32`), peer });
       for (let k = 0; k < 4; k++) {
@@ -260,17 +259,13 @@ describe("attestation of a large hub", () => {
         ips.push({ prefix: p, peer });
       }
     }
-    return { routes, ips };
-  }
-
-  it("costs more with more spokes and routes, but not by the square of their number", () => {
-    const cost = growth(100, 1_000, (spokes) => {
-      const { routes, ips } = network(spokes);
-      return () => {
-        const h = new Attestation({ fib: routes, allowedIps: ips });
-        expect(h.prefixesOf(address("10.255.0.7"))).toHaveLength(4);
-      };
-    });
-    expect(cost).toBeLessThan(50);
+    const build = () => new Attestation({ fib: routes, allowedIps: ips });
+    build();
+    const times = Array.from({ length: 5 }, () => processorTime(build));
+    const h = build();
+    expect(h.prefixesOf(address("10.255.1.7"))).toHaveLength(4);
+    // 50 ms is the target; the bound leaves room for a slow machine, and excludes a quadratic algorithm
+    expect(Math.min(...times)).toBeLessThan(200);
+    if (process.env["SHOW_TIMES"] !== undefined) console.log(times.map((t) => t.toFixed(1)).join(" "));
   });
 });
