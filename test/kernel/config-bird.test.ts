@@ -123,7 +123,7 @@ const last: readonly ConfigCase[] = [
       const all = (text: string): boolean =>
         text.match(/^203\.0\.113\.0\/24/gm)?.length === 3 && text.includes("2001:db8:77::/48");
       await load(learning(false));
-      const without = await settled(node, told, all, { apartMs: 1_500 });
+      const without = await settled(node, told, { accepts: all, apartMs: 1_500 });
 
       for (const route of HELD) await node.must(["ip", route[0], "route", "replace", ...route.slice(1)]);
       await load(learning(true));
