@@ -210,8 +210,22 @@ const STATEFUL = `table inet fw { chain forward { type filter hook forward prior
 /** New connections between the sites' hosts, each way and family: a service at each end, tried one after another. */
 const SERVE =
   "for f in 4 6; do python3 -m http.server --bind $([ $f = 4 ] && echo 0.0.0.0 || echo ::) 808$f < /dev/null > /dev/null 2>&1 & done";
+/** One program for all: as many processes would starve the routers of a small machine. Prints `yes` for each that got through. */
 const connect = (to4: string, to6: string, count: number): string =>
-  `i=0; while [ $i -lt ${count} ]; do for t in http://${to4}:8084/ 'http://[${to6}]:8086/'; do python3 -c "import socket,sys,urllib.parse as u; p=u.urlparse(sys.argv[1]); socket.create_connection((p.hostname,p.port),4).close()" "$t" 2> /dev/null && echo yes & done; i=$((i+1)); done; wait`;
+  `python3 -c "
+import selectors, socket, time
+waiting = selectors.DefaultSelector()
+for family, to in [(socket.AF_INET, ('${to4}', 8084)), (socket.AF_INET6, ('${to6}', 8086))] * ${count}:
+    s = socket.socket(family)
+    s.setblocking(False)
+    s.connect_ex(to)
+    waiting.register(s, selectors.EVENT_WRITE)
+end = time.monotonic() + 4
+while waiting.get_map() and time.monotonic() < end:
+    for key, _ in waiting.select(end - time.monotonic()):
+        waiting.unregister(key.fileobj)
+        if key.fileobj.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0: print('yes')
+"`;
 const TRIES = 10;
 
 const firewallStateful: Scenario = {

@@ -32,8 +32,10 @@ const FLOW_SET_SIZE = 8192;
 /** Seconds: what a pass via the overlay, a drop or a pass on the direct interface says is forgotten. */
 const NET_SECONDS = 60;
 const FLOW_SECONDS = 20;
-/** Bytes of repeated tries of one flow that are led via the overlay: some SYNs or requests, and nothing of a stream without answers. */
-const RETRY_BYTES = 2048;
+/** Seconds for which a new flow that passed on the direct interface shows that no firewall drops the like: it may have come since. */
+const FRESH_SECONDS = 5;
+/** Bytes of repeated tries of one flow that are led via the overlay: a hundred SYNs or requests, and little of a stream without answers. */
+const RETRY_BYTES = 8192;
 const FAMILIES = [4, 6] as const;
 /** After the destination has been translated: the routing decision uses what comes out. */
 const AFTER_DNAT = -98;
@@ -245,15 +247,15 @@ const forgetMark = (mark: number): string => `  chain forget {
 function flowParts(spec: TrafficSpec, arrived: string): typeof NO_FLOWS {
   const { direct, divertMark, overlay } = spec;
   const fresh = "ct state != { established, related }";
-  const set = (name: string, { type }: FlowKind): string =>
-    `  set ${name} { type ${type}; size ${FLOW_SET_SIZE}; flags dynamic,timeout; timeout ${FLOW_SECONDS}s; counter; }`;
+  const set = (name: string, { type }: FlowKind, seconds = FLOW_SECONDS): string =>
+    `  set ${name} { type ${type}; size ${FLOW_SET_SIZE}; flags dynamic,timeout; timeout ${seconds}s; counter; }`;
   const by = (direction: Direction, dev: string): string =>
     direction === "from" ? `${arrived} "${dev}"` : `oifname "${dev}"`;
   const each = (line: (k: FlowKind, d: Direction) => string | readonly string[]): string =>
     `\n${FLOW_KINDS.flatMap((k) => DIRECTIONS.flatMap((d) => line(k, d))).join("\n")}`;
   const kinds = (line: (k: FlowKind) => string): string => FLOW_KINDS.map(line).join("\n");
   return {
-    sets: `${each((k, d) => (["lost", "fresh", "dropped"] as const).map((w) => set(flowSet(w, d, k), k)))}
+    sets: `${each((k, d) => [set(flowSet("lost", d, k), k), set(flowSet("dropped", d, k), k), set(flowSet("fresh", d, k), k, FRESH_SECONDS)])}
 ${kinds((k) => `${set(waitingSet(k), k)}\n${set(retriedSet(k), k).replace(" counter;", "")}`)}`,
     before: each(
       (k, d) => `    ${by(d, direct)} ${fresh} ${k.match} update @${flowSet("lost", d, k)} { ${k.key} }`,

@@ -36,6 +36,8 @@ export class ForwardingCheck {
   private before = new Map<string, NetForwarding>();
   private readonly passedAt = new Map<string, number>();
   private readonly toldAt = new Map<string, number>();
+  /** Dropped flows that have led to a verdict, by network and service: they stand for a while, and prove something once. */
+  private judged = new Map<string, number>();
 
   constructor(
     private readonly dev: string,
@@ -86,16 +88,24 @@ export class ForwardingCheck {
 
   private newFlows({ dropped, passed }: ForwardingReading): (Blocked & { direction: Direction })[] {
     const nets = new Map(dropped.map((f) => [keyOf(f), f]));
+    const judged = new Map<string, number>();
+    const before = this.judged;
+    this.judged = judged;
     return [...nets].flatMap(([key, { direction, remote }]) => {
       const mine = dropped.filter((f) => keyOf(f) === key);
       const through = passed.filter((f) => keyOf(f) === key);
       const services = new Map<string, number>();
       for (const f of mine) services.set(f.service, (services.get(f.service) ?? 0) + f.packets);
       const flows = [...services.values()].reduce((a, b) => a + b, 0);
+      const known = (service: string): number => before.get(`${key} ${service}`) ?? 0;
       const one = [...services].some(
         ([service, packets]) => packets >= FLOWS_OF_SERVICE && through.every((f) => f.service !== service),
       );
-      if (!one && (flows < FLOWS || through.length > 0)) return [];
+      const proven = one || (flows >= FLOWS && through.length === 0);
+      const news = [...services].some(([service, packets]) => packets > known(service));
+      for (const [service, packets] of services)
+        judged.set(`${key} ${service}`, proven ? packets : Math.min(packets, known(service)));
+      if (!proven || !news) return [];
       const { dev, router } = this;
       return [{ direction, remote, reason: { kind: "firewall-drops-new", router, direction, dev, flows } }];
     });

@@ -111,6 +111,21 @@ describe("new connections", () => {
     expect(checking()(0, { dropped: [flow("a"), flow("b")], passed: [flow("c", 1, D)] })).toHaveLength(1);
   });
 
+  it("prove it once: again only with another that was dropped", () => {
+    const read = checking();
+    const dropped = [flow("a"), flow("b")];
+    expect(read(0, { dropped })).toHaveLength(1);
+    for (const now of [500, 20_000, 25_000]) expect(read(now, { dropped })).toEqual([]);
+    expect(read(25_500, { dropped: [flow("b"), flow("c")] })).toHaveLength(1);
+  });
+
+  it("prove it as soon as nothing passes any more that passed before", () => {
+    const read = checking();
+    const dropped = [flow("a"), flow("b")];
+    expect(read(0, { dropped, passed: [flow("c")] })).toEqual([]);
+    expect(read(5_000, { dropped })).toHaveLength(1);
+  });
+
   it("to one service are, when none to that service passes", () => {
     const dropped = [flow("a", 3)];
     expect(checking()(0, { dropped, passed: [flow("c")] })).toHaveLength(1);
