@@ -13,7 +13,9 @@ import { PairSecrets } from "./control/pair-secrets.js";
 import { earliest } from "./deadlines.js";
 import type { Input, Output, RoutingView } from "./events.js";
 import { Hub } from "./hub/hub.js";
-import { tunnelled } from "./nat/candidates.js";
+import { BootIds } from "./nat/boot-ids.js";
+import { tunnelled } from "./nat/endpoint-check.js";
+import { PingBudget } from "./nat/ping-budget.js";
 import { Pings, type PingTarget } from "./nat/pings.js";
 import { AliasPool } from "./offer/alias-pool.js";
 import type { Parameters } from "./parameters.js";
@@ -23,7 +25,7 @@ export interface EngineConfig {
   readonly self: Identity;
   readonly role:
     | { readonly kind: "hub"; readonly maxSpokes: number }
-    | ({ readonly kind: "spoke" } & SpokeConfig);
+    | ({ readonly kind: "spoke" } & Omit<SpokeConfig, "aliasPools">);
   readonly controlPort: number;
   /** UDP port of the direct interface. */
   readonly listenPort: number;
@@ -45,6 +47,7 @@ export class Engine {
   private readonly out: Output[] = [];
   private readonly control: ControlLink;
   readonly pings: Pings;
+  private readonly bootIds = new BootIds<Address>();
   readonly spoke: Spoke | undefined;
   readonly hub: Hub | undefined;
   /** Under the private key of the overlay interface, which may be another one when it was made again. */
@@ -82,6 +85,8 @@ export class Engine {
     const host = {
       self,
       overlaySecrets: this.overlaySecrets,
+      pingBudget: new PingBudget(),
+      bootIds: this.bootIds,
       parameters,
       routing: surroundings.routing,
       aliases: new AliasPool(config.aliasPools),
@@ -100,7 +105,7 @@ export class Engine {
       },
       // an answer through the overlay would show a path that is not direct
       sendPing: (theirs: PublicKey, ping: Omit<Ping, "bootId">, target: PingTarget) => {
-        if (tunnelled(surroundings.routing.wayTo(target.to)) === undefined) pings.send(theirs, ping, target);
+        if (tunnelled(surroundings.routing, target.to) === undefined) pings.send(theirs, ping, target);
       },
       randomId: () => id64FromBytes(randomBytes(8)),
       request: (t: number, to: Address, body: RequestBody, done: (t: number, o: Outcome) => void): Id64 =>
@@ -114,7 +119,9 @@ export class Engine {
       );
       this.spoke = undefined;
     } else {
-      this.spoke = new Spoke(host, { ...config.role, port: config.listenPort }, now);
+      const { 4: pool4, 6: pool6 } = config.aliasPools;
+      const aliasPools = pool6 === undefined ? [pool4] : [pool4, pool6];
+      this.spoke = new Spoke(host, { ...config.role, port: config.listenPort, aliasPools }, now);
       this.hub = undefined;
     }
   }
@@ -175,11 +182,11 @@ export class Engine {
   }
 
   private handlePing(now: number, from: Endpoint, to: Endpoint, payload: Uint8Array): void {
-    const { spoke, hub } = this;
-    const ping = this.pings.receive(now, payload, (boot) => spoke?.keyOf(boot) ?? hub?.keyOf(boot));
-    if (ping === undefined || this.stopping) return;
-    spoke?.handlePing(now, from, to.address, ping);
-    hub?.handlePing(from, to, ping);
+    const received = this.pings.receive(now, payload, this.bootIds);
+    if (received === undefined || this.stopping) return;
+    const { ping, key } = received;
+    this.spoke?.handlePing(now, from, to.address, ping, key);
+    this.hub?.handlePing(now, from, to, ping, key);
   }
 
   private drainOutputs(): void {

@@ -13,6 +13,36 @@ export type NatPrognosis = "likely" | "doubtful" | "hopeless";
 /** A path inside a tunnel of the overlay. */
 export type Tunnelled = "overlay" | "direct";
 
+/** The reason why an endpoint is not one of another router; see nat/endpoint-check.ts. */
+export type EndpointFault =
+  | "port"
+  | "unspecified"
+  | "loopback"
+  | "link-local"
+  | "multicast"
+  | "broadcast"
+  | "reserved"
+  | "ipv4-mapped"
+  | "own-address"
+  | "overlay"
+  | "alias-pool"
+  | "attested";
+
+const FAULTS: Readonly<Record<EndpointFault, string>> = {
+  port: "its port is 0",
+  unspecified: "it is not the address of a host",
+  loopback: "it is a loopback address",
+  "link-local": "it is a link-local address",
+  multicast: "it is a multicast address",
+  broadcast: "it is a broadcast address",
+  reserved: "its address is reserved",
+  "ipv4-mapped": "it is an IPv4 address in IPv6 form",
+  "own-address": "it is an address of this router itself",
+  overlay: "it is an address of the overlay",
+  "alias-pool": "it is in the alias pool",
+  attested: "it is inside the owner's site, which is reached via the overlay",
+};
+
 export interface NatForecast {
   readonly here: Mapping;
   readonly there: Mapping;
@@ -160,6 +190,8 @@ const WORDS = {
     readonly by: Tunnelled;
   }) =>
     `the endpoint ${r.endpoint} is reached via the ${r.by === "overlay" ? "overlay" : "direct interface"} of ${r.router}, so that a path to it is not direct: set direct.fwmark there, and route packets with that mark by the underlay`,
+  "endpoint-refused": (r: { readonly endpoint: string; readonly fault: EndpointFault }) =>
+    `${r.endpoint} is not used as an endpoint: ${FAULTS[r.fault]}`,
   "peer-not-configured": (r: { readonly error: string }) => `cannot configure the peer: ${r.error}`,
   "no-tunnel": () => "no tunnel",
   "no-handshake": (r: { readonly endpoint: Address | undefined }) =>
@@ -181,11 +213,10 @@ const WORDS = {
     `the owner offers no endpoint that could be tried${alsoNat(r.nat)}`,
   "no-answer": (r: {
     readonly tried: string;
-    /** Candidates that are reached via the overlay; empty for none. */
+    /** Candidates that must not be tried, and why; empty for none. */
     readonly untried: string;
     readonly nat: NatForecast | undefined;
-  }) =>
-    `no answer from ${r.tried}${r.untried === "" ? "" : `; not tried, since it is reached via the overlay: ${r.untried}`}${alsoNat(r.nat)}`,
+  }) => `no answer from ${r.tried}${r.untried === "" ? "" : `; not tried: ${r.untried}`}${alsoNat(r.nat)}`,
   "answers-only": (r: { readonly tried: string; readonly nat: NatForecast | undefined }) =>
     `answers from ${r.tried}${alsoNat(r.nat)}`,
   /** `silence` is milliseconds. */
@@ -396,6 +427,12 @@ function lossText(loss: Loss, silence: number): string {
 
 function alsoNat(nat: NatForecast | undefined): string {
   return nat === undefined ? "" : `; ${describeNat(nat)}`;
+}
+
+/** Words why an endpoint is left out, in a list of endpoints. */
+export function describeUntried(endpoint: string, r: Reason): string {
+  if (r.kind === "endpoint-refused") return `${endpoint} (${FAULTS[r.fault]})`;
+  return r.kind === "endpoint-via-overlay" ? `${endpoint} (reached via the overlay)` : endpoint;
 }
 
 function byFilter(filter: string): string {

@@ -140,9 +140,9 @@ export class Attestation {
   /**
    * Finds the owner of a destination, which may be a counted (masked) prefix. The owner is the
    * registered spoke to whose peer goes everything of the destination that goes to any spoke.
-   * `registered` are the overlay addresses of the spokes that run shortcutd.
+   * `registeredAt` returns the overlay address at which the spoke behind a peer is registered.
    */
-  resolve(destination: Prefix, registered: readonly Address[]): OwnerAnswer {
+  resolve(destination: Prefix, registeredAt: (peer: string) => Address | undefined): OwnerAnswer {
     const around = this.peers.longestMatch(destination);
     const hits = new Set<string>();
     if (around !== undefined) hits.add(around.value);
@@ -153,7 +153,7 @@ export class Attestation {
     if (hits.size > 1) {
       return { kind: "ambiguous", reason: `${destination} holds destinations of ${hits.size} spokes` };
     }
-    const owner = registered.find((a) => this.peerOf(a) === peer);
+    const owner = registeredAt(peer);
     if (owner === undefined)
       return { kind: "none", reason: `the spoke behind ${destination} does not run shortcutd` };
     return { kind: "owner", owner, prefixes: this.prefixesOf(owner) };

@@ -28,9 +28,13 @@ import type { Correspondent, Identity, Outcome } from "../control/link.js";
 import type { PairSecrets } from "../control/pair-secrets.js";
 import { proves } from "../control/registration-proof.js";
 import type { Output, PeerStatus } from "../events.js";
+import type { BootIds } from "../nat/boot-ids.js";
+import { remoteFault } from "../nat/endpoint-check.js";
+import type { PingBudget } from "../nat/ping-budget.js";
 import type { PingTarget } from "../nat/pings.js";
 import type { Parameters } from "../parameters.js";
 import { linkLocalOf } from "../probe/link-local.js";
+import { TokenBuckets } from "../token-buckets.js";
 import { Attestation } from "./attestation.js";
 
 export interface HubHost {
@@ -44,6 +48,9 @@ export interface HubHost {
   readonly pingsUsable: boolean;
   sendPing(theirs: PublicKey, ping: Omit<Ping, "bootId">, target: PingTarget): void;
   readonly maxSpokes: number;
+  readonly pingBudget: PingBudget;
+  /** The boot IDs of the spokes, by overlay address. */
+  readonly bootIds: BootIds<Address>;
   emit(output: Output): void;
   request(now: number, to: Address, body: RequestBody, done: (now: number, outcome: Outcome) => void): Id64;
 }
@@ -52,6 +59,8 @@ interface Registration {
   readonly address: Address;
   readonly publicKey: PublicKey;
   readonly bootId: Id64;
+  /** The peer of the overlay whose key has proven it. */
+  readonly peer: PublicKey;
   seen: number;
   /**
    * Whether the rendezvous peer exists: an earlier initiation would be dropped, and repeated only
@@ -84,10 +93,27 @@ export type HubKnowledge =
       readonly resolvedBy: readonly { readonly spoke: Address; readonly at: number }[];
     };
 
+/**
+ * Resolutions of one spoke. One that restarts asks for all its owners at once; what is over the limit is
+ * not answered, and asked again.
+ */
+const RESOLUTIONS = { perSecond: 50, burst: 400, most: 16_384 };
+/** Registrations of one overlay peer with another key, address or boot: each changes a peer in the kernel, and may purge. */
+const CHANGES = { perSecond: 0.2, burst: 10, most: 16_384 };
+/** Milliseconds after which an answer that a spoke may no longer use is forgotten, beyond its lifetime. */
+const FORGOTTEN_AFTER = 60_000;
+
 const refused = (code: RefusalCode, reason: string): ReplyBody => ({ kind: "refused", code, reason });
 
 export class Hub {
   private readonly spokes = new Map<Address, Registration>();
+  private readonly byKey = new Map<PublicKey, Registration>();
+  /** One owner for each peer of the overlay. */
+  private readonly byPeer = new Map<PublicKey, Registration>();
+  private readonly resolutions = new TokenBuckets<Address>(RESOLUTIONS);
+  private readonly changes = new TokenBuckets<PublicKey>(CHANGES);
+  /** No registration ends before this; one that was heard since may end later. */
+  private firstEnd = Number.POSITIVE_INFINITY;
   private attestation = new Attestation({ fib: [], allowedIps: [] });
   private fib: readonly (readonly [Prefix, { readonly overlay: boolean }])[] = [];
   private allowedIps: readonly { readonly prefix: Prefix; readonly peer: string }[] = [];
@@ -110,6 +136,11 @@ export class Hub {
     if (text(allowedIps) === text(this.allowedIps)) return;
     this.allowedIps = allowedIps;
     this.rebuild(now);
+    // an address that has gone to another peer was proven by the former one
+    for (const s of [...this.spokes.values()]) {
+      const peer = this.attestation.peerOf(s.address);
+      if (peer !== undefined && peer !== s.peer) this.revoke(now, s);
+    }
   }
 
   updateDirect(readAt: number, peers: readonly PeerStatus[]): void {
@@ -167,8 +198,9 @@ export class Hub {
         };
       }
       case "resolve": {
+        if (!this.resolutions.take(now, from.address)) return undefined;
         if (!this.ready) return { kind: "refused", code: "busy", reason: "the hub has not read its FIB yet" };
-        const a = this.attestation.resolve(body.destination, this.addresses());
+        const a = this.attestation.resolve(body.destination, (peer) => this.registeredAt(peer));
         switch (a.kind) {
           case "none":
             return { kind: "refused", code: "not-found", reason: a.reason };
@@ -180,6 +212,7 @@ export class Hub {
         break;
       }
       case "resolve-owner":
+        if (!this.resolutions.take(now, from.address)) return undefined;
         if (!this.spokes.has(body.owner))
           return { kind: "refused", code: "not-found", reason: `${body.owner} is not registered at the hub` };
         return this.resolved(now, spoke, body.owner, body.page);
@@ -222,31 +255,40 @@ export class Hub {
       : refused("not-permitted", `${from.address} has not proven the key of its overlay peer`);
   }
 
+  /** Makes a registration, in the place of those of the same peer, address or key. */
+  private replace(now: number, next: Omit<Registration, "applied" | "resolved">): void {
+    const { address, publicKey, bootId, peer } = next;
+    const former = new Set([this.byPeer.get(peer), this.spokes.get(address), this.byKey.get(publicKey)]);
+    let applied = false;
+    for (const f of former)
+      if (f?.address === address && f.publicKey === publicKey) ({ applied } = f);
+      else if (f !== undefined) this.revoke(now, f);
+    const registration: Registration = { ...next, applied, resolved: new Map() };
+    this.spokes.set(address, registration);
+    this.byKey.set(publicKey, registration);
+    this.byPeer.set(peer, registration);
+    this.host.bootIds.claim(address, bootId, publicKey);
+    this.firstEnd = Math.min(this.firstEnd, next.seen + this.lifetime);
+  }
+
   private register(now: number, from: Correspondent, proof: Uint8Array): ReplyBody | undefined {
     const peer = this.proven(from, proof);
     if (typeof peer !== "string") return peer;
-    for (const other of this.spokes.values()) {
-      if (other.publicKey === from.publicKey && other.address !== from.address)
-        return { kind: "refused", code: "key-in-use", reason: `${other.address} registered this key` };
-    }
-    const before = this.spokes.get(from.address);
+    const { address, publicKey, bootId } = from;
+    const other = this.byKey.get(publicKey);
+    if (other !== undefined && other.address !== address && other.peer !== peer)
+      return refused("key-in-use", `${other.address} registered this key`);
+    // one owner per overlay peer: the newest that has its key
+    const before = this.byPeer.get(peer);
     if (before === undefined && this.spokes.size >= this.host.maxSpokes)
       return refused("busy", `this hub accepts at most ${this.host.maxSpokes} spokes`);
-    // One owner per overlay peer: the newest that has its key.
-    for (const other of [...this.spokes.values()])
-      if (other.address !== from.address && this.attestation.peerOf(other.address) === peer)
-        this.forget(other);
-    if (before !== undefined && before.publicKey !== from.publicKey) {
-      this.forget(before);
-      this.purgeAll(now, from.address);
-    }
-    if (before?.publicKey !== from.publicKey || before.bootId !== from.bootId) {
-      const { address, publicKey, bootId } = from;
-      const applied = before?.publicKey === publicKey && before.applied;
-      this.spokes.set(address, { address, publicKey, bootId, seen: now, applied, resolved: new Map() });
-    } else before.seen = now;
+    if (before?.address === address && before.publicKey === publicKey && before.bootId === bootId)
+      before.seen = now;
+    else if (!this.changes.take(now, peer))
+      return refused("busy", `the overlay peer of ${address} has registered too often`);
+    else this.replace(now, { address, publicKey, bootId, peer, seen: now });
     if (this.spokes.get(from.address)?.applied === true) {
-      const lifetime = Math.round((this.host.parameters.hubKeepalive * 3) / 1000);
+      const lifetime = Math.round(this.lifetime / 1000);
       const observePort = this.host.pingsUsable ? this.host.observePort : 0;
       return { kind: "registered", listenPort: this.host.listenPort(), lifetime, observePort };
     }
@@ -264,22 +306,18 @@ export class Hub {
   }
 
   peerApplied(publicKey: PublicKey, error: string | undefined): void {
-    for (const s of this.spokes.values()) if (s.publicKey === publicKey) s.applied = error === undefined;
-  }
-
-  /** Returns the key of the router with this boot ID. */
-  keyOf(bootId: Id64): PublicKey | undefined {
-    for (const s of this.spokes.values()) if (s.bootId === bootId) return s.publicKey;
-    return undefined;
+    const s = this.byKey.get(publicKey);
+    if (s !== undefined) s.applied = error === undefined;
   }
 
   /**
    * Answers an authentic ping of a spoke with the endpoint from which it came. The answer leaves
    * from the same port and address, since only this passes the spoke's NAT.
    */
-  handlePing(from: Endpoint, to: Endpoint, ping: Ping): void {
-    const key = this.keyOf(ping.bootId);
-    if (key === undefined || ping.kind !== "observe") return;
+  handlePing(now: number, from: Endpoint, to: Endpoint, ping: Ping, key: PublicKey): void {
+    const spoke = this.byKey.get(key);
+    if (spoke === undefined || ping.kind !== "observe" || remoteFault(from) !== undefined) return;
+    if (!this.host.pingBudget.answer(now, spoke.address)) return;
     const { transaction } = ping;
     const epochs = { mine: 1, yours: ping.epochs.mine };
     this.host.sendPing(
@@ -291,24 +329,42 @@ export class Hub {
 
   private forget(spoke: Registration): void {
     this.spokes.delete(spoke.address);
+    if (this.byKey.get(spoke.publicKey) === spoke) this.byKey.delete(spoke.publicKey);
+    if (this.byPeer.get(spoke.peer) === spoke) this.byPeer.delete(spoke.peer);
+    this.host.bootIds.release(spoke.address);
     this.host.emit({ kind: "unpeer", owner: spoke.address, publicKey: spoke.publicKey });
   }
 
-  private addresses(): Address[] {
-    return [...this.spokes.keys()].sort(compareAddresses);
+  /** Forgets a registration that does not hold any more: no answer that names it is valid. */
+  private revoke(now: number, spoke: Registration): void {
+    this.forget(spoke);
+    this.purgeAll(now, spoke.address);
   }
 
+  /** Returns the overlay address at which the spoke behind a peer is registered. */
+  private registeredAt(peer: string): Address | undefined {
+    return this.byPeer.get(peer as PublicKey)?.address;
+  }
+
+  private get lifetime(): number {
+    return this.host.parameters.hubKeepalive * 3;
+  }
+
+  /** Each datagram asks for it: it is not computed from all registrations, and may be too early. */
   pollTimeout(): number | undefined {
-    let at: number | undefined;
-    const lifetime = this.host.parameters.hubKeepalive * 3;
-    for (const s of this.spokes.values())
-      if (at === undefined || s.seen + lifetime < at) at = s.seen + lifetime;
-    return at;
+    return this.spokes.size === 0 ? undefined : this.firstEnd;
   }
 
   handleTimeout(now: number): void {
-    const lifetime = this.host.parameters.hubKeepalive * 3;
-    for (const s of [...this.spokes.values()]) if (now >= s.seen + lifetime) this.forget(s);
+    if (now < this.firstEnd) return;
+    this.firstEnd = Number.POSITIVE_INFINITY;
+    const kept = this.host.parameters.resolutionLifetime + FORGOTTEN_AFTER;
+    for (const s of [...this.spokes.values()]) {
+      const end = s.seen + this.lifetime;
+      if (now >= end) this.forget(s);
+      else this.firstEnd = Math.min(this.firstEnd, end);
+      for (const [owner, { at }] of s.resolved) if (now >= at + kept) s.resolved.delete(owner);
+    }
   }
 
   stop(): void {
@@ -320,7 +376,7 @@ export class Hub {
    */
   explain(destination: Prefix): HubKnowledge {
     if (!this.ready) return { kind: "none", text: "the hub has not read its FIB yet" };
-    const a = this.attestation.resolve(destination, this.addresses());
+    const a = this.attestation.resolve(destination, (peer) => this.registeredAt(peer));
     if (a.kind !== "owner") return { kind: a.kind, text: a.reason };
     const { owner } = a;
     const registration = this.spokes.get(owner);

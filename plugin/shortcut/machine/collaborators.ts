@@ -6,6 +6,9 @@ import type { Candidate, Id64, Mapping, RequestBody } from "../../wire/control/m
 import type { Ping } from "../../wire/ping.js";
 import type { Identity, Outcome } from "../control/link.js";
 import type { Output, Presence, RoutingView } from "../events.js";
+import type { BootIds } from "../nat/boot-ids.js";
+import type { EndpointView } from "../nat/endpoint-check.js";
+import type { PingBudget } from "../nat/ping-budget.js";
 import type { PingTarget } from "../nat/pings.js";
 import type { AliasPool } from "../offer/alias-pool.js";
 import type { Parameters } from "../parameters.js";
@@ -23,6 +26,9 @@ export interface EngineHost {
   readonly pingsUsable: boolean;
   /** Whether this end's direct interface has its link-local address. */
   readonly linkLocal: boolean;
+  readonly pingBudget: PingBudget;
+  /** The boot IDs of the other ends, by overlay address. */
+  readonly bootIds: BootIds<Address>;
   /** Returns a random number in [0, 1). */
   random(): number;
   randomId(): Id64;
@@ -43,6 +49,8 @@ export interface OwnReachability {
   readonly openTtl: number;
   /** Returns the endpoints at which this router's direct interface may be reached, best first. */
   candidates(): readonly Candidate[];
+  /** This router, as far as it decides which endpoints may be those of others. */
+  readonly view: EndpointView;
   onLink(): readonly Prefix[];
   /** Asks the hubs again for this router's reflexive endpoint. */
   reobserve(now: number): void;

@@ -42,10 +42,11 @@ export abstract class Tunnelled<X extends Step> extends Standing<X> {
     return this.leaveTunnel();
   }
 
-  /** Falls back when the tunnel's own packets go through the overlay. */
+  /** Falls back when the tunnel's own packets go through the overlay, or to no other router. */
   protected leaveTunnel(): Step<"returning"> | undefined {
-    const outside = this.c.attempt.path.endpointOutside();
-    return outside.ok ? undefined : fallBackToHub(outside.reason, UNWANTED);
+    const { c } = this;
+    const permitted = c.attempt.path.endpointPermitted(c.prefixes);
+    return permitted.ok ? undefined : fallBackToHub(permitted.reason, UNWANTED);
   }
 
   override ping(now: number, from: Endpoint, at: Address, ping: Ping): undefined {
@@ -61,7 +62,7 @@ export abstract class Tunnelled<X extends Step> extends Standing<X> {
   protected abstract advance(now: number): void;
 
   override candidatesChanged(now: number): void {
-    this.c.attempt.path.checks?.improveNow(now);
+    this.c.attempt.path.checks?.improveSoon(now);
     super.candidatesChanged(now);
   }
 
@@ -96,7 +97,7 @@ export class Connecting extends Tunnelled<StepsFrom<"connecting">> {
     const inside = path.onlyInside(remote, prefixes);
     if (inside !== undefined) return fallBackToHub(inside, UNWANTED);
     if (path.checks === undefined) {
-      if (role === "responder" || remote.ready) tunnel.configure(path.untested(remote, prefixes));
+      if (role === "responder" || remote.ready) tunnel.configure(path.takeUntested(now, remote, prefixes));
       return undefined;
     }
     // the responder learns the initiator's endpoint from its handshake, so two initiations cannot
@@ -126,8 +127,9 @@ export class Connecting extends Tunnelled<StepsFrom<"connecting">> {
     const step = super.ready(now);
     if (step !== undefined) return step;
     const { path, remote } = this.c.attempt;
-    if (path.checks === undefined) path.tunnel?.configure(path.untested(remote, this.c.prefixes));
-    else this.otherOpen(now);
+    const { tunnel } = path;
+    if (path.checks !== undefined) this.otherOpen(now);
+    else if (tunnel?.configured === false) tunnel.configure(path.takeUntested(now, remote, this.c.prefixes));
     return undefined;
   }
 

@@ -9,8 +9,8 @@ import { type Address, type Endpoint, formatEndpoint, type Prefix } from "../../
 import type { Candidate } from "../../wire/control/message.js";
 import { earliest } from "../deadlines.js";
 import type { PairKind, PeerStatus } from "../events.js";
-import { isUsable, tunnelled } from "../nat/candidates.js";
-import { Checks, type ChecksHost, insideReason } from "../nat/connectivity-checks.js";
+import { Checks, type ChecksHost } from "../nat/connectivity-checks.js";
+import { endpointFault, outside } from "../nat/endpoint-check.js";
 import { no, type Reason, type Verdict, YES } from "../reasons.js";
 import type { Collaborators } from "./collaborators.js";
 import type { Remote } from "./remote.js";
@@ -41,7 +41,7 @@ export class DirectPath {
     const { peer, epochs } = remote;
     if (peer === undefined || !peer.pings || !this.spoke.engine.pingsUsable) return undefined;
     const { publicKey, candidates } = peer;
-    this.checks ??= new Checks(this.checksHost(), { publicKey, candidates, epochs, prefixes }, now);
+    this.checks ??= new Checks(this.checksHost(prefixes), { publicKey, candidates, epochs }, now);
     if (!this.checks.stale(now)) return undefined;
     this.checks.open(now);
     return this.checks.list();
@@ -57,45 +57,64 @@ export class DirectPath {
     return this.tunnel;
   }
 
-  private checksHost(): ChecksHost {
+  private checksHost(prefixes: readonly Prefix[]): ChecksHost {
+    const { owner } = this;
     const { engine, reachability } = this.spoke;
+    const { pingBudget } = engine;
     return {
       get openTtl() {
         return reachability.openTtl;
       },
       onLink: () => reachability.onLink(),
-      sendPing: (theirs, ping, target) => engine.sendPing(theirs, ping, target),
+      sendPing: (now, theirs, ping, target) => {
+        const { kind } = ping;
+        const paid =
+          kind === "pong" ? pingBudget.answer(now, owner) : pingBudget.spend(now, owner, target.to.address);
+        if (paid) engine.sendPing(theirs, ping, target);
+      },
+      answered: (now, from) => pingBudget.answered(now, owner, from.address),
       randomId: () => engine.randomId(),
-      self: engine.self.address,
-      wayTo: (to) => engine.routing.wayTo(to),
+      permits: (to) => this.permits(to, prefixes),
     };
   }
 
-  /** The first candidate that can be taken untested, for ends that cannot send pings. */
-  untested(remote: Remote, prefixes: readonly Prefix[]): Endpoint | undefined {
-    return remote.peer?.candidates.find((c) => isUsable(c, prefixes) && this.outside(c).ok);
+  /**
+   * Returns whether something may be sent to an endpoint of the other end: whatever told it, it must be
+   * one of another router, and the path to it must run outside the tunnels of the overlay.
+   */
+  private permits(to: Endpoint, prefixes: readonly Prefix[]): Verdict {
+    const { engine, reachability } = this.spoke;
+    const fault = endpointFault(to, reachability.view, { address: this.owner, prefixes });
+    if (fault !== undefined) return no({ kind: "endpoint-refused", endpoint: formatEndpoint(to), fault });
+    return outside(engine.self.address, engine.routing, to);
   }
 
-  /** The reason why no path outside the tunnels leads to any candidate of the other end. */
+  /** The first candidate that may be taken without a ping, for ends that cannot send pings. */
+  private untested(remote: Remote, prefixes: readonly Prefix[]): Endpoint | undefined {
+    return remote.peer?.candidates.find((c) => this.permits(c, prefixes).ok);
+  }
+
+  /** Returns the candidate that WireGuard tries without a ping; undefined when there is none, or the budget is used up. */
+  takeUntested(now: number, remote: Remote, prefixes: readonly Prefix[]): Endpoint | undefined {
+    const found = this.untested(remote, prefixes);
+    const { pingBudget } = this.spoke.engine;
+    const paid = found !== undefined && pingBudget.spendUntested(now, this.owner, found.address);
+    return paid ? found : undefined;
+  }
+
+  /** The reason why no candidate of the other end may be tried. */
   onlyInside(remote: Remote, prefixes: readonly Prefix[]): Reason | undefined {
     if (this.checks !== undefined) return this.checks.onlyInside;
     const [first] = remote.peer?.candidates ?? [];
     if (first === undefined || this.untested(remote, prefixes) !== undefined) return undefined;
-    const verdict = this.outside(first);
+    const verdict = this.permits(first, prefixes);
     return verdict.ok ? undefined : verdict.reason;
   }
 
-  /** Returns whether a path to the endpoint runs outside the tunnels of the overlay. */
-  private outside(to: Endpoint): Verdict {
-    const { self, routing } = this.spoke.engine;
-    const by = tunnelled(routing.wayTo(to));
-    return by === undefined ? YES : no(insideReason(self.address, { to, by }));
-  }
-
-  /** Returns whether the path to the endpoint in use runs outside the tunnels of the overlay. */
-  endpointOutside(): Verdict {
+  /** Returns whether the endpoint in use may be used: the other end's packets may have moved it. */
+  endpointPermitted(prefixes: readonly Prefix[]): Verdict {
     const endpoint = this.tunnel?.endpoint;
-    return endpoint === undefined ? YES : this.outside(endpoint);
+    return endpoint === undefined ? YES : this.permits(endpoint, prefixes);
   }
 
   /** Follows a change of routes. */
@@ -103,10 +122,9 @@ export class DirectPath {
     this.checks?.reroute(now);
   }
 
-  /** Learns further candidates of the other end. */
+  /** Takes the other end's candidates in the place of earlier ones. */
   learn(now: number, candidates: readonly Candidate[]): void {
-    this.checks?.learn(now, candidates);
-    this.checks?.improveNow(now);
+    if (this.checks?.learn(now, candidates) === true) this.checks.improveSoon(now);
   }
 
   /** Takes the kernel's state of the peer; `awaited` while its handshake is pending. */

@@ -132,6 +132,7 @@ export class Remote {
   /** Takes the other end's statement about itself. */
   adopt(from: Correspondent, b: ExchangeBody): void {
     this.current.yours = b.epochs.mine;
+    this.host.bootIds.claim(this.owner, from.bootId, from.publicKey);
     this.theirCandidates = b.candidates;
     this.peer = {
       publicKey: from.publicKey,

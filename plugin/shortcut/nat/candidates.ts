@@ -3,7 +3,8 @@
  * endpoints that its operator configured, its own addresses, and the endpoints that hubs see (RFC
  * 8445's host and server-reflexive candidates). The source address of an authentic ping is a
  * further candidate (peer-reflexive). An address that belongs to the overlay, or is reached through
- * it or through a shortcut, is not a candidate: a tunnel inside itself carries nothing.
+ * it or through a shortcut, is not a candidate: a tunnel inside itself carries nothing. What others
+ * offer is checked in endpoint-check.ts.
  */
 
 import {
@@ -16,20 +17,8 @@ import {
   prefixOf,
 } from "../../net/address.js";
 import { type Candidate, type CandidateKind, MAX_CANDIDATES } from "../../wire/control/message.js";
-import type { InterfaceAddress, Path } from "../events.js";
-import type { Tunnelled } from "../reasons.js";
-
-/** Addresses that no other router reaches: this host, link-local, multicast, documentation. */
-const NEVER: readonly Prefix[] = [
-  "0.0.0.0/8",
-  "127.0.0.0/8",
-  "169.254.0.0/16",
-  "224.0.0.0/3",
-  "::/127",
-  "::ffff:0:0/96",
-  "fe80::/10",
-  "ff00::/8",
-].map(prefix);
+import type { InterfaceAddress } from "../events.js";
+import { addressFault, remoteFault } from "./endpoint-check.js";
 
 const PRIVATE: readonly Prefix[] = [
   "10.0.0.0/8",
@@ -68,11 +57,15 @@ export function ownCandidates(s: CandidateSources): Candidate[] {
   const out = new Map<string, Candidate>();
   const add = (e: Endpoint, kind: CandidateKind): void => {
     const key = `${e.address} ${e.port}`;
-    if (!out.has(key)) out.set(key, { address: e.address, port: e.port, kind });
+    if (remoteFault(e) === undefined && !out.has(key))
+      out.set(key, { address: e.address, port: e.port, kind });
   };
   for (const e of s.configured) add(e, "configured");
   const hosts = s.addresses.filter(
-    (a) => !s.excludedDevices.includes(a.dev) && !inside(a.address, NEVER) && !inside(a.address, s.denied),
+    (a) =>
+      !s.excludedDevices.includes(a.dev) &&
+      addressFault(a.address) === undefined &&
+      !inside(a.address, s.denied),
   );
   // public addresses are worth more than private ones, which many networks share
   const rank = (a: InterfaceAddress): number =>
@@ -91,7 +84,7 @@ export const onLink = (
   excludedDevices: readonly string[],
 ): Prefix[] =>
   addresses
-    .filter((a) => !excludedDevices.includes(a.dev) && !inside(a.address, NEVER))
+    .filter((a) => !excludedDevices.includes(a.dev) && addressFault(a.address) === undefined)
     .map((a) => prefixOf(a.address, a.length));
 
 /** Returns the priority: a higher one is preferred. */
@@ -113,14 +106,3 @@ export function priorityOf(
       return 40 + family;
   }
 }
-
-/** Returns the tunnel inside which a path runs; undefined when it runs in the underlay, or nowhere. */
-export const tunnelled = (way: Path): Tunnelled | undefined =>
-  way === "overlay" || way === "direct" ? way : undefined;
-
-/**
- * Returns whether a candidate of another router may be tried. `prefixes` are those that the hub
- * attests for that router.
- */
-export const isUsable = (c: Endpoint, prefixes: readonly Prefix[]): boolean =>
-  !inside(c.address, NEVER) && !inside(c.address, prefixes);

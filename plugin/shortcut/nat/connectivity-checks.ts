@@ -17,11 +17,11 @@
 import type { Address, Endpoint, Prefix } from "../../net/address.js";
 import { formatEndpoint, sameEndpoint } from "../../net/address.js";
 import type { PublicKey } from "../../net/key.js";
-import type { Candidate, Epochs, Id64 } from "../../wire/control/message.js";
+import { type Candidate, type Epochs, type Id64, MAX_CANDIDATES } from "../../wire/control/message.js";
 import type { Ping } from "../../wire/ping.js";
-import type { PairKind, Path } from "../events.js";
-import type { NatForecast, Reason, Tunnelled } from "../reasons.js";
-import { isUsable, priorityOf, tunnelled } from "./candidates.js";
+import type { PairKind } from "../events.js";
+import { describeUntried, type NatForecast, type Reason, type Verdict } from "../reasons.js";
+import { priorityOf } from "./candidates.js";
 import type { PingTarget } from "./pings.js";
 
 export interface ChecksHost {
@@ -30,12 +30,13 @@ export interface ChecksHost {
    * included.
    */
   readonly openTtl: number;
-  sendPing(theirs: PublicKey, ping: Omit<Ping, "bootId">, target: PingTarget): void;
+  /** Sends it, unless the budget of pings is used up. */
+  sendPing(now: number, theirs: PublicKey, ping: Omit<Ping, "bootId">, target: PingTarget): void;
+  /** Told that a ping to this endpoint was answered. */
+  answered(now: number, from: Endpoint): void;
   randomId(): Id64;
-  /** This router's overlay address: a reason that travels names it. */
-  readonly self: Address;
-  /** Returns the path on which the direct interface's packets go there. */
-  wayTo(to: Endpoint): Path;
+  /** Returns whether something may be sent there: a router's endpoint outside the tunnels of the overlay. */
+  permits(to: Endpoint): Verdict;
   onLink(): readonly Prefix[];
 }
 
@@ -43,11 +44,6 @@ export interface ChecksEnds {
   readonly publicKey: PublicKey;
   readonly epochs: Epochs;
   readonly candidates: readonly Candidate[];
-  /**
-   * The prefixes that the hub attests for the other end: its addresses inside them are reached via
-   * the overlay.
-   */
-  readonly prefixes: readonly Prefix[];
 }
 
 /** Milliseconds between the first pings to different candidates (RFC 8445 §14.2). */
@@ -65,8 +61,10 @@ const SETTLE_MOST = 50;
  * (nf_conntrack_udp_timeout; RFC 4787 REQ-5 wants more).
  */
 const OPENING_LASTS = 20_000;
+/** Number of endpoints that are learned from pings; beyond it the one that is heard least recently is dropped. */
 const MOST_PEER_REFLEXIVE = 8;
-const MOST_INSIDE = 16;
+/** Number of endpoints that are remembered although they must not be tried. */
+const MOST_REFUSED = 16;
 /** Number of transactions of one pair that may still be answered. */
 const IN_FLIGHT = 4;
 /**
@@ -75,6 +73,8 @@ const IN_FLIGHT = 4;
  */
 const IMPROVE_FIRST = 2_000;
 const IMPROVE_EVERY = 30_000;
+/** Milliseconds between two such searches at least, whatever the other end announces. */
+const IMPROVE_PAUSE = 5_000;
 /**
  * Number of times that a pair is taken as the better one. After that it is not taken again, since
  * WireGuard has left it each time because of packets from another endpoint.
@@ -94,22 +94,16 @@ interface Pair {
   roundTrip: number | undefined;
   /** Number of times that the pair was taken. */
   taken: number;
+  /** The time of the last ping that came from there. */
+  heardAt: number;
 }
 
-/** An endpoint that is reached inside a tunnel. */
-interface Inside {
+/** An endpoint that must not be tried, and why. */
+interface Refused {
   readonly to: Endpoint;
   readonly kind: Pair["kind"];
-  readonly by: Tunnelled;
+  readonly reason: Reason;
 }
-
-/** Words for an endpoint that `router` reaches inside a tunnel. */
-export const insideReason = (router: Address, { to, by }: Pick<Inside, "to" | "by">): Reason => ({
-  kind: "endpoint-via-overlay",
-  router,
-  endpoint: formatEndpoint(to),
-  by,
-});
 
 export class Checks {
   private readonly pairs: Pair[] = [];
@@ -122,8 +116,9 @@ export class Checks {
   private over = false;
   private using: Pair | undefined;
   private improveAt = Number.POSITIVE_INFINITY;
-  /** Endpoints of the other end that this end reaches inside a tunnel: nothing is sent to them. */
-  private readonly inside = new Map<string, Inside>();
+  private improvedAt = Number.NEGATIVE_INFINITY;
+  /** Endpoints of the other end that must not be tried, such as one inside a tunnel: nothing is sent to them. */
+  private readonly refused = new Map<string, Refused>();
   /** Whether this end's peer exists. */
   ready = false;
 
@@ -135,47 +130,63 @@ export class Checks {
     this.learn(now, ends.candidates);
   }
 
-  /** Learns further candidates of the other end; known ones stay. */
-  learn(now: number, candidates: readonly Candidate[]): void {
-    for (const c of candidates) {
-      if (!isUsable(c, this.ends.prefixes) || this.isInside(c, c.kind)) continue;
-      const known = this.find(c);
+  /**
+   * Takes the other end's candidates in the place of those that it told before. The pair in use and what
+   * pings have taught stay. Returns whether there is anything new.
+   */
+  learn(now: number, candidates: readonly Candidate[]): boolean {
+    const told = candidates.slice(0, MAX_CANDIDATES);
+    const stays = (e: Endpoint, kind: Pair["kind"]): boolean =>
+      kind === "peer-reflexive" || told.some((c) => sameEndpoint(c, e));
+    for (const p of [...this.pairs]) if (p !== this.using && !stays(p.to, p.kind)) this.drop(p);
+    for (const [key, r] of this.refused) if (!stays(r.to, r.kind)) this.refused.delete(key);
+    let news = false;
+    for (const c of told) {
       // a ping may have taught it already
-      if (known === undefined) this.follow(now, this.add(c, c.kind));
+      if (this.find(c) !== undefined || !this.admits(c, c.kind)) continue;
+      news = true;
+      this.follow(now, this.add(c, c.kind));
     }
     this.recomputeDeadlines();
+    return news;
   }
 
-  /** Returns whether a path to the endpoint runs inside a tunnel, and notes that. */
-  private isInside(to: Endpoint, kind: Pair["kind"]): boolean {
+  private drop(p: Pair): void {
+    this.pairs.splice(this.pairs.indexOf(p), 1);
+  }
+
+  /** Returns whether an endpoint may be tried, and notes when it may not. */
+  private admits(to: Endpoint, kind: Pair["kind"]): boolean {
     const key = formatEndpoint(to);
-    const by = tunnelled(this.host.wayTo(to));
-    if (by === undefined) this.inside.delete(key);
-    else if (this.inside.size < MOST_INSIDE || this.inside.has(key))
-      this.inside.set(key, { to: { address: to.address, port: to.port }, kind, by });
-    return by !== undefined;
+    const verdict = this.host.permits(to);
+    if (verdict.ok) this.refused.delete(key);
+    else if (
+      this.refused.size < (kind === "peer-reflexive" ? MOST_PEER_REFLEXIVE : MOST_REFUSED) ||
+      this.refused.has(key)
+    )
+      this.refused.set(key, { to: { address: to.address, port: to.port }, kind, reason: verdict.reason });
+    return verdict.ok;
   }
 
-  /** Follows a change of routes: an endpoint may be reached inside a tunnel now, or not any more. */
+  /** Follows a change of routes or addresses: an endpoint may be tried now, or not any more. */
   reroute(now: number): void {
-    const known = [...this.inside.values()];
-    for (const p of [...this.pairs])
-      if (this.isInside(p.to, p.kind)) this.pairs.splice(this.pairs.indexOf(p), 1);
+    const known = [...this.refused.values()];
+    for (const p of [...this.pairs]) if (!this.admits(p.to, p.kind)) this.drop(p);
     for (const { to, kind } of known)
-      if (this.find(to) === undefined && !this.isInside(to, kind)) this.follow(now, this.add(to, kind));
+      if (this.find(to) === undefined && this.admits(to, kind)) this.follow(now, this.add(to, kind));
     this.recomputeDeadlines();
   }
 
   /** The reason why nothing can be tried: the other end's endpoints are reached inside a tunnel. */
   get onlyInside(): Reason | undefined {
-    const [first] = this.inside.values();
-    return this.pairs.length === 0 && first !== undefined ? insideReason(this.host.self, first) : undefined;
+    if (this.pairs.length > 0) return undefined;
+    return [...this.refused.values()].find((r) => r.reason.kind === "endpoint-via-overlay")?.reason;
   }
 
   /** Opens and tries a candidate that is learned late like the earlier ones. */
   private follow(now: number, p: Pair): void {
     if (this.started && !this.over) p.nextAt = now;
-    else if (this.openedAt !== undefined && !this.stale(now)) this.openTowards(p);
+    else if (this.openedAt !== undefined && !this.stale(now)) this.openTowards(now, p);
   }
 
   private add(to: Endpoint, kind: Pair["kind"]): Pair {
@@ -190,6 +201,7 @@ export class Checks {
       sent: [],
       roundTrip: undefined,
       taken: 0,
+      heardAt: Number.NEGATIVE_INFINITY,
     };
     this.pairs.push(pair);
     this.pairs.sort((a, b) => b.priority - a.priority);
@@ -212,11 +224,11 @@ export class Checks {
   /** Opens the own NAT towards every candidate. */
   open(now: number): void {
     this.openedAt = now;
-    for (const p of this.pairs) this.openTowards(p);
+    for (const p of this.pairs) this.openTowards(now, p);
   }
 
-  private openTowards(p: Pair): void {
-    this.send("open", this.host.randomId(), { to: p.to, ttl: this.host.openTtl });
+  private openTowards(now: number, p: Pair): void {
+    this.send(now, "open", this.host.randomId(), { to: p.to, ttl: this.host.openTtl });
   }
 
   /** Starts pings: the other end's NAT is open. */
@@ -230,13 +242,10 @@ export class Checks {
     this.handleTimeout(now);
   }
 
-  private send(kind: "open" | "ping", transaction: Id64, target: PingTarget): void {
+  private send(now: number, kind: "open" | "ping", transaction: Id64, target: PingTarget): void {
     const { publicKey, epochs } = this.ends;
-    this.host.sendPing(
-      publicKey,
-      { kind, ready: this.ready, transaction, epochs, observed: undefined },
-      target,
-    );
+    const ping = { kind, ready: this.ready, transaction, epochs, observed: undefined } as const;
+    this.host.sendPing(now, publicKey, ping, target);
   }
 
   private ping(now: number, p: Pair): void {
@@ -245,7 +254,7 @@ export class Checks {
     if (p.sent.length > IN_FLIGHT) p.sent.shift();
     p.nextAt = now + REPEAT * 2 ** Math.min(p.tries, 4);
     p.tries++;
-    this.send("ping", transaction, { to: p.to, source: p.source });
+    this.send(now, "ping", transaction, { to: p.to, source: p.source });
   }
 
   /** Takes an authentic ping or pong of the other end's current attempt. */
@@ -256,18 +265,16 @@ export class Checks {
   }
 
   private asked(now: number, from: Endpoint, at: Address, ping: Ping): void {
-    if (this.isInside(from, this.find(from)?.kind ?? "peer-reflexive")) return;
     let pair = this.find(from);
-    if (pair === undefined) {
-      const learnt = this.pairs.filter((p) => p.kind === "peer-reflexive").length;
-      if (learnt >= MOST_PEER_REFLEXIVE) return;
-      pair = this.add(from, "peer-reflexive");
-    }
+    if (!this.admits(from, pair?.kind ?? "peer-reflexive")) return;
+    pair ??= this.learnReflexive(from);
+    pair.heardAt = now;
     pair.source = at;
     const { publicKey, epochs } = this.ends;
     const { ready } = this;
     const { transaction } = ping;
     this.host.sendPing(
+      now,
       publicKey,
       { kind: "pong", ready, transaction, epochs, observed: from },
       { to: from, source: at },
@@ -277,11 +284,21 @@ export class Checks {
       this.ping(now, pair);
   }
 
+  /** Learns an endpoint from a ping, in the place of another one if there are too many. */
+  private learnReflexive(from: Endpoint): Pair {
+    const learnt = this.pairs.filter((p) => p.kind === "peer-reflexive" && p !== this.using);
+    const [oldest] = learnt.sort((a, b) => a.heardAt - b.heardAt);
+    if (oldest !== undefined && learnt.length >= MOST_PEER_REFLEXIVE) this.drop(oldest);
+    return this.add(from, "peer-reflexive");
+  }
+
   private answered(now: number, from: Endpoint, pong: Ping): void {
     // RFC 8445 §7.2.5.2.1: an answer from another address does not count
     const pair = this.find(from);
     const sent = pair?.sent.find((s) => s.transaction === pong.transaction);
     if (pair === undefined || sent === undefined) return;
+    pair.sent.splice(pair.sent.indexOf(sent), 1);
+    this.host.answered(now, from);
     pair.roundTrip = now - sent.at;
     pair.nextAt = Number.POSITIVE_INFINITY;
     this.firstAnswerAt ??= now;
@@ -326,9 +343,10 @@ export class Checks {
     if (this.over) this.using = this.find(e) ?? this.using;
   }
 
-  /** Looks for a better pair now: addresses have changed. */
-  improveNow(now: number): void {
-    if (this.improveAt !== Number.POSITIVE_INFINITY) this.improveAt = now;
+  /** Looks for a better pair soon: addresses have changed. */
+  improveSoon(now: number): void {
+    if (this.improveAt !== Number.POSITIVE_INFINITY)
+      this.improveAt = Math.min(this.improveAt, Math.max(now, this.improvedAt + IMPROVE_PAUSE));
     this.recomputeDeadlines();
   }
 
@@ -373,10 +391,11 @@ export class Checks {
 
   private improve(now: number): void {
     this.improveAt = now + IMPROVE_EVERY;
+    this.improvedAt = now;
     const least = this.using?.priority ?? Number.POSITIVE_INFINITY;
     let i = 0;
     for (const p of this.pairs) {
-      if (p.priority <= least || tunnelled(this.host.wayTo(p.to)) !== undefined) continue;
+      if (p.priority <= least || !this.host.permits(p.to).ok) continue;
       p.tries = 0;
       p.roundTrip = undefined;
       p.nextAt = now + i++ * PACE;
@@ -386,10 +405,15 @@ export class Checks {
   /** Returns the result of the checks; `nat` when the NAT forecast explains it. */
   result(nat: NatForecast | undefined): Reason {
     const tried = this.list();
-    const untried = [...this.inside.keys()].join(", ");
-    if (tried === "") return this.onlyInside ?? { kind: "nothing-to-try", nat };
+    const untried = [...this.refused].map(([e, { reason }]) => describeUntried(e, reason)).join(", ");
+    if (tried === "") return this.onlyInside ?? this.firstRefusal ?? { kind: "nothing-to-try", nat };
     if (this.best() !== undefined) return { kind: "answers-only", tried, nat };
     return { kind: "no-answer", tried, untried, nat };
+  }
+
+  private get firstRefusal(): Reason | undefined {
+    const [first] = this.refused.values();
+    return first?.reason;
   }
 
   /** Returns the candidates as text. */

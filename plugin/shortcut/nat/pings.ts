@@ -1,7 +1,7 @@
 /**
  * The sending and receiving of pings: encoding, signature, counters. A ping with an unknown boot ID
- * or a wrong MAC is only counted and dropped. The number of pings that are examined in a second is
- * limited to the need of a router with many neighbours.
+ * or a wrong MAC is only counted and dropped. The number of MACs that are checked in a second is
+ * limited to the need of a router with many neighbours, and of one sender to its own.
  */
 
 import type { Address, Endpoint } from "../../net/address.js";
@@ -11,6 +11,8 @@ import { decodePing, encodePing, type Ping, pingMac, pingMacInput } from "../../
 import { type PairSecrets, sameBytes } from "../control/pair-secrets.js";
 import type { Output } from "../events.js";
 import { no, type Verdict } from "../reasons.js";
+import { TokenBuckets } from "../token-buckets.js";
+import type { BootIds } from "./boot-ids.js";
 
 export interface PingCounts {
   readonly sent: number;
@@ -31,16 +33,23 @@ export interface PingTarget {
   readonly ttl?: number | undefined;
 }
 
-/** Number of MACs that are checked in a second, and number that may be checked at once. */
-const RATE = 2_000;
-const BURST = 1_000;
+/** MACs that are checked, in all: what a router with many neighbours needs. */
+const ALL = { perSecond: 2_000, burst: 1_000, most: 1 };
+/** Pings in the name of one sender: whoever sends in its name takes nothing from others. */
+const PER_SENDER = { perSecond: 100, burst: 250, most: 16_384 };
+
+/** A ping that is authentic, and the key of its sender. */
+export interface AuthenticPing {
+  readonly ping: Ping;
+  readonly key: PublicKey;
+}
 
 export class Pings {
   /** Whether pings can be used; otherwise why not. */
   verdict: Verdict = no({ kind: "pings-not-open" });
   private counts = { sent: 0, received: 0, dropped: 0 };
-  private tokens = BURST;
-  private refilledAt = 0;
+  private readonly all = new TokenBuckets<"all">(ALL);
+  private readonly senders = new TokenBuckets<Id64>(PER_SENDER);
 
   constructor(
     private readonly bootId: Id64,
@@ -63,13 +72,13 @@ export class Pings {
     this.emit({ kind: "ping", to, fromPort, source, ttl, payload });
   }
 
-  /** Returns a ping that is authentic; `keyOf` returns the key for a boot ID. */
+  /** Returns a ping that is authentic, and the key under which it is; `bootIds` has the keys for a boot ID. */
   receive(
     now: number,
     payload: Uint8Array,
-    keyOf: (bootId: Id64) => PublicKey | undefined,
-  ): Ping | undefined {
-    const ping = this.believe(now, payload, keyOf);
+    bootIds: Pick<BootIds<Address>, "keysOf" | "proven">,
+  ): AuthenticPing | undefined {
+    const ping = this.believe(now, payload, bootIds);
     if (ping === undefined) this.counts.dropped++;
     else this.counts.received++;
     return ping;
@@ -78,18 +87,24 @@ export class Pings {
   private believe(
     now: number,
     payload: Uint8Array,
-    keyOf: (bootId: Id64) => PublicKey | undefined,
-  ): Ping | undefined {
-    const ping = decodePing(payload);
-    if (!ping.ok) return undefined;
-    const key = keyOf(ping.value.bootId);
-    if (key === undefined) return undefined;
-    this.tokens = Math.min(BURST, this.tokens + ((now - this.refilledAt) * RATE) / 1000);
-    this.refilledAt = now;
-    if (this.tokens < 1) return undefined;
-    this.tokens--;
-    const mac = this.keys.mac(key, pingMacInput(payload));
-    return mac !== undefined && sameBytes(mac, pingMac(payload)) ? ping.value : undefined;
+    bootIds: Pick<BootIds<Address>, "keysOf" | "proven">,
+  ): AuthenticPing | undefined {
+    const decoded = decodePing(payload);
+    if (!decoded.ok) return undefined;
+    const ping = decoded.value;
+    const { bootId } = ping;
+    // One look-up in an index; a boot ID that nobody claims costs no more, and no bucket of its own.
+    const keys = bootIds.keysOf(bootId);
+    if (keys.length === 0 || !this.senders.take(now, bootId)) return undefined;
+    const input = pingMacInput(payload);
+    for (const key of keys) {
+      if (!this.all.take(now, "all")) return undefined;
+      const mac = this.keys.mac(key, input);
+      if (mac === undefined || !sameBytes(mac, pingMac(payload))) continue;
+      bootIds.proven(bootId, key);
+      return { ping, key };
+    }
+    return undefined;
   }
 
   status(): PingCounts {

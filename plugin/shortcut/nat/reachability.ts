@@ -10,6 +10,7 @@ import type { Ping } from "../../wire/ping.js";
 import type { InterfaceAddress } from "../events.js";
 import type { HubEndpoint, HubLink } from "../spoke/hub-link.js";
 import { onLink, ownCandidates } from "./candidates.js";
+import type { EndpointView } from "./endpoint-check.js";
 import { HopCount, MOST_HOPS } from "./hop-count.js";
 import { describeMapping, judgeMapping, NO_VERDICT } from "./mapping.js";
 import type { PingTarget } from "./pings.js";
@@ -23,6 +24,9 @@ export interface ReachabilityConfig {
   readonly excludedDevices: readonly string[];
   /** Endpoints that the operator configured: offered first. */
   readonly publicEndpoints: readonly Endpoint[];
+  /** Overlay addresses of the hubs, and the alias pools: no router has its endpoint there. */
+  readonly hubs: readonly Address[];
+  readonly aliasPools: readonly Prefix[];
 }
 
 export interface ReachabilityHost {
@@ -64,6 +68,12 @@ export class Reachability {
       reflexive,
       port,
     });
+  }
+
+  get view(): EndpointView {
+    const { addresses } = this;
+    const { hubs, aliasPools } = this.config;
+    return { addresses, hubs, aliasPools };
   }
 
   get mapping(): Mapping {

@@ -8,6 +8,7 @@ import { type Address, type Endpoint, sameEndpoint } from "../../net/address.js"
 import type { PublicKey } from "../../net/key.js";
 import type { Id64 } from "../../wire/control/message.js";
 import type { Ping } from "../../wire/ping.js";
+import { remoteFault } from "./endpoint-check.js";
 import type { Observation } from "./mapping.js";
 import type { PingTarget } from "./pings.js";
 
@@ -124,7 +125,8 @@ export class Observer {
   /** Takes an authentic answer of the hub. Returns whether anything has changed. */
   receive(now: number, from: Endpoint, ping: Ping): boolean {
     const t = this.targets.find((x) => sameEndpoint(x.to, from) && x.transactions.includes(ping.transaction));
-    if (t === undefined || ping.observed === undefined) return false;
+    if (t === undefined || ping.observed === undefined || remoteFault(ping.observed) !== undefined)
+      return false;
     t.answered = true;
     t.silent = false;
     if (t === this.targets[0]) this.answeredAt = now;

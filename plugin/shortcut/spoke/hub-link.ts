@@ -4,7 +4,14 @@
  * this spoke. Both end with the registration; the shortcuts do not.
  */
 
-import { type Address, type Endpoint, hostPrefix, type Prefix, sameEndpoint } from "../../net/address.js";
+import {
+  type Address,
+  type Endpoint,
+  formatEndpoint,
+  hostPrefix,
+  type Prefix,
+  sameEndpoint,
+} from "../../net/address.js";
 import type { PublicKey } from "../../net/key.js";
 import { PrefixMap } from "../../net/lpm.js";
 import { wholeSeconds } from "../../net/units.js";
@@ -14,8 +21,8 @@ import type { Correspondent, Identity, Outcome } from "../control/link.js";
 import type { PairSecrets } from "../control/pair-secrets.js";
 import { registrationProof } from "../control/registration-proof.js";
 import type { Output, RoutingView } from "../events.js";
-import { tunnelled } from "../nat/candidates.js";
-import { insideReason } from "../nat/connectivity-checks.js";
+import type { BootIds } from "../nat/boot-ids.js";
+import { outside, remoteFault } from "../nat/endpoint-check.js";
 import type { Observation } from "../nat/mapping.js";
 import { Observer, type ObserverHost } from "../nat/reflexive-observer.js";
 import type { Parameters } from "../parameters.js";
@@ -32,6 +39,7 @@ export interface HubLinkHost extends ObserverHost {
   readonly parameters: Parameters;
   readonly listenPort: () => number;
   readonly routing: Pick<RoutingView, "wayTo">;
+  readonly bootIds: BootIds<Address>;
   random(): number;
   emit(output: Output): void;
   request(now: number, to: Address, body: RequestBody, done: (now: number, outcome: Outcome) => void): Id64;
@@ -76,6 +84,8 @@ export class HubLink {
   private hubPort = 0;
   private underlay: Address | undefined;
   private peer: { readonly key: PublicKey; readonly endpoint: Endpoint } | undefined;
+  /** The reason why the hub's direct interface cannot be where its overlay peer is. */
+  private refusal: Reason | undefined;
   private waiting = false;
   private boot: Id64 | undefined;
   /** The reflexive endpoint that the hub reads from its WireGuard: late, but without pings. */
@@ -108,16 +118,9 @@ export class HubLink {
    */
   private get inside(): Reason | undefined {
     const to = this.peer?.endpoint;
-    const by = to && tunnelled(this.host.routing.wayTo(to));
-    return by && insideReason(this.host.self.address, { to, by });
-  }
-
-  /**
-   * Returns the hub's key, if this is its boot ID. It does so also while the hub does not answer
-   * via the overlay, since pings are authenticated by their MAC.
-   */
-  keyOf(bootId: Id64): PublicKey | undefined {
-    return this.boot === bootId ? this.peer?.key : undefined;
+    if (to === undefined) return undefined;
+    const verdict = outside(this.host.self.address, this.host.routing, to);
+    return verdict.ok ? undefined : verdict.reason;
   }
 
   /** The hub's direct interface; undefined before the rendezvous peer is configured. */
@@ -230,6 +233,7 @@ export class HubLink {
         this.registered = o.from;
         if (this.boot !== undefined && this.boot !== o.from.bootId) this.on.restarted(now);
         this.boot = o.from.bootId;
+        this.host.bootIds.claim(this.address, o.from.bootId, o.from.publicKey);
         this.problem = undefined;
         this.failures = 0;
         this.hubPort = o.body.listenPort;
@@ -244,7 +248,8 @@ export class HubLink {
           (this.reflexive === undefined && o.body.reflexive === undefined
             ? 1_000
             : p.hubKeepalive * (0.75 + 0.25 * this.host.random()));
-        this.rendezvous = o.body.reflexive ?? this.rendezvous;
+        if (o.body.reflexive !== undefined && remoteFault(o.body.reflexive) === undefined)
+          this.rendezvous = o.body.reflexive;
         this.generation = o.body.generation;
         return;
       case "refused":
@@ -305,6 +310,9 @@ export class HubLink {
   private meet(now: number): void {
     if (this.registered === undefined || this.underlay === undefined || this.hubPort === 0) return;
     const endpoint = { address: this.underlay, port: this.hubPort };
+    const fault = remoteFault(endpoint);
+    this.refusal = fault && { kind: "endpoint-refused", endpoint: formatEndpoint(endpoint), fault };
+    if (fault !== undefined) return;
     const key = this.registered.publicKey;
     const ports = this.observePort === 0 ? [] : [this.hubPort, this.observePort];
     this.observer.watch(now, key, this.underlay, ports);
@@ -340,7 +348,7 @@ export class HubLink {
       registered: this.registered !== undefined && this.overlay.ok,
       since: this.since,
       reflexive: this.reflexive,
-      problem: this.overlay.ok ? (this.problem ?? this.inside) : this.overlay.reason,
+      problem: this.overlay.ok ? (this.problem ?? this.refusal ?? this.inside) : this.overlay.reason,
       obstacles: this.registered === undefined ? [] : this.obstacles(),
     };
   }

@@ -6,6 +6,7 @@
  * times as frequent as events for all.
  */
 import { type Address, overlaps, type Prefix } from "../../net/address.js";
+import type { PublicKey } from "../../net/key.js";
 import { PrefixMap } from "../../net/lpm.js";
 import { Deadlines } from "../deadlines.js";
 import type { Collaborators } from "../machine/collaborators.js";
@@ -51,6 +52,11 @@ export class ShortcutTable {
   find(which: (m: Shortcut) => boolean): Shortcut | undefined {
     for (const m of this.byOwner.values()) if (which(m)) return m;
     return undefined;
+  }
+
+  /** Returns the shortcut with the holder of this key. */
+  ofKey(key: PublicKey): Shortcut | undefined {
+    return this.find((m) => m.publicKey === key);
   }
 
   /** Returns whether a shortcut that is not resting has a prefix that overlaps the destination. */
@@ -118,6 +124,7 @@ export class ShortcutTable {
     for (const [owner, m] of this.byOwner) {
       if (!m.finished) continue;
       this.byOwner.delete(owner);
+      this.spoke.engine.bootIds.release(owner);
       this.deadlines.set(owner, undefined);
       const { deferrals, damping } = m.failures;
       if (deferrals > 0 || hasFailures(m.failures) || !damping.forgotten(now))

@@ -7,7 +7,7 @@
 import { type Address, type Endpoint, hostPrefix, overlaps, type Prefix } from "../../net/address.js";
 import type { PublicKey } from "../../net/key.js";
 import { PrefixMap } from "../../net/lpm.js";
-import type { Id64, ReplyBody, RequestBody } from "../../wire/control/message.js";
+import type { ReplyBody, RequestBody } from "../../wire/control/message.js";
 import type { Ping } from "../../wire/ping.js";
 import type { Correspondent } from "../control/link.js";
 import { earliest } from "../deadlines.js";
@@ -28,7 +28,6 @@ import { ShortcutTable } from "./shortcut-table.js";
 import type { DestinationRate, TriggerParameters } from "./trigger.js";
 
 export interface SpokeConfig extends ReachabilityConfig {
-  readonly hubs: readonly Address[];
   readonly trigger: TriggerParameters;
   readonly maxShortcuts: number;
 }
@@ -110,18 +109,10 @@ export class Spoke {
     this.attestationRenewal = new AttestationRenewal(presence, this.shortcuts, resolutions);
   }
 
-  keyOf(bootId: Id64): PublicKey | undefined {
-    for (const l of this.links) {
-      const key = l.keyOf(bootId);
-      if (key !== undefined) return key;
-    }
-    return this.shortcuts.find((m) => m.bootId === bootId)?.publicKey;
-  }
-
-  /** Handles an authentic ping. */
-  handlePing(now: number, from: Endpoint, at: Address, ping: Ping): void {
+  /** Handles an authentic ping of the holder of the key. */
+  handlePing(now: number, from: Endpoint, at: Address, ping: Ping, key: PublicKey): void {
     if (ping.kind === "observed") {
-      const link = this.links.find((l) => l.keyOf(ping.bootId) !== undefined);
+      const link = this.links.find((l) => l.met?.publicKey === key);
       if (link?.observed(now, from, ping) === true) {
         if (link.met !== undefined) this.reachability.measureHops(link.met);
         this.reachabilityObserved(now);
@@ -129,7 +120,9 @@ export class Spoke {
       }
       return;
     }
-    this.shortcuts.find((m) => m.bootId === ping.bootId)?.handlePing(now, from, at, ping);
+    const shortcut = this.shortcuts.ofKey(key);
+    if (shortcut === undefined) return;
+    shortcut.handlePing(now, from, at, ping);
     this.shortcuts.removeFinished(now);
   }
 

@@ -72,8 +72,13 @@ describe("reasons", () => {
       "no answer from 192.0.2.1 port 51821 (host)",
     ],
     [
-      { kind: "no-answer", tried: "192.0.2.1:51821 (host)", untried: "192.0.2.2:51821", nat: undefined },
-      "no answer from 192.0.2.1:51821 (host); not tried, since it is reached via the overlay: 192.0.2.2:51821",
+      {
+        kind: "no-answer",
+        tried: "192.0.2.1:51821 (host)",
+        untried: "192.0.2.2:51821 (reached via the overlay)",
+        nat: undefined,
+      },
+      "no answer from 192.0.2.1:51821 (host); not tried: 192.0.2.2:51821 (reached via the overlay)",
     ],
   ])("%o", (reason, text) => {
     expect(describeReason(reason)).toBe(text);

@@ -1,4 +1,7 @@
-/** Shows who may register at a hub: only a holder of an overlay peer's key, one owner per peer, and what a change of key takes back. */
+/**
+ * Shows who may register at a hub: only a holder of an overlay peer's key, one owner per peer, what a change of key takes back,
+ * and what one member costs at most.
+ */
 import { beforeEach, describe, expect, it } from "vitest";
 import { type Address, address, hostPrefix, prefix } from "../../../../plugin/net/address.js";
 import { type PublicKey, publicKeyFromBytes } from "../../../../plugin/net/key.js";
@@ -6,16 +9,19 @@ import { PairSecrets } from "../../../../plugin/shortcut/control/pair-secrets.js
 import { registrationProof } from "../../../../plugin/shortcut/control/registration-proof.js";
 import type { Output } from "../../../../plugin/shortcut/events.js";
 import { Hub } from "../../../../plugin/shortcut/hub/hub.js";
+import { BootIds } from "../../../../plugin/shortcut/nat/boot-ids.js";
+import { PingBudget } from "../../../../plugin/shortcut/nat/ping-budget.js";
 import { defaultParameters } from "../../../../plugin/shortcut/parameters.js";
 import { id64FromBytes } from "../../../../plugin/wire/control/codec.js";
 import type { ReplyBody, RequestBody } from "../../../../plugin/wire/control/message.js";
+import type { Ping } from "../../../../plugin/wire/ping.js";
 
 const key = (n: number): PublicKey => publicKeyFromBytes(new Uint8Array(32).fill(n));
 const HUB = address("10.255.0.3");
 const A = address("10.255.0.1");
 const C = address("10.255.0.2");
 const LAN_HOST = address("10.1.0.10");
-const OVERLAY = { hub: key(10), a: key(11), c: key(12) };
+const OVERLAY = { hub: key(10), a: key(11), c: key(12), d: key(13) };
 
 /** A secret that two keys share, whichever end computes it. */
 const shared = (own: PublicKey, theirs: PublicKey): Uint8Array =>
@@ -33,10 +39,14 @@ const secrets = (own: PublicKey | undefined): PairSecrets =>
 let hub: Hub;
 let out: Output[];
 let purges: { to: Address; owner: Address }[];
+let answers: { to: PublicKey; ping: Omit<Ping, "bootId"> }[];
+let bootIds: BootIds<Address>;
 /** `keyKnown`: the hub has read the private key of its overlay interface. */
-const make = (keyKnown = true): void => {
+const make = ({ keyKnown = true, maxSpokes = 10 } = {}): void => {
   out = [];
   purges = [];
+  answers = [];
+  bootIds = new BootIds();
   hub = new Hub({
     self: { address: HUB, publicKey: key(3), bootId: id64FromBytes(new Uint8Array(8)) },
     overlaySecrets: secrets(keyKnown ? OVERLAY.hub : undefined),
@@ -44,8 +54,10 @@ const make = (keyKnown = true): void => {
     listenPort: () => 51821,
     observePort: 4244,
     pingsUsable: true,
-    sendPing: () => {},
-    maxSpokes: 10,
+    sendPing: (to, ping) => void answers.push({ to, ping }),
+    maxSpokes,
+    pingBudget: new PingBudget(),
+    bootIds,
     emit: (o) => void out.push(o),
     request: (_, to, body) => {
       if (body.kind === "purge") purges.push({ to, owner: body.owner });
@@ -60,6 +72,7 @@ const readTables = (): void => {
     { prefix: prefix("10.1.0.0/24"), peer: OVERLAY.a },
     { prefix: hostPrefix(C), peer: OVERLAY.c },
     { prefix: prefix("10.3.0.0/24"), peer: OVERLAY.c },
+    { prefix: prefix("10.4.0.0/24"), peer: OVERLAY.d },
   ]);
 };
 beforeEach(() => {
@@ -69,16 +82,22 @@ beforeEach(() => {
 
 const boot = (n: number) => id64FromBytes(new Uint8Array(8).fill(n));
 /** Registers from `at` with the direct key `direct`, proven by the holder of `overlay`. */
-function register(at: Address, direct: number, overlay: PublicKey, bootId = boot(1)): ReplyBody | undefined {
+function register(
+  at: Address,
+  direct: number,
+  overlay: PublicKey,
+  bootId = boot(1),
+  now = 0,
+): ReplyBody | undefined {
   const publicKey = key(direct);
   const registration = { spoke: at, hub: HUB, directKey: publicKey, bootId };
   const proof = registrationProof(secrets(overlay), OVERLAY.hub, registration) ?? new Uint8Array(16);
   const from = { address: at, publicKey, bootId };
   const body: RequestBody = { kind: "register", listenPort: 51821, handshakeAge: 0, proof };
-  const first = hub.handle(0, from, body);
+  const first = hub.handle(now, from, body);
   if (first !== undefined) return first;
   hub.peerApplied(publicKey, undefined);
-  return hub.handle(0, from, body);
+  return hub.handle(now, from, body);
 }
 const resolveBy = (at: Address, direct: number, owner: Address): ReplyBody | undefined =>
   hub.handle(
@@ -116,7 +135,7 @@ describe("a registration", () => {
   });
 
   it("is put off while the hub does not know its own overlay key", () => {
-    make(false);
+    make({ keyKnown: false });
     readTables();
     expect(register(A, 1, OVERLAY.a)).toMatchObject({ kind: "refused", code: "busy" });
   });
@@ -168,4 +187,112 @@ describe("a registration", () => {
     register(C, 2, OVERLAY.c);
     expect(purges).toEqual([]);
   });
+});
+
+describe("what one member costs a hub", () => {
+  it("is one registration for each of its overlay peers, whatever it registers", () => {
+    for (let i = 0; i < 250; i++) register(address(`10.1.0.${i + 1}`), i + 1, OVERLAY.a);
+    expect(hub.status()).toHaveLength(1);
+    expect(register(C, 2, OVERLAY.c)).toMatchObject({ kind: "registered" });
+  });
+
+  it("is not a full hub: its place is its own, and it may take another address there", () => {
+    make({ maxSpokes: 2 });
+    readTables();
+    register(A, 1, OVERLAY.a);
+    register(C, 2, OVERLAY.c);
+    expect(register(LAN_HOST, 1, OVERLAY.a)).toMatchObject({ kind: "registered" });
+    expect(register(address("10.4.0.1"), 4, OVERLAY.d)).toMatchObject({ kind: "refused", code: "busy" });
+    expect(hub.status()).toHaveLength(2);
+  });
+
+  it("is a few changes of the registration, each of which changes a peer in the kernel", () => {
+    const refused: unknown[] = [];
+    for (let i = 0; i < 100; i++) {
+      const r = register(A, i + 20, OVERLAY.a);
+      if (r?.kind === "refused") refused.push(r);
+    }
+    expect(refused).toHaveLength(90);
+    expect(out.filter((o) => o.kind === "peer").length).toBeLessThanOrEqual(10);
+    expect(refused[0]).toMatchObject({ code: "busy", reason: expect.stringContaining("too often") });
+    // others are not held up
+    expect(register(C, 9, OVERLAY.c)).toMatchObject({ kind: "registered" });
+    expect(register(A, 7, OVERLAY.a, boot(1), 60_000)).toMatchObject({ kind: "registered" });
+  });
+
+  it("is a number of resolutions a second; others' are answered meanwhile", () => {
+    register(A, 1, OVERLAY.a);
+    register(C, 2, OVERLAY.c);
+    let answered = 0;
+    for (let i = 0; i < 10_000; i++) if (resolveBy(A, 1, C) !== undefined) answered++;
+    expect(answered).toBe(400);
+    expect(resolveBy(C, 2, A)).toMatchObject({ kind: "resolved" });
+  });
+
+  it("ends with its registration, when the registration is not renewed", () => {
+    register(A, 1, OVERLAY.a);
+    const at = hub.pollTimeout();
+    expect(at).toBe(30_000);
+    hub.handleTimeout(29_999);
+    expect(registered()).toHaveLength(1);
+    hub.handleTimeout(30_000);
+    expect(registered()).toEqual([]);
+    expect(bootIds.keysOf(boot(1))).toEqual([]);
+    expect(hub.pollTimeout()).toBeUndefined();
+  });
+});
+
+describe("a registration whose address has gone to another peer of the overlay", () => {
+  it("is forgotten, and purged where it was resolved", () => {
+    register(A, 1, OVERLAY.a);
+    register(C, 2, OVERLAY.c);
+    resolveBy(A, 1, C);
+    hub.updateAllowedIps(1, [
+      { prefix: hostPrefix(A), peer: OVERLAY.a },
+      { prefix: hostPrefix(C), peer: OVERLAY.d },
+    ]);
+    expect(registered()).toEqual([`${A} 1`]);
+    expect(purges).toContainEqual({ to: A, owner: C });
+  });
+
+  it("stays while the peers are not there for a moment", () => {
+    register(A, 1, OVERLAY.a);
+    hub.updateAllowedIps(1, []);
+    readTables();
+    expect(registered()).toEqual([`${A} 1`]);
+  });
+});
+
+describe("an endpoint that a spoke asks for", () => {
+  const asked: Ping = {
+    kind: "observe",
+    ready: false,
+    transaction: boot(5),
+    bootId: boot(1),
+    epochs: { mine: 1, yours: 0 },
+    observed: undefined,
+  };
+  const to = { address: address("192.0.2.66"), port: 51821 };
+  const ask = (from: string, by = 1) =>
+    hub.handlePing(0, { address: address(from), port: 51821 }, to, asked, key(by));
+
+  it("is told to the holder of the key, at the rate of a spoke", () => {
+    register(A, 1, OVERLAY.a);
+    ask("192.0.2.2");
+    expect(answers).toEqual([
+      { to: key(1), ping: expect.objectContaining({ kind: "observed", transaction: boot(5) }) },
+    ]);
+    for (let i = 0; i < 10_000; i++) ask("192.0.2.2");
+    expect(answers).toHaveLength(160);
+  });
+
+  it.each(["127.0.0.1", "224.0.0.1", "255.255.255.255", "169.254.0.9", "::ffff:7f00:1"])(
+    "is not told to %s, nor to a key that is not registered",
+    (from) => {
+      register(A, 1, OVERLAY.a);
+      ask(from);
+      ask("192.0.2.2", 9);
+      expect(answers).toEqual([]);
+    },
+  );
 });

@@ -7,8 +7,10 @@ import { address, type Endpoint, formatEndpoint, parseEndpoint } from "../../../
 import { publicKeyFromBytes } from "../../../../plugin/net/key.js";
 import type { Path } from "../../../../plugin/shortcut/events.js";
 import { Checks } from "../../../../plugin/shortcut/nat/connectivity-checks.js";
+import { endpointFault, outside } from "../../../../plugin/shortcut/nat/endpoint-check.js";
 import type { PingTarget } from "../../../../plugin/shortcut/nat/pings.js";
 import { Observer } from "../../../../plugin/shortcut/nat/reflexive-observer.js";
+import { no, type Verdict } from "../../../../plugin/shortcut/reasons.js";
 import { id64FromBytes } from "../../../../plugin/wire/control/codec.js";
 import type { Candidate, Id64 } from "../../../../plugin/wire/control/message.js";
 import type { Ping } from "../../../../plugin/wire/ping.js";
@@ -30,6 +32,16 @@ interface Sent {
   readonly target: PingTarget;
 }
 
+/** The check of a router without hubs and pools, which routes as `wayTo` says. */
+const permits =
+  (wayTo: (to: Endpoint) => Path) =>
+  (to: Endpoint): Verdict => {
+    const owner = { address: address("10.255.0.9"), prefixes: [] };
+    const fault = endpointFault(to, { addresses: [], hubs: [], aliasPools: [] }, owner);
+    if (fault !== undefined) return no({ kind: "endpoint-refused", endpoint: formatEndpoint(to), fault });
+    return outside(SELF, { wayTo }, to);
+  };
+
 function pinging(): { sent: Sent[]; take: () => string[]; host: ConstructorParameters<typeof Checks>[0] } & {
   readonly observes: ConstructorParameters<typeof Observer>[0];
 } {
@@ -37,16 +49,27 @@ function pinging(): { sent: Sent[]; take: () => string[]; host: ConstructorParam
   let next = 0;
   const common = {
     pingsUsable: true,
-    sendPing: (_: unknown, ping: Sent["ping"], target: PingTarget) => void sent.push({ ping, target }),
     randomId: (): Id64 => id64FromBytes(new Uint8Array(8).fill(++next)),
   };
-  const host = { ...common, openTtl: 2, self: SELF, wayTo: (): Path => "other", onLink: () => [] };
+  const note = (ping: Sent["ping"], target: PingTarget) => void sent.push({ ping, target });
+  const host = {
+    ...common,
+    openTtl: 2,
+    sendPing: (_: number, __: unknown, ping: Sent["ping"], target: PingTarget) => note(ping, target),
+    answered: () => {},
+    permits: permits(() => "other"),
+    onLink: () => [],
+  };
+  const observes = {
+    ...common,
+    sendPing: (_: unknown, ping: Sent["ping"], target: PingTarget) => note(ping, target),
+  };
   const take = (): string[] => {
     const out = sent.map((s) => `${s.ping.kind} ${formatEndpoint(s.target.to)} ttl ${s.target.ttl ?? ""}`);
     sent.length = 0;
     return out.map((o) => o.replace(/ ttl $/, ""));
   };
-  return { sent, take, host, observes: common };
+  return { sent, take, host, observes };
 }
 
 describe("an endpoint that is reached inside a tunnel", () => {
@@ -54,12 +77,11 @@ describe("an endpoint that is reached inside a tunnel", () => {
   const inside = (way: Path) => {
     const p = pinging();
     const ways = new Map<string, Path>([[formatEndpoint(endpoint(BEFORE)), way]]);
-    const host = { ...p.host, wayTo: (to: Endpoint): Path => ways.get(formatEndpoint(to)) ?? "other" };
+    const host = { ...p.host, permits: permits((to) => ways.get(formatEndpoint(to)) ?? "other") };
     const ends = {
       publicKey: key,
       epochs: { mine: 1, yours: 1 },
       candidates: [reflexive(BEFORE)],
-      prefixes: [],
     };
     return { ...p, ways, c: new Checks(host, ends, 0) };
   };
@@ -77,9 +99,12 @@ describe("an endpoint that is reached inside a tunnel", () => {
 
   it("is named beside the candidates that did not answer", () => {
     const { c } = inside("overlay");
-    c.learn(0, [reflexive(NOW)]);
+    c.learn(0, [reflexive(BEFORE), reflexive(NOW)]);
     expect(c.onlyInside).toBeUndefined();
-    expect(c.result(undefined)).toMatchObject({ kind: "no-answer", untried: BEFORE });
+    expect(c.result(undefined)).toMatchObject({
+      kind: "no-answer",
+      untried: `${BEFORE} (reached via the overlay)`,
+    });
   });
 
   it("is not answered when a ping arrives from there, and not learned as peer-reflexive", () => {
@@ -128,14 +153,13 @@ describe("a candidate that is learned late", () => {
       publicKey: key,
       epochs: { mine: 1, yours: 1 },
       candidates: [reflexive(BEFORE)],
-      prefixes: [],
     };
     return { ...p, c: new Checks(p.host, ends, 0) };
   };
 
   it("waits for the opening with the others", () => {
     const { c, take } = checks();
-    c.learn(0, [reflexive(NOW)]);
+    c.learn(0, [reflexive(BEFORE), reflexive(NOW)]);
     expect(take()).toEqual([]);
     c.open(1);
     expect(take()).toEqual([`open ${BEFORE} ttl 2`, `open ${NOW} ttl 2`]);
@@ -154,7 +178,7 @@ describe("a candidate that is learned late", () => {
     c.open(0);
     c.start(10);
     take();
-    c.learn(20, [reflexive(NOW)]);
+    c.learn(20, [reflexive(BEFORE), reflexive(NOW)]);
     expect(c.pollTimeout()).toBe(20);
     c.handleTimeout(20);
     const ping = sent.find((s) => s.target.to.address === "192.0.2.3")?.ping;
@@ -176,6 +200,97 @@ describe("a candidate that is learned late", () => {
   });
 });
 
+describe("what the other end tells later", () => {
+  const told = (...texts: string[]): Candidate[] => texts.map(reflexive);
+  const endpoints = (from: number, count: number): string[] =>
+    Array.from({ length: count }, (_, i) => `192.0.2.${from + i}:51821`);
+  const checks = (candidates: Candidate[]) => {
+    const p = pinging();
+    const c = new Checks(p.host, { publicKey: key, epochs: { mine: 1, yours: 1 }, candidates }, 0);
+    c.open(0);
+    c.start(10);
+    return { ...p, c };
+  };
+  const asked = (from: Endpoint): Ping => ({
+    kind: "ping",
+    ready: false,
+    bootId: id64FromBytes(new Uint8Array(8)),
+    transaction: id64FromBytes(new Uint8Array(8)),
+    epochs: { mine: 1, yours: 1 },
+    observed: from,
+  });
+
+  it("takes the place of what it told before, and never adds up", () => {
+    const { c } = checks(told(BEFORE));
+    for (let i = 0; i < 100; i++) c.learn(20 + i, told(...endpoints(2 * i, 2)));
+    expect(c.list()).toBe(
+      endpoints(198, 2)
+        .map((e) => `${e} (reflexive)`)
+        .join(", "),
+    );
+  });
+
+  it("is looked at up to the number that an exchange carries", () => {
+    const { c } = checks([]);
+    c.learn(20, told(...endpoints(1, 40)));
+    expect(c.list().split(", ")).toHaveLength(12);
+  });
+
+  it("is no reason to send anything when it is what was known", () => {
+    const { c, take } = checks(told(BEFORE, NOW));
+    c.use(100, endpoint(BEFORE), true);
+    take();
+    for (const candidates of [told(BEFORE, NOW), told(BEFORE), []])
+      expect(c.learn(200, candidates)).toBe(false);
+    expect(take()).toEqual([]);
+    // the pair in use stays, whatever is told
+    expect(c.list()).toBe(`${BEFORE} (reflexive)`);
+  });
+
+  it("starts searches for a better pair at intervals, however often it changes", () => {
+    const { c, take } = checks(told(BEFORE));
+    c.use(100, endpoint(BEFORE), true);
+    take();
+    for (let t = 200; t < 60_000; t += 50) {
+      const better: Candidate = { ...endpoint(`192.0.2.${Math.floor(t / 50) % 250}:7`), kind: "host" };
+      if (c.learn(t, [better, ...told(BEFORE)])) c.improveSoon(t);
+      c.handleTimeout(t);
+    }
+    // one search in 5 s, with two tries for each pair that is better
+    expect(take().filter((t) => t.startsWith("ping")).length).toBeLessThanOrEqual(2 * 13);
+  });
+
+  it("leaves what pings have taught, of which the least recently heard makes room", () => {
+    const { c } = checks(told(BEFORE));
+    for (let i = 0; i < 20; i++) {
+      const from = endpoint(`198.51.100.${i}:${1_000 + i}`);
+      c.receive(100 + i, from, HERE, asked(from));
+    }
+    c.learn(200, []);
+    const kept = c.list().split(", ");
+    expect(kept).toHaveLength(8);
+    expect(kept).toContain("198.51.100.19:1019 (peer-reflexive)");
+    expect(kept).not.toContain("198.51.100.0:1000 (peer-reflexive)");
+  });
+
+  it.each([
+    "127.0.0.1:51821",
+    "169.254.169.254:80",
+    "224.0.0.1:51821",
+    "255.255.255.255:51821",
+    "[::1]:51821",
+    "[fe80::1]:51821",
+    "[::ffff:7f00:1]:51821",
+  ])("is not tried, learned or answered at %s", (text) => {
+    const { c, take } = checks(told(BEFORE, text));
+    c.learn(20, told(BEFORE, text));
+    c.receive(30, endpoint(text), HERE, asked(endpoint(text)));
+    c.handleTimeout(10_000);
+    expect(take().some((t) => t.includes(text))).toBe(false);
+    expect(c.result(undefined)).toMatchObject({ untried: expect.stringContaining(text) });
+  });
+});
+
 describe("a better pair that is found while direct", () => {
   const LAN = "192.168.1.9:51821";
   /** Is direct by {@link BEFORE}, and a ping to {@link LAN} was answered. */
@@ -185,7 +300,6 @@ describe("a better pair that is found while direct", () => {
       publicKey: key,
       epochs: { mine: 1, yours: 1 },
       candidates: [reflexive(BEFORE), { ...endpoint(LAN), kind: "host" } satisfies Candidate],
-      prefixes: [],
     };
     const c = new Checks(p.host, ends, 0);
     c.open(0);
