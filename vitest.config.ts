@@ -32,7 +32,7 @@ export default defineConfig({
       {
         test: {
           name: "unit",
-          include: ["test/unit/**/*.test.ts", "test/sim/**/*.test.ts"],
+          include: ["test/unit/**/*.test.ts", "test/sim/**/*.test.ts", "test/fuzz/**/*.test.ts"],
           testTimeout: 180_000,
         },
       },

@@ -326,7 +326,7 @@ export function decodeRequest(line: string): Request | { readonly error: string 
         ? { command: "explain", query: r["query"] }
         : { error: "explain needs a query" };
     case "timeline":
-      return { command: "timeline", since: typeof r["since"] === "number" ? r["since"] : 0 };
+      return { command: "timeline", since: Number.isFinite(r["since"]) ? Number(r["since"]) : 0 };
     case "purge":
       return typeof r["owner"] === "string"
         ? { command: "purge", owner: r["owner"] }

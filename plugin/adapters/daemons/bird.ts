@@ -49,7 +49,8 @@ export interface BirdOptions {
   readonly timeoutMs?: number;
 }
 
-const protocol: CommandProtocol<BirdReply> = {
+/** How BIRD's control socket is spoken to. */
+export const birdProtocol: CommandProtocol<BirdReply> = {
   decoder: () => {
     const decoder = new ReplyDecoder();
     return {
@@ -103,7 +104,7 @@ class BirdClient implements DaemonPort {
       new CommandConnection({
         path: options.socket,
         place: this.place,
-        protocol,
+        protocol: birdProtocol,
         timeoutMs: options.timeoutMs ?? 2_000,
         remedy,
       });

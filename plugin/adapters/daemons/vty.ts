@@ -40,7 +40,8 @@ interface Waiting<R> {
 }
 
 interface Running<R> extends Waiting<R> {
-  readonly timer: NodeJS.Timeout;
+  /** Puts the deadline off. */
+  readonly disarm: () => void;
   /** The connection existed before this command. */
   readonly kept: boolean;
   /** Replies to come before the one of the command: greeting and opening. */
@@ -50,13 +51,31 @@ interface Running<R> extends Waiting<R> {
 
 const MAX_WAITING = 1_024;
 
+/** The part of the system that a connection uses: a socket and a deadline. */
+export interface CommandSystem {
+  connect(path: string): Socket;
+  /** Calls `what` after a time, unless the returned function is called before. */
+  after(ms: number, what: () => void): () => void;
+}
+
+const system: CommandSystem = {
+  connect: (path) => connect({ path }),
+  after: (ms, what) => {
+    const timer = setTimeout(what, ms);
+    return () => clearTimeout(timer);
+  },
+};
+
 export class CommandConnection<R> {
   private socket: Socket | undefined;
   private readonly queue: Waiting<R>[] = [];
   private running: Running<R> | undefined;
   private closed = false;
 
-  constructor(private readonly options: CommandOptions<R>) {}
+  constructor(
+    private readonly options: CommandOptions<R>,
+    private readonly on: CommandSystem = system,
+  ) {}
 
   /** Resolves with the reply, whatever it says. @throws PortError without a reply. */
   ask(command: string): Promise<R> {
@@ -94,11 +113,10 @@ export class CommandConnection<R> {
     const { protocol, timeoutMs } = this.options;
     const kept = this.socket !== undefined;
     const skip = kept ? 0 : (protocol.greeting ? 1 : 0) + protocol.opening.length;
-    const timer = setTimeout(
-      () => this.end(this.error("ETIMEDOUT", `no reply to '${waiting.command}' within ${timeoutMs} ms`)),
-      timeoutMs,
+    const disarm = this.on.after(timeoutMs, () =>
+      this.end(this.error("ETIMEDOUT", `no reply to '${waiting.command}' within ${timeoutMs} ms`)),
     );
-    this.running = { ...waiting, timer, kept, skip, heard: false };
+    this.running = { ...waiting, disarm, kept, skip, heard: false };
     try {
       const bytes = protocol.encode(waiting.command);
       const socket = this.socket ?? this.open();
@@ -110,7 +128,7 @@ export class CommandConnection<R> {
 
   private open(): Socket {
     const { path, protocol } = this.options;
-    const socket = connect({ path });
+    const socket = this.on.connect(path);
     const decoder = protocol.decoder();
     this.socket = socket;
     socket.on("data", (bytes: Buffer) => {
@@ -138,7 +156,7 @@ export class CommandConnection<R> {
       running.skip--;
       return;
     }
-    clearTimeout(running.timer);
+    running.disarm();
     this.running = undefined;
     running.resolve(reply);
   }
@@ -149,7 +167,7 @@ export class CommandConnection<R> {
     if (running?.kept && !running.heard && !running.retried) {
       this.socket = undefined;
       socket.destroy();
-      clearTimeout(running.timer);
+      running.disarm();
       this.running = undefined;
       const { command, resolve, reject } = running;
       this.queue.unshift({ command, resolve, reject, retried: true });
@@ -171,7 +189,7 @@ export class CommandConnection<R> {
     this.running = undefined;
     socket?.destroy();
     if (running !== undefined) {
-      clearTimeout(running.timer);
+      running.disarm();
       running.reject(error);
     }
     for (const w of this.queue.splice(0)) w.reject(error);

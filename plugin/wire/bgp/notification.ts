@@ -87,7 +87,8 @@ export function shutdownCommunication(n: Notification): string | undefined {
   if (length === 0 || n.data.length < 1 + length) return undefined;
   try {
     const text = new TextDecoder("utf-8", { fatal: true }).decode(n.data.subarray(1, 1 + length));
-    return [...text].map((c) => (c < " " || c === "\x7f" ? " " : c)).join("");
+    // it goes to logs and terminals: no control characters, those of C1 included
+    return [...text].map((c) => (c < " " || (c >= "\x7f" && c <= "\x9f") ? " " : c)).join("");
   } catch {
     return undefined;
   }

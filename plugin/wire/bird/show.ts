@@ -89,9 +89,11 @@ export function parseProtocols(reply: BirdReply): BirdProtocol[] {
     if (channel !== undefined) channels.push(channelOf(channel));
     channel = undefined;
   };
-  for (const { code, text } of reply.lines) {
+  for (const { code, text: line } of reply.lines) {
+    // trimmed here: a pattern that trims takes the square of a run of blanks
+    const text = line.trimEnd();
     if (code === 1002) {
-      const m = /^(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s+(\d\S*(?: \d\d:\d\d:\S+)?)?\s*(.*?)\s*$/.exec(text);
+      const m = /^(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s*(?<=\s|$)(\d\S*(?: \d\d:\d\d:\S+)?)?\s*(.*)$/s.exec(text);
       if (m === null) continue;
       endChannel();
       fields = new Map();
@@ -105,9 +107,9 @@ export function parseProtocols(reply: BirdReply): BirdProtocol[] {
         channel = { name: opening[1] ?? "", fields: new Map() };
         continue;
       }
-      const m = /^\s*([^:]+):\s+(.*?)\s*$/.exec(text);
-      if (m === null) continue;
-      (channel?.fields ?? fields).set((m[1] ?? "").trim(), m[2] ?? "");
+      const colon = line.indexOf(":");
+      if (colon < 1 || !/\s/.test(line.charAt(colon + 1))) continue;
+      (channel?.fields ?? fields).set(line.slice(0, colon).trim(), line.slice(colon + 1).trim());
     }
   }
   endChannel();
@@ -199,7 +201,7 @@ export function parseRoutes(reply: BirdReply): BirdRoute[] {
         out.push(route);
       } else if (text.startsWith("\t")) route?.nextHops.push(text.trim());
     } else if (code === 1008 || code === 1012) {
-      const m = /^\t([^:\s]+):\s?(.*?)\s*$/.exec(text);
+      const m = /^\t([^:\s]+):\s?(.*)$/s.exec(text.trimEnd());
       if (m !== null) route?.attributes.set(m[1] ?? "", m[2] ?? "");
     }
   }
@@ -209,7 +211,7 @@ export function parseRoutes(reply: BirdReply): BirdRoute[] {
 /** `show static NAME`. */
 export function parseStatics(reply: BirdReply): StaticRoute[] {
   const out: { prefix: Prefix; targets: string[]; dormant: boolean }[] = [];
-  const mark = /\s*\(dormant\)/;
+  const mark = /\(dormant\)/;
   for (const { code, text } of reply.lines) {
     if (code !== 1009) continue;
     const route = out.at(-1);

@@ -54,6 +54,8 @@ export const NOT_RUN: Readonly<Record<string, string>> = {
   "sh lab/setup.sh": "runs before every lab and before `npm test`",
   "npm run lint": "its four linters are steps of `npm test`",
   "npm run test:unit": "runs this test",
+  "npm run fuzz -- bgp-update 600":
+    "takes its time; test/fuzz/fuzz.test.ts runs each target without coverage",
   "git clone <this repository> /opt/shortcutd && cd /opt/shortcutd": NEEDS_NETWORK,
   "npm ci && npm run build && npm link": NEEDS_NETWORK,
   "cd /opt/shortcutd && git pull": NEEDS_NETWORK,

@@ -14,6 +14,7 @@ import {
   parseTables,
   parseVersion,
 } from "../../../../plugin/wire/bird/show.js";
+import { processorTime } from "../../../sim/processor-time.js";
 import { decodeAll, recorded, recordedBytes } from "./support.js";
 
 function replyOf(...lines: readonly string[]): BirdReply {
@@ -234,5 +235,29 @@ describe("what BIRD shows", () => {
       }),
       { numRuns: 500 },
     );
+  });
+
+  it("takes no more than linear time for runs of blanks", () => {
+    const blanks = " ".repeat(60_000);
+    const lines = [1001, 1002, 1003, 1006, 1007, 1008, 1009, 1010, 1011, 1012].flatMap((code) => [
+      { code, text: `${blanks}x` },
+      { code, text: `\t${blanks}x` },
+      { code, text: `a b c d ${blanks}x` },
+      { code, text: `  a: ${blanks}x${blanks}` },
+    ]);
+    const reply = { lines, last: { code: 0, text: "" } };
+    const readAll = () => {
+      for (const parse of [
+        parseVersion,
+        parseTables,
+        parseProtocols,
+        parseRoutes,
+        parseStatics,
+        parseInterfaces,
+      ])
+        parse(reply);
+    };
+    // the square would be many seconds
+    expect(processorTime(readAll)).toBeLessThan(2_000);
   });
 });
