@@ -7,6 +7,7 @@
 import type { Config, DaemonConfig } from "../config/config.js";
 import { type Address, hostPrefix } from "../net/address.js";
 import type { PrivateKey, PublicKey } from "../net/key.js";
+import { PrefixMap } from "../net/lpm.js";
 import { unreachable } from "../net/result.js";
 import type { Crypto } from "../shortcut/control/pair-secrets.js";
 import { Engine } from "../shortcut/engine.js";
@@ -139,6 +140,7 @@ export class Driver {
       input,
       () => (this.tables.verdict.ok ? this.others.verdict : this.tables.verdict),
       () => this.restoreRoutes(),
+      () => this.engine.spoke?.directSites() ?? new PrefixMap(),
     );
     this.sources = new SourceGuard(
       ports.sources,
@@ -422,6 +424,7 @@ export class Driver {
   }
 
   private othersChanged(): void {
+    this.direct.rulesChanged();
     this.sources.natCoversDirect(this.others.translatesDirect);
     // in a VRF packets pass the first hook twice, and a first packet would look like a second one
     const stateful = this.others.stateful && this.config.vrf === undefined;

@@ -179,13 +179,13 @@ export interface TrafficSample {
 export const DIRECTIONS = ["from", "to"] as const;
 export type Direction = (typeof DIRECTIONS)[number];
 
-/** Packets of one remote network, forwarded through the direct interface since the counter was created. */
-export interface NetForwarding {
+/**
+ * Packets of one host of a remote site, forwarded through the direct interface since the counter was created: those of flows of
+ * which a packet has passed the filters within the last minute, via the overlay or on the direct interface.
+ */
+export interface HostForwarding {
   readonly direction: Direction;
-  /** Masked like the destinations of {@link TrafficSample}. */
-  readonly remote: Prefix;
-  /** Whether packets of it, this way, passed the filters via the overlay within the last minute. */
-  readonly overlay: boolean;
+  readonly remote: Address;
   /** Before every filter of the forward hook. */
   readonly seen: number;
   /** The same, read after `passed`: what came in between is in this one alone, or the other would lack it and look dropped. */
@@ -197,13 +197,14 @@ export interface NetForwarding {
 /** New connections to one service. */
 export interface NewFlow {
   readonly direction: Direction;
-  readonly remote: Prefix;
+  /** The host of the remote site. */
+  readonly remote: Address;
   /** Names receiver, protocol and port. */
   readonly service: string;
 }
 
 export interface ForwardingReading {
-  readonly nets: readonly NetForwarding[];
+  readonly hosts: readonly HostForwarding[];
   /** New flows that were dropped on the direct interface and passed via the overlay since, each with the packets that did. */
   readonly dropped: readonly (NewFlow & { readonly packets: number })[];
   /** New flows that passed on the direct interface in the last seconds; read only when some were dropped. */

@@ -167,8 +167,8 @@ export type Input =
   | { readonly kind: "direct-usable"; readonly verdict: Verdict }
   /** Whether the direct interface has its link-local address: not where IPv6 is off. */
   | { readonly kind: "link-local"; readonly present: boolean }
-  /** This router drops packets of a remote network on the direct interface, and not on the overlay. */
-  | { readonly kind: "direct-blocked"; readonly remote: Prefix; readonly reason: Reason }
+  /** This router drops packets of an owner's site on the direct interface, and not on the overlay. */
+  | { readonly kind: "direct-blocked"; readonly owner: Address; readonly reason: Reason }
   /** The operator's `shortcutctl purge`. */
   | { readonly kind: "purge"; readonly owner: Address | "all" }
   | { readonly kind: "stop" };

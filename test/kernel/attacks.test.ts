@@ -1,7 +1,8 @@
 /**
  * Shows that nobody but the holder of an overlay peer's key registers at a hub: a user without
  * privileges on a spoke, a host of its site, also where the guard of the own tables is gone and where
- * no shortcutd runs. Each attack is a program of test/attacks, run on the real system.
+ * no shortcutd runs. And that a host of a site cannot end a shortcut by what its router's policy drops.
+ * Each attack is a program of test/attacks, run on the real system.
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { until } from "../../lab/runner/lab.js";
@@ -38,6 +39,39 @@ async function flush(): Promise<number> {
   });
   return performance.now() - from;
 }
+
+/** Runs a program of test/attacks on a node. Returns its exit code and what it said. */
+async function attack(node: string, name: string, ...args: string[]): Promise<[number, string]> {
+  const argv = [process.execPath, `/run/lab/dist/test/attacks/${name}.js`, ...args];
+  const r = await site.lab.node(node).exec(argv, { timeout: 60_000 });
+  return [r.status ?? -1, r.stdout.trim()];
+}
+
+describe("what a router's policy drops", () => {
+  const POLICY =
+    "table inet ports { counter got { }; chain f { type filter hook forward priority 0; udp dport 9 counter name got drop; }; }";
+  const got = async (router: string): Promise<number> =>
+    Number(/packets (\d+)/.exec(await site.sh(router, "nft list counter inet ports got"))?.[1]);
+
+  it("does not end a shortcut, however much of it a host sends, when nothing else is sent", async () => {
+    const flows = await site.traffic();
+    await site.untilDirect(60_000);
+    await flows.stop();
+    for (const [router, host, target] of [
+      ["a", "host-a", "10.3.0.10"],
+      ["c", "host-a", "10.3.0.10"],
+    ] as const) {
+      await site.sh(router, `nft '${POLICY}'`);
+      const [code, said] = await attack(host, "drops", target, "9", "7108");
+      expect([router, code, said]).toEqual([router, 0, expect.stringContaining("7108 datagrams")]);
+      // a busy machine loses some on the way
+      expect(await got(router)).toBeGreaterThan(2_000);
+      await site.sh(router, "nft delete table inet ports");
+    }
+    expect(await site.stage("a")).toBe("direct");
+    expect(await site.explain("a")).not.toContain("firewall");
+  }, 120_000);
+});
 
 describe("a registration without the overlay key", () => {
   it("by a user without privileges on a spoke is dropped by the spoke's guard, also while a firewall is reloaded", async () => {

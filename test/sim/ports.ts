@@ -334,7 +334,7 @@ export class MemoryWorld {
           await this.call("traffic.read");
           return this.samples;
         },
-        readForwarding: async () => ({ nets: [], dropped: [], passed: [] }),
+        readForwarding: async () => ({ hosts: [], dropped: [], passed: [] }),
         tearDown: async () => {
           await this.call("traffic.tearDown");
           this.counters = false;

@@ -1,7 +1,7 @@
 /**
  * {@link TrafficPort}: one nftables table of family inet. Two dynamic sets, keyed by the masked destination, count what
  * leaves via the overlay; a chain in forward drops control packets that a host behind this router forges (they do not
- * arrive via the overlay, yet would leave via it); two chains count what is forwarded through the direct interface before
+ * arrive via the overlay, yet would leave via it); forwarding.ts counts what is forwarded through the direct interface before
  * and after every filter, since probes cannot show that a firewall drops what hosts send. `nft` writes the table in one transaction; the counters, read every few
  * seconds, come by a raw netlink dump, which costs a fifth of `nft -j`.
  */
@@ -9,15 +9,15 @@ import {
   DIRECTIONS,
   type Direction,
   type ForwardingReading,
-  type NetForwarding,
   type NewFlow,
   PortError,
   type TrafficPort,
   type TrafficSample,
 } from "../../driver/ports.js";
-import { addressFromBytes, type Prefix, prefixFromBytes, prefixOf } from "../../net/address.js";
+import { addressFromBytes, prefixFromBytes } from "../../net/address.js";
 import { ENOENT } from "../../wire/netlink/errno.js";
 import { decodeSetElements, dumpSetElements } from "../../wire/netlink/nftables.js";
+import { forwardingParts, type PassingFlows, type ReadSet, readHosts, readPassing } from "./forwarding.js";
 import { NETLINK_NETFILTER, NetlinkError, netlinkDump } from "./netlink.js";
 import { checkNames, OWN_COMMENT, OwnTable } from "./nft.js";
 
@@ -25,24 +25,18 @@ import { checkNames, OWN_COMMENT, OwnTable } from "./nft.js";
 const SET_SIZE = 65536;
 const SET4 = "dst4";
 const SET6 = "dst6";
-/** Networks of remote sites whose forwarded packets are counted, each way and family. */
-const NET_SET_SIZE = 4096;
 /** Flows that are told apart, per set; under a flood the rest is not. */
 const FLOW_SET_SIZE = 8192;
-/** Seconds: what a pass via the overlay, a drop or a pass on the direct interface says is forgotten. */
-const NET_SECONDS = 60;
+/** Seconds after which what a drop or a pass of a new flow says is forgotten. */
 const FLOW_SECONDS = 20;
 /** Seconds for which a new flow that passed on the direct interface shows that no firewall drops the like: it may have come since. */
 const FRESH_SECONDS = 5;
 /** Bytes of repeated tries of one flow that are led via the overlay: a hundred SYNs or requests, and little of a stream without answers. */
 const RETRY_BYTES = 8192;
-const FAMILIES = [4, 6] as const;
+/** Milliseconds between two readings of the flows that pass. */
+const PASSING_EVERY_MS = 2_000;
 /** After the destination has been translated: the routing decision uses what comes out. */
 const AFTER_DNAT = -98;
-
-/** Names of sets of networks: `seen` before every filter, `passed` behind them, and `overlay`: passed via the overlay. */
-const netSet = (what: "seen" | "passed" | "overlay", direction: Direction, family: 4 | 6): string =>
-  `${what}_${direction}${family}`;
 
 /**
  * New flows, by protocol: their key is sender, receiver, protocol and port of the service. `answer` is the same key as an
@@ -116,12 +110,13 @@ const maskText = (bits: number, size: 4 | 16): string => {
 };
 
 /** The input of `nft -f -`. The table is replaced as a whole, in one transaction, also when there was none. */
-export function nftScript(spec: TrafficSpec): string {
+export function nftScript(spec: TrafficSpec, passing: PassingFlows = new Map()): string {
   const set = (name: string, type: string): string =>
     `  set ${name} { type ${type}; size ${SET_SIZE}; flags dynamic,timeout; timeout ${spec.timeoutSeconds}s; counter; }`;
-  const { table, overlay, direct, controlPort } = spec;
+  const { table, overlay, controlPort } = spec;
   // where a packet is forwarded, it has arrived via the VRF; `sdif` tells which of its members (nft(8))
   const arrived = spec.inVrf === true ? "meta sdifname" : "iifname";
+  const forwarding = forwardingParts(spec, arrived, passing);
   const flows = spec.inVrf === true ? NO_FLOWS : spec.stateful ? flowParts(spec, arrived) : retryParts(spec);
   return `add table inet ${table}
 delete table inet ${table}
@@ -129,7 +124,7 @@ table inet ${table} {
   ${OWN_COMMENT}
 ${set(SET4, "ipv4_addr")}
 ${set(SET6, "ipv6_addr")}
-${netSets()}${flows.sets}
+${forwarding.sets}${flows.sets}
   chain count {
     type filter hook postrouting priority 300; policy accept;
     oifname != "${overlay}" return
@@ -150,46 +145,15 @@ ${netSets()}${flows.sets}
   }
   chain before_filters {
     type filter hook forward priority -400; policy accept;
-${netCounts(spec, "seen", arrived, direct)}${flows.before}
+${forwarding.before}${flows.before}
   }
   chain after_filters {
     type filter hook forward priority 400; policy accept;
-${netCounts(spec, "passed", arrived, direct)}
-${netCounts(spec, "overlay", arrived, overlay)}${flows.after}
-  }${flows.chains}
+${forwarding.after}${flows.after}
+  }
+${forwarding.chains}${flows.chains}
 }
 `;
-}
-
-function netSets(): string {
-  const names = FAMILIES.flatMap((f) =>
-    DIRECTIONS.flatMap((d) =>
-      (["seen", "passed", "overlay"] as const).map((w) => [netSet(w, d, f), f] as const),
-    ),
-  );
-  return names
-    .map(
-      ([name, f]) =>
-        `  set ${name} { type ipv${f}_addr; size ${NET_SET_SIZE}; flags dynamic,timeout; timeout ${NET_SECONDS}s; counter; }`,
-    )
-    .join("\n");
-}
-
-/** Rules that count forwarded packets by the remote site's network. */
-function netCounts(
-  spec: TrafficSpec,
-  what: "seen" | "passed" | "overlay",
-  arrived: string,
-  dev: string,
-): string {
-  return FAMILIES.flatMap((f) => {
-    const ip = f === 4 ? "ip" : "ip6";
-    const mask = f === 4 ? maskText(spec.mask4, 4) : maskText(spec.mask6, 16);
-    return [
-      `    ${arrived} "${dev}" update @${netSet(what, "from", f)} { ${ip} saddr & ${mask} }`,
-      `    oifname "${dev}" update @${netSet(what, "to", f)} { ${ip} daddr & ${mask} }`,
-    ];
-  }).join("\n");
 }
 
 const NO_FLOWS = { sets: "", before: "", after: "", chains: "" };
@@ -315,36 +279,6 @@ async function readSet(table: string, set: string, bits: number, out: TrafficSam
   });
 }
 
-type Nets = Map<string, { seen: number; seenAfter: number; passed: number; overlay: boolean }>;
-
-/** The counters of one family and direction, the packets before the filters read first and last. */
-async function readNets(spec: TrafficSpec, direction: Direction, family: 4 | 6): Promise<NetForwarding[]> {
-  const nets: Nets = new Map();
-  const read = async (
-    what: "seen" | "passed" | "overlay",
-    take: (n: { seen: number; seenAfter: number; passed: number; overlay: boolean }, packets: number) => void,
-  ): Promise<void> =>
-    dumpSet(spec.table, netSet(what, direction, family), (e) => {
-      const net = prefixFromBytes(e.key, family === 4 ? spec.mask4 : spec.mask6);
-      const of = nets.get(net) ?? { seen: 0, seenAfter: 0, passed: 0, overlay: false };
-      take(of, e.packets);
-      nets.set(net, of);
-    });
-  await read("seen", (n, packets) => {
-    n.seen = packets;
-  });
-  await read("passed", (n, packets) => {
-    n.passed = packets;
-  });
-  await read("overlay", (n) => {
-    n.overlay = true;
-  });
-  await read("seen", (n, packets) => {
-    n.seenAfter = packets;
-  });
-  return [...nets].map(([remote, n]) => ({ direction, remote: remote as Prefix, ...n }));
-}
-
 async function readFlows(
   spec: TrafficSpec,
   what: "fresh" | "dropped",
@@ -360,23 +294,21 @@ async function readFlows(
         if (remote === undefined) return;
         // sender apart: what is offered at one address
         const service = Buffer.from(key.subarray(size)).toString("hex");
-        out.push({
-          direction,
-          remote: prefixOf(remote, size === 4 ? spec.mask4 : spec.mask6),
-          service,
-          packets,
-        });
+        out.push({ direction, remote, service, packets });
       });
   return out;
 }
 
+const setOf =
+  (table: string): ReadSet =>
+  (set, onElement) =>
+    dumpSet(table, set, onElement);
+
 async function readForwarding(spec: TrafficSpec): Promise<ForwardingReading> {
-  const nets: NetForwarding[] = [];
-  for (const direction of DIRECTIONS)
-    for (const family of FAMILIES) nets.push(...(await readNets(spec, direction, family)));
-  if (!spec.stateful) return { nets, dropped: [], passed: [] };
+  const hosts = await readHosts(setOf(spec.table));
+  if (!spec.stateful) return { hosts, dropped: [], passed: [] };
   const dropped = await readFlows(spec, "dropped");
-  return { nets, dropped, passed: dropped.length === 0 ? [] : await readFlows(spec, "fresh") };
+  return { hosts, dropped, passed: dropped.length === 0 ? [] : await readFlows(spec, "fresh") };
 }
 
 const explained = (table: string, e: unknown): unknown =>
@@ -396,12 +328,17 @@ const explained = (table: string, e: unknown): unknown =>
 export function trafficAdapter(uid: number): TrafficPort {
   let current: TrafficSpec | undefined;
   let own: OwnTable | undefined;
+  /** The flows that passed when they were read last: a table that is made again, since somebody flushed it, begins with that. */
+  let passing: { readonly flows: PassingFlows; readonly at: number } = {
+    flows: new Map(),
+    at: Number.NEGATIVE_INFINITY,
+  };
   return {
     async setUp(wanted) {
       const spec = { ...wanted, uid };
       checkSpec(spec);
       own = new OwnTable("inet", spec.table, "before_filters");
-      await own.make(nftScript(spec));
+      await own.make(nftScript(spec, passing.flows));
       current = spec;
     },
     intact: async () => own === undefined || own.intact(),
@@ -417,9 +354,13 @@ export function trafficAdapter(uid: number): TrafficPort {
       return out;
     },
     async readForwarding() {
-      if (current === undefined) return { nets: [], dropped: [], passed: [] };
+      if (current === undefined) return { hosts: [], dropped: [], passed: [] };
       try {
-        return await readForwarding(current);
+        const reading = await readForwarding(current);
+        const now = performance.now();
+        if (reading.hosts.length > 0 && now >= passing.at + PASSING_EVERY_MS)
+          passing = { flows: await readPassing(setOf(current.table)), at: now };
+        return reading;
       } catch (e) {
         throw explained(current.table, e);
       }

@@ -31,7 +31,7 @@ import type {
 } from "../ports.js";
 import type { Journal } from "../runtime/journal.js";
 import { asPortError, TaskQueue } from "../runtime/task-queue.js";
-import { ForwardingCheck } from "./firewall-check.js";
+import { type DirectSites, ForwardingCheck } from "./firewall-check.js";
 import { type Difference, differences } from "./interface-state.js";
 import { ForeignInterface, markOf } from "./ownership.js";
 import { reconcilePeers } from "./reconcile.js";
@@ -104,6 +104,7 @@ export class DirectInterface {
     private readonly rules: () => Verdict,
     /** The interface was made or repaired: routes over it were lost. */
     private readonly restored: () => void,
+    private readonly sites: () => DirectSites,
   ) {
     this.name = config.direct.interface;
     this.forwarding = new ForwardingCheck(this.name, ends.self.address);
@@ -389,10 +390,15 @@ export class DirectInterface {
 
   async readForwarding(): Promise<void> {
     const reading = await this.ports.traffic.readForwarding();
-    for (const { remote, reason } of this.forwarding.read(this.ports.clock.now(), reading)) {
+    for (const { owner, reason } of this.forwarding.read(this.ports.clock.now(), reading, this.sites())) {
       this.journal.problem("firewall", describeReason(reason));
-      this.input({ kind: "direct-blocked", remote, reason });
+      this.input({ kind: "direct-blocked", owner, reason });
     }
+  }
+
+  /** Other programs' rules have changed. */
+  rulesChanged(): void {
+    this.forwarding.rulesChanged();
   }
 
   /** Tells the engine when it has changed whether packets may use the interface. */

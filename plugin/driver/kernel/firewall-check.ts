@@ -2,42 +2,92 @@
  * Judges whether packets that a flip sends over the direct interface get through this router's own firewall. Probes cannot tell:
  * they are the router's own packets, and a ruleset that names only the overlay passes them and drops the LAN's.
  *
- * A host may send what every policy drops, so drops alone prove nothing. Two facts do, each for one remote network:
+ * A host may send what every policy drops, so drops alone prove nothing. Two facts do, each for one owner and one of its prefixes:
  *
- *   nothing passes   of several packets none passes, although packets of the same network and direction passed via the overlay
- *                    within a minute, or on the direct interface within seconds
+ *   nothing passes   of several packets that should pass none does. Those are packets of flows of which some have passed within a
+ *                    minute, via the overlay or on the direct interface; no others are counted (adapters/linux/forwarding.ts)
  *   new flows        connections that were dropped on the direct interface passed via the overlay afterwards, and no other new
  *                    one passed on the direct interface meanwhile
+ *
+ * A rule that passes a number of packets a second may look as if nothing passed. When packets pass again after that verdict, although
+ * no rule has changed, the verdict was wrong: the next one about the same prefix needs a longer silence, twice as long each time.
  */
-import type { Prefix } from "../../net/address.js";
+import { type Address, hostPrefix } from "../../net/address.js";
+import type { PrefixMap } from "../../net/lpm.js";
 import type { Reason } from "../../shortcut/reasons.js";
-import type { Direction, ForwardingReading, NetForwarding } from "../ports.js";
+import type { Direction, ForwardingReading, HostForwarding, NewFlow } from "../ports.js";
 
 /** Packets in one interval below which nothing is concluded. */
 const ENOUGH = 5;
-/** New flows that prove it for a network, and for one service while others pass. */
+/** New flows that prove it for a prefix, and for one service while others pass. */
 const FLOWS = 2;
 const FLOWS_OF_SERVICE = 3;
-/** Milliseconds for which a pass on the direct interface shows that packets should pass. */
-const PASSED_MS = 10_000;
-/** Milliseconds for which a verdict is not repeated: the shortcut falls back meanwhile, and what was counted expires. */
+/** Milliseconds for which a verdict that nothing passes is not repeated: the shortcut falls back meanwhile, and what was counted expires. */
 const QUIET_MS = 20_000;
+/** Milliseconds without a packet that passes, after the first wrong verdict; doubled with each. */
+const PATIENCE_MS = 3_000;
+const MOST_PATIENCE_MS = 60_000;
+/** Milliseconds after which a verdict is forgotten, right or wrong. */
+const REMEMBERED_MS = 3_600_000;
+/** Milliseconds after a verdict in which packets in flight may still pass. */
+const SETTLED_MS = 1_000;
 
 export interface Blocked {
-  /** The remote network whose packets are dropped. */
-  readonly remote: Prefix;
+  readonly owner: Address;
   readonly reason: Reason;
 }
 
-const keyOf = (n: { readonly direction: Direction; readonly remote: Prefix }): string =>
+/** The prefixes that go direct now, with their owners. */
+export type DirectSites = PrefixMap<Address>;
+
+/** The subject of a verdict: packets of one prefix of one owner, in one direction. */
+interface Subject {
+  readonly key: string;
+  readonly direction: Direction;
+  readonly owner: Address;
+}
+
+interface Finding {
+  readonly subject: Subject;
+  readonly reason: Reason;
+}
+
+interface FreshFlows {
+  readonly subject: Subject;
+  /** Packets by service. */
+  readonly services: Map<string, number>;
+  /** The counters as they are now. */
+  readonly counts: Map<string, number>;
+}
+
+interface Told {
+  readonly at: number;
+  /** Number of verdicts before this one that were wrong. */
+  readonly wrong: number;
+  /** Whether this one was found to be wrong. */
+  readonly refuted: boolean;
+}
+
+interface Interval {
+  readonly subject: Subject;
+  dropped: number;
+  passed: number;
+}
+
+const ZERO = { seen: 0, seenAfter: 0, passed: 0 } as const;
+/** A counter's own key. */
+const hostKey = (n: { readonly direction: Direction; readonly remote: Address }): string =>
   `${n.direction} ${n.remote}`;
 
+const flowKey = (f: NewFlow): string => `${f.direction} ${f.remote} ${f.service}`;
+
 export class ForwardingCheck {
-  private before = new Map<string, NetForwarding>();
+  private before = new Map<string, HostForwarding>();
   private readonly passedAt = new Map<string, number>();
-  private readonly toldAt = new Map<string, number>();
-  /** Dropped flows that have led to a verdict, by network and service: they stand for a while, and prove something once. */
-  private judged = new Map<string, number>();
+  /** Verdicts that nothing passes. */
+  private readonly told = new Map<string, Told>();
+  /** Packets of new flows that were dropped before a path went direct, or were part of a verdict. */
+  private readonly known = new Map<string, number>();
 
   constructor(
     private readonly dev: string,
@@ -45,71 +95,126 @@ export class ForwardingCheck {
     private readonly router: string,
   ) {}
 
-  /** Takes a reading. Returns the networks whose packets this router's firewall drops on the direct interface alone. */
-  read(now: number, reading: ForwardingReading): Blocked[] {
-    const found = [...this.nothingPasses(now, reading.nets), ...this.newFlows(reading)];
-    for (const [key, at] of this.toldAt) if (now >= at + QUIET_MS) this.toldAt.delete(key);
-    return found.filter(({ direction, remote }) => {
-      const key = keyOf({ direction, remote });
-      const told = this.toldAt.has(key);
-      if (!told) this.toldAt.set(key, now);
-      return !told;
-    });
+  /** Other programs' rules have changed: what passes now was perhaps dropped before, and the other way round. */
+  rulesChanged(): void {
+    for (const [key, t] of this.told) this.told.set(key, { ...t, wrong: 0, refuted: true });
   }
 
-  private nothingPasses(now: number, nets: readonly NetForwarding[]): (Blocked & { direction: Direction })[] {
+  /** Takes a reading. Returns the owners whose packets this router's firewall drops on the direct interface alone. */
+  read(now: number, reading: ForwardingReading, sites: DirectSites): Blocked[] {
+    this.forget(now);
+    const nothing = this.nothingPasses(now, reading, sites).flatMap(({ subject, reason }) => {
+      const before = this.told.get(subject.key);
+      if (before !== undefined && now < before.at + QUIET_MS) return [];
+      this.told.set(subject.key, { at: now, wrong: before?.wrong ?? 0, refuted: false });
+      return [{ owner: subject.owner, reason }];
+    });
+    return [...nothing, ...this.newFlows(reading, sites)];
+  }
+
+  private forget(now: number): void {
+    for (const [key, t] of this.told) if (now >= t.at + REMEMBERED_MS) this.told.delete(key);
+    for (const [key, at] of this.passedAt) if (now >= at + REMEMBERED_MS) this.passedAt.delete(key);
+  }
+
+  private subjectOf(
+    n: { readonly direction: Direction; readonly remote: Address },
+    sites: DirectSites,
+  ): Subject | undefined {
+    const { direction, remote } = n;
+    const site = sites.longestMatch(hostPrefix(remote));
+    return site && { key: `${direction} ${site.value} ${site.prefix}`, direction, owner: site.value };
+  }
+
+  /** Number of verdicts in a row that were wrong. */
+  private wrong({ key }: Subject): number {
+    return this.told.get(key)?.wrong ?? 0;
+  }
+
+  private passes(now: number, { key }: Subject): void {
+    this.passedAt.set(key, now);
+    const t = this.told.get(key);
+    if (t !== undefined && !t.refuted && now >= t.at + SETTLED_MS)
+      this.told.set(key, { at: t.at, wrong: t.wrong + 1, refuted: true });
+  }
+
+  private nothingPasses(now: number, { hosts }: ForwardingReading, sites: DirectSites): Finding[] {
     const { before } = this;
-    this.before = new Map(nets.map((n) => [keyOf(n), n]));
-    for (const key of this.passedAt.keys()) if (!this.before.has(key)) this.passedAt.delete(key);
-    return nets.flatMap((n) => {
-      const key = keyOf(n);
-      const was = before.get(key);
+    this.before = new Map(hosts.map((h) => [hostKey(h), h]));
+    const intervals = new Map<string, Interval>();
+    for (const h of hosts) {
+      const subject = this.subjectOf(h, sites);
+      if (subject === undefined) continue;
+      const was = before.get(hostKey(h));
       // a counter that expired begins again
-      const base = was === undefined || was.seen > n.seen || was.passed > n.passed ? ZERO : was;
-      if (n.passed > base.passed) {
-        this.passedAt.set(key, now);
+      const base = was === undefined || was.seen > h.seen || was.passed > h.passed ? ZERO : was;
+      const i = intervals.get(subject.key) ?? { subject, dropped: 0, passed: 0 };
+      // the counters are not read at one moment: what counts as dropped is certain, and no packet in flight does
+      i.dropped += Math.max(0, h.seen - base.seenAfter);
+      i.passed += h.passed - base.passed;
+      intervals.set(subject.key, i);
+    }
+    const { dev, router } = this;
+    return [...intervals.values()].flatMap(({ subject, dropped, passed }) => {
+      if (passed > 0) {
+        this.passes(now, subject);
         return [];
       }
-      // the counters are not read at one moment: both are certain, and no packet in flight counts as dropped
-      const dropped = n.seen - base.seenAfter;
-      const should = n.overlay || now - (this.passedAt.get(key) ?? Number.NEGATIVE_INFINITY) <= PASSED_MS;
-      if (dropped < ENOUGH || !should) return [];
-      const { direction, remote } = n;
-      const { dev, router } = this;
+      if (dropped < ENOUGH || now < this.believedAt(subject)) return [];
+      const { direction } = subject;
       return [
-        {
-          direction,
-          remote,
-          reason: { kind: "firewall-drops", router, direction, dev, dropped, seen: dropped },
-        },
+        { subject, reason: { kind: "firewall-drops", router, direction, dev, dropped, seen: dropped } },
       ];
     });
   }
 
-  private newFlows({ dropped, passed }: ForwardingReading): (Blocked & { direction: Direction })[] {
-    const nets = new Map(dropped.map((f) => [keyOf(f), f]));
-    const judged = new Map<string, number>();
-    const before = this.judged;
-    this.judged = judged;
-    return [...nets].flatMap(([key, { direction, remote }]) => {
-      const mine = dropped.filter((f) => keyOf(f) === key);
-      const through = passed.filter((f) => keyOf(f) === key);
-      const services = new Map<string, number>();
-      for (const f of mine) services.set(f.service, (services.get(f.service) ?? 0) + f.packets);
+  /** The time until which something that passes may be expected. */
+  private believedAt(subject: Subject): number {
+    const wrong = this.wrong(subject);
+    if (wrong === 0) return Number.NEGATIVE_INFINITY;
+    const patience = Math.min(MOST_PATIENCE_MS, PATIENCE_MS * 2 ** (wrong - 1));
+    return (this.passedAt.get(subject.key) ?? Number.NEGATIVE_INFINITY) + patience;
+  }
+
+  /**
+   * Returns the new flows of each subject that were dropped since it went direct, and since its last verdict: what was counted
+   * before that is known already.
+   */
+  private freshFlows(dropped: ForwardingReading["dropped"], sites: DirectSites): Map<string, FreshFlows> {
+    const counted = new Map<string, { readonly flow: NewFlow; packets: number }>();
+    for (const flow of dropped) {
+      const c = counted.get(flowKey(flow));
+      if (c === undefined) counted.set(flowKey(flow), { flow, packets: flow.packets });
+      else c.packets += flow.packets;
+    }
+    for (const key of this.known.keys()) if (!counted.has(key)) this.known.delete(key);
+    const fresh = new Map<string, FreshFlows>();
+    for (const [key, { flow, packets }] of counted) {
+      const subject = this.subjectOf(flow, sites);
+      const known = subject === undefined ? packets : Math.min(packets, this.known.get(key) ?? 0);
+      this.known.set(key, known);
+      if (subject === undefined || packets === known) continue;
+      const f = fresh.get(subject.key) ?? { subject, services: new Map<string, number>(), counts: new Map() };
+      f.services.set(flow.service, (f.services.get(flow.service) ?? 0) + packets - known);
+      f.counts.set(key, packets);
+      fresh.set(subject.key, f);
+    }
+    return fresh;
+  }
+
+  private newFlows({ dropped, passed }: ForwardingReading, sites: DirectSites): Blocked[] {
+    const through = passed.map((f) => ({ key: this.subjectOf(f, sites)?.key, service: f.service }));
+    const { dev, router } = this;
+    return [...this.freshFlows(dropped, sites).values()].flatMap(({ subject, services, counts }) => {
+      const here = through.filter((t) => t.key === subject.key).map((t) => t.service);
       const flows = [...services.values()].reduce((a, b) => a + b, 0);
-      const known = (service: string): number => before.get(`${key} ${service}`) ?? 0;
       const one = [...services].some(
-        ([service, packets]) => packets >= FLOWS_OF_SERVICE && through.every((f) => f.service !== service),
+        ([service, packets]) => packets >= FLOWS_OF_SERVICE && !here.includes(service),
       );
-      const proven = one || (flows >= FLOWS && through.length === 0);
-      const news = [...services].some(([service, packets]) => packets > known(service));
-      for (const [service, packets] of services)
-        judged.set(`${key} ${service}`, proven ? packets : Math.min(packets, known(service)));
-      if (!proven || !news) return [];
-      const { dev, router } = this;
-      return [{ direction, remote, reason: { kind: "firewall-drops-new", router, direction, dev, flows } }];
+      if (!one && (flows < FLOWS || here.length > 0)) return [];
+      for (const [key, packets] of counts) this.known.set(key, packets);
+      const { direction, owner } = subject;
+      return [{ owner, reason: { kind: "firewall-drops-new", router, direction, dev, flows } }];
     });
   }
 }
-
-const ZERO = { seen: 0, seenAfter: 0, passed: 0 } as const;

@@ -4,7 +4,8 @@
  * cookie at first, and the answerer returns a Challenge without keeping any state. The cookie is an
  * HMAC of source and key under a secret that changes every two minutes, as in RFC 9147 §5.1
  * and WireGuard's own mac2. Only a request with a valid cookie costs a Diffie-Hellman and reaches a
- * handler. Sans-I/O: bytes and time in, bytes out.
+ * handler, and the number of them from one source is limited before. Sans-I/O: bytes and time in, bytes
+ * out.
  */
 import { type Address, addressBytes, type Endpoint } from "../../net/address.js";
 import { keyBytes, type PublicKey } from "../../net/key.js";
@@ -25,6 +26,7 @@ import {
   type RequestBody,
 } from "../../wire/control/message.js";
 import type { Parameters } from "../parameters.js";
+import { TokenBuckets } from "../token-buckets.js";
 import { type Crypto, type PairSecrets, sameBytes } from "./pair-secrets.js";
 
 export type { Crypto };
@@ -69,11 +71,22 @@ interface Known {
 }
 
 const SECRET_LIFETIME = 120_000;
+/**
+ * Requests of one source address that are looked at. Each has shown by its cookie that it receives there.
+ * A spoke that restarts asks its hub for all its owners at once.
+ */
+const REQUESTS = { perSecond: 50, burst: 400, most: 16_384 };
+/** Keys that were not known: each costs an X25519, and a host of a site has many addresses. */
+const NEW_KEYS = { perSecond: 1_000, burst: 4_000, most: 1 };
+/** Routers whose cookies are kept; one that was dropped is asked for again. */
+const MOST_KNOWN = 16_384;
 const EMPTY = new Uint8Array(0);
 
 export class ControlLink {
   private readonly pending = new Map<Id64, Pending>();
   private readonly known = new Map<Address, Known>();
+  private readonly requests = new TokenBuckets<Address>(REQUESTS);
+  private readonly newKeys = new TokenBuckets<"all">(NEW_KEYS);
   private cookieSecret: { current: Uint8Array; previous: Uint8Array; since: number };
   private readonly out: { readonly to: Endpoint; readonly payload: Uint8Array }[] = [];
   readonly problems: ControlProblem[] = [];
@@ -183,6 +196,7 @@ export class ControlLink {
       if (payload.length <= size) this.out.push({ to: from, payload });
       return;
     }
+    if (!this.mayAsk(now, from.address, e.publicKey)) return;
     if (!this.macIsRight(e, from.address, this.self.address)) {
       this.problem(from, "MAC is wrong: the sender does not hold the private key that it names");
       return;
@@ -211,6 +225,19 @@ export class ControlLink {
     if (mac !== undefined) this.out.push({ to: from, payload: encodeEnvelope({ ...out, mac }) });
   }
 
+  /** Returns whether a request is looked at: what it costs comes after this. */
+  private mayAsk(now: number, from: Address, key: PublicKey): boolean {
+    return this.requests.take(now, from) && (this.keys.has(key) || this.newKeys.take(now, "all"));
+  }
+
+  /** Notes the cookie that a router has given. */
+  private know(router: Address, known: Known): void {
+    this.known.delete(router);
+    const [oldest] = this.known.keys();
+    if (oldest !== undefined && this.known.size >= MOST_KNOWN) this.known.delete(oldest);
+    this.known.set(router, known);
+  }
+
   private handleReply(now: number, from: Endpoint, e: Envelope): void {
     const p = this.pending.get(e.requestId);
     if (p === undefined || p.to !== from.address) return; // late, or not ours
@@ -221,7 +248,7 @@ export class ControlLink {
     }
     if (body.value.kind === "challenge") {
       if (++p.challenges > 3) return;
-      this.known.set(from.address, { cookie: body.value.cookie, publicKey: e.publicKey, bootId: e.bootId });
+      this.know(from.address, { cookie: body.value.cookie, publicKey: e.publicKey, bootId: e.bootId });
       p.attempts = Math.max(0, p.attempts - 1);
       this.transmit(now, p);
       return;

@@ -94,7 +94,7 @@ export class DirectPath {
     return remote.peer?.candidates.find((c) => this.permits(c, prefixes).ok);
   }
 
-  /** Returns the candidate that WireGuard tries without a ping; undefined when there is none, or the budget is used up. */
+  /** Returns the candidate that WireGuard tries without a ping; undefined when none may be tried, or the budget is used up. */
   takeUntested(now: number, remote: Remote, prefixes: readonly Prefix[]): Endpoint | undefined {
     const found = this.untested(remote, prefixes);
     const { pingBudget } = this.spoke.engine;

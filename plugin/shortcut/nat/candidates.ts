@@ -3,8 +3,8 @@
  * endpoints that its operator configured, its own addresses, and the endpoints that hubs see (RFC
  * 8445's host and server-reflexive candidates). The source address of an authentic ping is a
  * further candidate (peer-reflexive). An address that belongs to the overlay, or is reached through
- * it or through a shortcut, is not a candidate: a tunnel inside itself carries nothing. What others
- * offer is checked in endpoint-check.ts.
+ * it or through a shortcut, is not a candidate: a tunnel inside itself carries nothing. The
+ * candidates of others are checked in endpoint-check.ts.
  */
 
 import {

@@ -40,13 +40,25 @@ export interface ResolutionHost {
 }
 
 const MOST_PAGES = 64;
+/** Milliseconds for which an answer that has expired is kept: a hub that is away cannot give it again. */
+const KEPT = 3_600_000;
+const FORGET_EVERY = 60_000;
 
 const refusal = (reason: Reason, unanswered = false): Refusal => ({ ok: false, reason, unanswered });
 
 export class Resolutions {
   private readonly owners = new Map<Address, Attested & { readonly expires: number }>();
 
+  private forgetAt = 0;
+
   constructor(private readonly host: ResolutionHost) {}
+
+  /** Forgets answers that have expired long ago. */
+  handleTimeout(now: number): void {
+    if (now < this.forgetAt) return;
+    this.forgetAt = now + FORGET_EVERY;
+    for (const [owner, { expires }] of this.owners) if (now >= expires + KEPT) this.owners.delete(owner);
+  }
 
   /**
    * Returns when the known answer about an owner expires, in milliseconds; undefined when nothing

@@ -25,6 +25,15 @@ const LEAST_RATE = 10_000;
 const EVICTION_AGE = 10_000;
 const EVICTION_RATIO = 2;
 
+/** Number of owners whose failures are remembered: the oldest are dropped first. */
+const MOST_FAILURES = 1_024;
+/** Number of shortcuts, those in a pause included: beyond it the one that is in a pause for longest goes. */
+const MOST_KEPT = 1_024;
+/** Number of routers that have asked, and of which the hub is being asked whether they are registered. */
+const MOST_ASKING = 32;
+/** Milliseconds between two looks for what may be forgotten. */
+const FORGET_EVERY = 60_000;
+
 export class ShortcutTable {
   private readonly byOwner = new Map<Address, Shortcut>();
   private readonly deadlines = new Deadlines<Address>();
@@ -34,6 +43,7 @@ export class ShortcutTable {
   private readonly failures = new Map<Address, { readonly history: FailureHistory; readonly at: number }>();
   /** The round trips of every owner to which a direct path was measured. */
   private readonly roundTrips = new Map<Address, RoundTripClass>();
+  private forgetAt = 0;
 
   constructor(
     private readonly spoke: Omit<Collaborators, "offeredFor">,
@@ -75,6 +85,13 @@ export class ShortcutTable {
     return this.find((m) => m.offersPrefix(prefix))?.owner;
   }
 
+  /** Whether another router may ask for a shortcut: anybody in the overlay may, until the hub has said who is registered. */
+  get mayBeAsked(): boolean {
+    let asking = 0;
+    for (const m of this.byOwner.values()) if (m.stage === "resolving") asking++;
+    return asking < MOST_ASKING;
+  }
+
   get hasRoom(): boolean {
     let active = 0;
     for (const m of this.byOwner.values()) if (!m.resting) active++;
@@ -99,6 +116,7 @@ export class ShortcutTable {
   }
 
   create(now: number, owner: Address, origin: "local" | "remote"): Shortcut {
+    if (this.byOwner.size >= Math.max(MOST_KEPT, 2 * this.most)) this.dropPausing(now);
     const { backoffMax, damping: rules } = this.spoke.engine.parameters;
     const f = this.failures.get(owner);
     const fresh = f === undefined || now - f.at >= backoffMax;
@@ -118,6 +136,28 @@ export class ShortcutTable {
     return shortcut;
   }
 
+  private dropPausing(now: number): void {
+    const oldest = this.find((m) => m.stage === "backoff");
+    oldest?.stop(now, { kind: "maximum-reached", most: this.most });
+    this.removeFinished(now);
+  }
+
+  /** Forgets the failures and measurements of former shortcuts, when time has made them irrelevant. */
+  private forget(now: number): void {
+    if (now < this.forgetAt) return;
+    this.forgetAt = now + FORGET_EVERY;
+    const { backoffMax } = this.spoke.engine.parameters;
+    for (const [owner, { history, at }] of this.failures)
+      if (now - at >= backoffMax && history.damping.forgotten(now)) this.failures.delete(owner);
+    for (const [owner, measured] of this.roundTrips)
+      if (!this.byOwner.has(owner) && measured.at(now) === "unknown") this.roundTrips.delete(owner);
+  }
+
+  /** Number of former owners of which something is remembered. */
+  get remembered(): number {
+    return new Set([...this.failures.keys(), ...this.roundTrips.keys()]).size;
+  }
+
   /** Removes finished shortcuts, after anything that may have changed any of them. */
   removeFinished(now: number): void {
     this.touched = "all";
@@ -127,9 +167,11 @@ export class ShortcutTable {
       this.spoke.engine.bootIds.release(owner);
       this.deadlines.set(owner, undefined);
       const { deferrals, damping } = m.failures;
+      this.failures.delete(owner);
       if (deferrals > 0 || hasFailures(m.failures) || !damping.forgotten(now))
         this.failures.set(owner, { history: m.failures, at: now });
-      else this.failures.delete(owner);
+      const [oldest] = this.failures.keys();
+      if (oldest !== undefined && this.failures.size > MOST_FAILURES) this.failures.delete(oldest);
       if (this.roundTrips.get(owner)?.at(now) === "unknown") this.roundTrips.delete(owner);
     }
   }
@@ -172,6 +214,7 @@ export class ShortcutTable {
   }
 
   handleTimeout(now: number): void {
+    this.forget(now);
     for (const owner of this.deadlines.due(now)) this.byOwner.get(owner)?.handleTimeout(now);
   }
 }

@@ -18,6 +18,7 @@ import type { Shortcut } from "../machine/shortcut.js";
 import { Reachability, type ReachabilityConfig } from "../nat/reachability.js";
 import type { StreamEvent } from "../probe/stream.js";
 import { describeReason, no, type Reason, type Verdict, YES } from "../reasons.js";
+import { TokenBuckets } from "../token-buckets.js";
 import { AttestationRenewal } from "./attestation-renewal.js";
 import { type DestinationStatus, Destinations, type NotNow } from "./destinations.js";
 import { HubLink, type HubLinkHost, type HubStatus } from "./hub-link.js";
@@ -32,6 +33,9 @@ export interface SpokeConfig extends ReachabilityConfig {
   readonly maxShortcuts: number;
 }
 
+/** Routers that ask for a shortcut, of which this one does not know whether they are registered: each costs a question to the hub. */
+const STRANGERS = { perSecond: 20, burst: 200, most: 1 };
+
 export type SpokeHost = EngineHost & HubLinkHost;
 
 export class Spoke {
@@ -43,6 +47,7 @@ export class Spoke {
   private readonly reachability: Reachability;
   private readonly presence: HubPresence;
   private readonly own: OwnPrefixes;
+  private readonly strangers = new TokenBuckets<"all">(STRANGERS);
   private usable: Verdict = no({ kind: "direct-not-up" });
   private session: Verdict = no({ kind: "offers-not-established" });
   private overlay: Verdict = YES;
@@ -259,9 +264,7 @@ export class Spoke {
         this.tell((m) => !input.present && m.linkLocalGone(now));
         break;
       case "direct-blocked":
-        this.tell(
-          (m) => m.prefixes.some((p) => overlaps(p, input.remote)) && m.directBlocked(now, input.reason),
-        );
+        this.shortcuts.get(input.owner)?.directBlocked(now, input.reason);
         break;
       case "purge":
         this.tell((m) => [m.owner, "all"].includes(input.owner) && m.stop(now, { kind: "purged" }));
@@ -334,6 +337,7 @@ export class Spoke {
         if (this.config.hubs.includes(from.address))
           return { kind: "refused", code: "not-permitted", reason: "a hub has no shortcuts" };
         if (shortcut !== undefined) return shortcut.handleRequest(now, from, body);
+        if (!this.mayAsk(now, from.address)) return busy("this end is asked by many at once");
         return this.shortcuts.create(now, from.address, "remote").accept(now, from, body);
       }
       default: {
@@ -342,6 +346,12 @@ export class Spoke {
         return { kind: "refused", code: "stale", reason: "no shortcut with this owner" };
       }
     }
+  }
+
+  /** Returns whether a router may ask: those of which the hub has not said yet that they are registered are limited. */
+  private mayAsk(now: number, owner: Address): boolean {
+    if (this.resolutions.known(owner) !== undefined) return true;
+    return this.shortcuts.mayBeAsked && this.strangers.take(now, "all");
   }
 
   /** Returns the bytes that came from the hubs' overlay peers. */
@@ -380,6 +390,7 @@ export class Spoke {
   handleTimeout(now: number): void {
     this.recomputeDeadlines();
     this.shortcuts.handleTimeout(now);
+    this.resolutions.handleTimeout(now);
     if (!this.stopping) {
       for (const l of this.links) l.handleTimeout(now);
       this.presence.handleTimeout(now);
@@ -406,6 +417,19 @@ export class Spoke {
 
   shortcutStatus(now: number): ShortcutStatus[] {
     return this.shortcuts.all().map((m) => m.status(now));
+  }
+
+  /** Number of former owners of which something is remembered. */
+  get remembered(): number {
+    return this.shortcuts.remembered;
+  }
+
+  /** Returns the prefixes that go direct now, with their owners. */
+  directSites(): PrefixMap<Address> {
+    const sites = new PrefixMap<Address>();
+    for (const m of this.shortcuts.all())
+      if (m.stage === "direct") for (const p of [hostPrefix(m.owner), ...m.prefixes]) sites.set(p, m.owner);
+    return sites;
   }
 
   hubStatus(): HubStatus[] {

@@ -653,7 +653,7 @@ class SpokePlay extends Play {
         this.input({ kind: "explained", prefix: p.site, reason: no });
         break;
       case 9:
-        this.input({ kind: "direct-blocked", remote: p.site, reason: no });
+        this.input({ kind: "direct-blocked", owner: p.address, reason: no });
         break;
       case 10:
         this.input({ kind: "purge", owner: ok ? "all" : p.address });

@@ -111,7 +111,7 @@ describe("nftables in a VRF", () => {
   it("asks by which member of the VRF a packet arrived", () => {
     const script = nftScript({ ...spec, inVrf: true });
     expect(script).toContain('meta sdifname != "wg-red" oifname "wg-red" udp dport 4243 counter drop');
-    expect(script).toContain('meta sdifname "sc-red" update @seen_from4');
+    expect(script).toContain('meta sdifname "sc-red" jump seen_from');
     expect(script).not.toContain("iifname");
     expect(nftScript(spec)).not.toContain("sdifname");
   });

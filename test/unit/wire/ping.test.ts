@@ -129,6 +129,22 @@ describe("an IPv4 packet for a raw socket", () => {
   });
 });
 
+describe("an ICMP message", () => {
+  const inner = (protocol: string) =>
+    `4500 0060 5c01 0000 01${protocol} 0000 c0a8010a c0000242 ca6d ca6d 004c 0000`;
+  const icmp = (type: string, of: string) =>
+    bytes(`45c0 0038 0000 0000 4001 0000 c0a80101 c0a8010a ${type} 0000 000005dc ${of}`);
+
+  it("is read from nothing but ICMP Time Exceeded for one of our pings", () => {
+    expect(decodeTimeExceeded(icmp("0b00", inner("11")))).toBeDefined();
+    // echo reply, unreachable, fragmentation needed, redirect, reassembly time exceeded, parameter problem
+    for (const type of ["0000", "0301", "0303", "0304", "0501", "0b01", "0c00"])
+      expect(decodeTimeExceeded(icmp(type, inner("11")))).toBeUndefined();
+    for (const protocol of ["06", "01", "2f"])
+      expect(decodeTimeExceeded(icmp("0b00", inner(protocol)))).toBeUndefined();
+  });
+});
+
 /** Runs a classic BPF program as the kernel does; what it needs of it. */
 function runFilter(program: Uint8Array, packet: Uint8Array): number {
   const view = new DataView(program.buffer);

@@ -515,3 +515,66 @@ describe("garbage", () => {
     expect(hub.link.problems.map((p) => p.problem)).toEqual(["ack is not a request"]);
   });
 });
+
+describe("what one source costs", () => {
+  /** A request with a right cookie, under a key of its own, and with a wrong MAC. */
+  function forged(now: number, from: Endpoint, at: End): Uint8Array {
+    const mallory = new End(from.address);
+    mallory.link.request(now, at.address, { kind: "keepalive" }, () => {});
+    for (const o of mallory.take()) at.link.handleDatagram(now, from, o.payload);
+    for (const o of at.take()) mallory.link.handleDatagram(now, at.endpoint, o.payload);
+    const [withCookie] = mallory.take();
+    const envelope = withCookie === undefined ? undefined : decodeEnvelope(withCookie.payload);
+    if (envelope?.ok !== true) throw new Error("no request");
+    const mac = envelope.value.mac.slice();
+    mac[0] = (mac[0] ?? 0) ^ 1;
+    return encodeEnvelope({ ...envelope.value, mac });
+  }
+
+  it("is a number of requests a second, of which each has shown that it receives there; others are heard", () => {
+    const hub = new End(HUB);
+    const from = { address: MALLORY, port: PORT };
+    const datagram = forged(0, from, hub);
+    const before = hub.link.problems.length;
+    for (let i = 0; i < 5_000; i++) {
+      hub.link.problems.length = 0;
+      hub.link.handleDatagram(1, from, datagram);
+    }
+    // over the limit it is not even said: the MAC was not checked
+    expect(before).toBe(0);
+    expect(hub.link.problems).toEqual([]);
+    const a = new End(A, keys(), 1, 2);
+    let answered = 0;
+    a.link.request(2, HUB, { kind: "keepalive" }, () => void answered++);
+    exchange(2, a, hub);
+    expect(answered).toBe(1);
+  });
+
+  it("is one X25519 for each key, and those are limited for all sources together", () => {
+    const hub = new End(HUB);
+    const a = new End(A, keys(), 1, 2);
+    // each source asks once, with a key of its own: real keys take too long to make
+    const bytes = (i: number) =>
+      Uint8Array.from({ length: 32 }, (_, k) => (k < 4 ? (i >> (8 * k)) & 255 : 9));
+    let looked = 0;
+    for (let i = 0; i < 6_000; i++) {
+      const from = { address: address(`10.7.${i >> 8}.${i & 255}`), port: PORT };
+      a.link.request(1, HUB, { kind: "keepalive" }, () => {});
+      const [o] = a.take();
+      const asked = o === undefined ? undefined : decodeEnvelope(o.payload);
+      if (asked?.ok !== true) throw new Error("no request");
+      const own = { ...asked.value, publicKey: publicKeyFromBytes(bytes(i)) };
+      hub.link.handleDatagram(1, from, encodeEnvelope(own));
+      const [c] = hub.take();
+      const challenge = c === undefined ? undefined : decodeEnvelope(c.payload);
+      const body = challenge?.ok === true ? decodeBody(challenge.value.body) : undefined;
+      if (body?.ok !== true || body.value.kind !== "challenge") throw new Error("no challenge");
+      hub.link.problems.length = 0;
+      const mac = new Uint8Array(16).fill(1);
+      hub.link.handleDatagram(1, from, encodeEnvelope({ ...own, cookie: body.value.cookie, mac }));
+      looked += hub.link.problems.length;
+    }
+    expect(hub.held.count).toBeLessThanOrEqual(4_000);
+    expect(looked).toBe(4_000);
+  });
+});

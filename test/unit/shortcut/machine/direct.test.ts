@@ -122,10 +122,10 @@ describe("a direct shortcut", () => {
       dev: "shortcut0",
       flows: 2,
     } as const;
-    w.input(a, { kind: "direct-blocked", remote: a.site, reason });
+    w.input(a, { kind: "direct-blocked", owner: a.address, reason });
     w.run(w.now + 2_000);
     expect(direct(a, c)).toBe(true);
-    w.input(a, { kind: "direct-blocked", remote: c.site, reason });
+    w.input(a, { kind: "direct-blocked", owner: c.address, reason });
     until(w, 1_500, () => onHub(a, c));
     expect(ends().filter((e) => e.includes("drops new connections from shortcut0"))).toHaveLength(2);
     // a firewall is not corrected in seconds

@@ -236,7 +236,7 @@ describe("what the other end tells later", () => {
     expect(c.list().split(", ")).toHaveLength(12);
   });
 
-  it("is no reason to send anything when it is what was known", () => {
+  it("causes nothing when it is what was known", () => {
     const { c, take } = checks(told(BEFORE, NOW));
     c.use(100, endpoint(BEFORE), true);
     take();
