@@ -54,7 +54,9 @@ export async function serveStatus(path: string, handle: (line: string) => string
     socket.on("close", () => sockets.delete(socket));
   });
   try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+    const made = mkdirSync(dirname(path), { recursive: true });
+    // whatever the umask: members of the socket's group pass it
+    if (made !== undefined) chmodSync(dirname(path), 0o755);
     rmSync(path, { force: true });
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject);
