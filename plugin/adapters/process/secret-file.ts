@@ -81,6 +81,14 @@ function checkFile(fd: number, path: string, kind: SecretKind, user: number): vo
       `if nobody read it: chown ${user}; else ${kind.renew}`,
       "EPERM",
     );
+  // a check that root makes for the service's user
+  if (stat.uid === 0 && user !== 0)
+    throw new PortError(
+      place,
+      `belongs to root alone: shortcutd, which runs as uid ${user}, cannot read it`,
+      `chown ${user} ${path}`,
+      "EACCES",
+    );
   if ((stat.mode & 0o077) !== 0)
     throw new PortError(
       place,
@@ -127,7 +135,7 @@ export function readSecret(path: string, kind: SecretKind, user = ownUser()): st
     throw new PortError(
       place,
       `cannot be read: ${codeOf(e) ?? String(e)}`,
-      "check the path and its owner",
+      codeOf(e) === "EACCES" ? `chown ${user} ${path}` : "check the path and its owner",
       codeOf(e),
     );
   }

@@ -20,6 +20,7 @@ export const RUN: Readonly<Record<string, string>> = {
   "install -d -m 700 -o shortcutd -g shortcutd /var/lib/shortcutd": REMOVAL,
   "install -D -m 644 /opt/shortcutd/doc/shortcutd.service.d/wireguard-go.conf /etc/systemd/system/shortcutd.service.d/wireguard-go.conf":
     REMOVAL,
+  "chown -R shortcutd: /var/lib/shortcutd": REMOVAL,
   "usermod -a -G bird shortcutd": REMOVAL,
   "usermod -a -G frrvty shortcutd": REMOVAL,
   "install -m 600 -o shortcutd /dev/null /var/lib/shortcutd/bgp-password": REMOVAL,

@@ -78,5 +78,9 @@ test.runIf(isRoot)("another user's file, and another user's directory, are refus
   expect(refusal()).toMatch(/directory \S+ of password .* belongs to uid 65534, who can replace the file/);
   // Root judges for the service's user, whose directory it is.
   expect(userOfDirectory(path)).toBe(65534);
+  expect(refusal(path, 65534)).toMatch(
+    /belongs to root alone: shortcutd, which runs as uid 65534, cannot read it \(chown 65534/,
+  );
+  chownSync(path, 65534, 65534);
   expect(readSecret(path, KIND, 65534)).toBe(`${SECRET}\n`);
 });
