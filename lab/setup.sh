@@ -28,6 +28,9 @@ tcpdump:tcpdump
 unshare:util-linux
 nsenter:util-linux
 ps:procps
+setpriv:util-linux
+systemd-sysusers:systemd
+usermod:passwd
 python3:python3-minimal
 '
 

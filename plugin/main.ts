@@ -9,6 +9,7 @@ import { readFileSync, statSync } from "node:fs";
 import { Command } from "commander";
 import { birdClient } from "./adapters/daemons/bird.js";
 import { frrClient } from "./adapters/daemons/frr.js";
+import { readPassword } from "./adapters/daemons/password.js";
 import { bgpAdapter } from "./adapters/daemons/speaker.js";
 import { divertAdapter } from "./adapters/linux/divert.js";
 import { hostAdapter } from "./adapters/linux/host.js";
@@ -20,6 +21,7 @@ import { tableWatchAdapter } from "./adapters/linux/table-watch.js";
 import { trafficAdapter } from "./adapters/linux/traffic.js";
 import { nodeClock } from "./adapters/process/clock.js";
 import { type LeveledLog, logAdapter } from "./adapters/process/log.js";
+import { userOfDirectory } from "./adapters/process/secret-file.js";
 import { stateFile } from "./adapters/process/state-file.js";
 import { serveStatus } from "./adapters/process/status-socket.js";
 import { datagramAdapter } from "./adapters/sockets/datagram.js";
@@ -27,7 +29,13 @@ import { pingAdapter } from "./adapters/sockets/ping.js";
 import { probeAdapter } from "./adapters/sockets/probes.js";
 import { wireguardAdapter } from "./adapters/wireguard/index.js";
 import { loadOrCreatePrivateKey, publicKeyOf, sharedSecret } from "./adapters/wireguard/keys.js";
-import { type Config, type ConfigError, formatConfigError, parseConfig } from "./config/config.js";
+import {
+  type Config,
+  type ConfigError,
+  type DaemonConfig,
+  formatConfigError,
+  parseConfig,
+} from "./config/config.js";
 import { Reloads } from "./config/reload.js";
 import { Driver, type ThisRouter } from "./driver/driver.js";
 import { type HostFinding, hostFindings, isFoundAtStart, readHost } from "./driver/host-check.js";
@@ -82,6 +90,16 @@ function daemonOf(config: Config): DaemonPort | undefined {
     : frrClient({ directory: d.socket, offersAs: d.offersAs, vrf: d.vrf });
 }
 
+/** The password that the daemon's configuration should have; undefined: a file that is refused, which the host's check tells. */
+function knownPassword({ password }: DaemonConfig): string | undefined {
+  try {
+    return readPassword(password, userOfDirectory(password.file)) ?? "";
+  } catch (e) {
+    if (e instanceof PortError) return undefined;
+    throw e;
+  }
+}
+
 /** Everything that the daemon's configuration lacks, or nothing. */
 async function checkDaemon(
   config: Config,
@@ -105,6 +123,7 @@ async function checkDaemon(
     offersSource: d.offers,
     feedSource: d.feed,
     localAs: d.as,
+    password: knownPassword(d),
     vrf: d.vrf,
   });
   const errors = findings.filter((f) => f.severity === "error");

@@ -17,6 +17,7 @@ export async function run(daemon: Address, say: (line: string) => void): Promise
     localAddress: address("127.0.0.2"), // the daemon tells its neighbours apart by this
     remoteAddress: daemon,
     vrf: undefined,
+    password: undefined,
     port: 179,
     localAs: 65000,
     remoteAs: 65000,

@@ -24,6 +24,7 @@ const EXPECTED = {
   offersSource: address("127.0.0.2"),
   feedSource: address("127.0.0.3"),
   localAs: 65000,
+  password: undefined,
 };
 
 /** @returns a line for the version, for each thing that is missing, and for the session with the hub. */

@@ -24,6 +24,8 @@ export interface Programs {
   readonly traffic: string;
   /** Options of the node that runs shortcutd. */
   readonly nodeOptions?: readonly string[];
+  /** A command that runs that node, such as `setpriv`. */
+  readonly runner?: readonly string[];
 }
 
 /** The programs as built into a directory. */
@@ -49,7 +51,12 @@ export class RunningShortcutd {
     private readonly pollEvery = POLL_MS,
   ) {
     // A session of its own: it outlives the runner's terminal when the lab is kept.
-    const daemon = [process.execPath, ...(programs.nodeOptions ?? []), programs.shortcutd];
+    const daemon = [
+      ...(programs.runner ?? []),
+      process.execPath,
+      ...(programs.nodeOptions ?? []),
+      programs.shortcutd,
+    ];
     this.#process = node.spawn(["setsid", ...daemon, "run", "-c", CONFIG], { stdoutFile: log });
     void this.#process.exited.then((e) => {
       this.#exit = e;

@@ -244,7 +244,10 @@ export class Session {
         return this.backOff(now);
       case "timeout":
         if (now < s.giveUpAt) return s;
-        this.problem({ kind: "connect-failed", reason: `no answer in ${CONNECT_TIMEOUT_MS / 1000} s` });
+        this.problem({
+          kind: "connect-failed",
+          reason: `no answer in ${CONNECT_TIMEOUT_MS / 1000} s: does a firewall drop the session, or is its password another one?`,
+        });
         this.emit({ kind: "close" });
         return this.backOff(now);
       case "stop":

@@ -82,6 +82,8 @@ export interface DaemonConfig {
   readonly holdTime: Seconds;
   /** Offers that a neighbour of the daemon would notice are made nevertheless. */
   readonly acceptVisible: boolean;
+  /** The password of both sessions (TCP-MD5). Where the configuration names no file, there need not be one. */
+  readonly password: { readonly file: string; readonly required: boolean };
   /** BIRD's control socket, or the directory of FRR's vty sockets. */
   readonly socket: string;
   /** The VRF in which it is spoken to. */
@@ -205,6 +207,9 @@ function complete(c: Parsed): Config {
   };
 }
 
+/** Where the password of the sessions is unless the configuration says so. */
+const PASSWORD_FILE = "/var/lib/shortcutd/bgp-password";
+
 const directoryOf = (path: string): string => path.slice(0, path.lastIndexOf("/"));
 
 function daemonOf({ bgp, daemon: kind, ...c }: Parsed): DaemonConfig | undefined {
@@ -221,6 +226,7 @@ function daemonOf({ bgp, daemon: kind, ...c }: Parsed): DaemonConfig | undefined
     port: bgp.port,
     holdTime: bgp["hold-time"],
     acceptVisible: bgp["accept-visible"],
+    password: { file: bgp["password-file"] ?? PASSWORD_FILE, required: bgp["password-file"] !== undefined },
     socket: c["daemon-socket"] ?? (bird ? "/run/bird/bird.ctl" : "/run/frr"),
     vrf: c.vrf?.name,
     table: bird ? c.aliases.table : (c.vrf?.table ?? MAIN_TABLE),

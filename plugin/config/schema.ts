@@ -49,6 +49,7 @@ const bgp = group({
   port: portField.default(179),
   "hold-time": wholeField(3, 9).default(9),
   "accept-visible": switchField.default(false),
+  "password-file": pathField.optional(),
 });
 
 const direct = group({

@@ -2,7 +2,7 @@
  * Judges the host that shortcutd is to run on: the overlay interface and its addresses, the direct interface, the private key, the ports, and what
  * the alias pools would hide. Pure, apart from {@link readHost}, which asks the ports.
  */
-import type { Config } from "../config/config.js";
+import type { Config, DaemonConfig } from "../config/config.js";
 import { type Address, contains, familyOf, overlaps, type Prefix, prefixLength } from "../net/address.js";
 import type { PublicKey } from "../net/key.js";
 import { RTPROT_FORMER, RTPROT_SHORTCUTD } from "./kernel/fib-view.js";
@@ -20,7 +20,7 @@ import {
 
 /** One thing that is wrong on the host. */
 export interface HostFinding {
-  readonly subject: "overlay" | "key" | "direct interface" | "alias pool" | "port";
+  readonly subject: "process" | "overlay" | "key" | "password" | "direct interface" | "alias pool" | "port";
   readonly severity: "error" | "warning";
   /** `interface wg0`, `private key /var/lib/shortcutd/private.key`. */
   readonly place: string;
@@ -42,9 +42,27 @@ export type KeyState =
   | { readonly kind: "usable"; readonly publicKey: PublicKey }
   | { readonly kind: "refused"; readonly error: PortError };
 
+/** The password of the sessions with the daemon. */
+export type PasswordState =
+  | { readonly kind: "absent" | "usable" }
+  | { readonly kind: "refused"; readonly error: PortError };
+
+/** Capabilities (capabilities(7)) that shortcutd uses, by their numbers, and what it lacks without. */
+const CAPABILITIES = [
+  { name: "CAP_NET_ADMIN", bit: 12, severity: "error", lacks: "it can change neither interfaces nor routes" },
+  { name: "CAP_NET_RAW", bit: 13, severity: "warning", lacks: "no pings: NAT behaviour stays unknown" },
+  { name: "CAP_SYS_NICE", bit: 23, severity: "warning", lacks: "probes are late on a busy machine" },
+] as const;
+const NET_BIND_SERVICE = 10;
+/** Ports below this are privileged, unless net.ipv4.ip_unprivileged_port_start says otherwise. */
+const FIRST_FREE_PORT = 1024;
+
 /** Questions that only a check asks. */
 export interface HostProbes {
   readKey(path: string): Promise<KeyState>;
+  readPassword(at: DaemonConfig["password"]): PasswordState;
+  /** The effective capabilities of this process, as bits. */
+  capabilities(): bigint;
   /** Whether another program has the port. */
   isTaken(port: NeededPort): Promise<boolean>;
   /** Whether a shortcutd runs with this control socket: ports and direct interface are its own then. */
@@ -61,6 +79,9 @@ export interface HostFacts {
   readonly routes: readonly KernelRoute[];
   readonly reversePathFilter: number | undefined;
   readonly key: KeyState;
+  readonly capabilities: bigint;
+  /** Undefined on a hub, which has no sessions. */
+  readonly password: PasswordState | undefined;
   /** shortcutd runs already. */
   readonly running: boolean;
   readonly taken: readonly NeededPort[];
@@ -110,6 +131,8 @@ export async function readHost(
     routes: table,
     reversePathFilter: has(config.overlay) ? host.reversePathFilter(config.overlay) : undefined,
     key,
+    capabilities: probes.capabilities(),
+    password: config.daemon && probes.readPassword(config.daemon.password),
     running,
     taken: taken.flat(),
   };
@@ -130,8 +153,10 @@ export const isFoundAtStart = (f: HostFinding): boolean =>
 /** Everything that is wrong, errors first. */
 export function hostFindings(config: Config, facts: HostFacts): HostFinding[] {
   const all = [
+    ...privilegeFindings(config, facts),
     ...overlayFindings(config, facts),
     ...keyFindings(facts),
+    ...passwordFindings(config, facts),
     ...directFindings(config, facts),
     ...poolFindings(config, facts),
     ...portFindings(facts),
@@ -217,8 +242,48 @@ function addressFindings(
   ];
 }
 
+function privilegeFindings(config: Config, { capabilities }: HostFacts): HostFinding[] {
+  const has = (bit: number): boolean => ((capabilities >> BigInt(bit)) & 1n) === 1n;
+  const remedy = (name: string): string =>
+    `\`AmbientCapabilities=\` and \`CapabilityBoundingSet=\` of the unit: add ${name} (doc/shortcutd.service)`;
+  const out: HostFinding[] = CAPABILITIES.filter((c) => !has(c.bit)).map((c) => ({
+    subject: "process",
+    severity: c.severity,
+    place: "process",
+    problem: `lacks ${c.name}: ${c.lacks}`,
+    remedy: remedy(c.name),
+  }));
+  // WireGuard's own port is bound by the kernel
+  const ports = [config.control.port, ...(config.role === "hub" ? [config.direct.observePort] : [])];
+  const low = ports.filter((port) => port < FIRST_FREE_PORT);
+  if (low.length > 0 && !has(NET_BIND_SERVICE))
+    out.push({
+      subject: "process",
+      severity: "error",
+      place: "process",
+      problem: `lacks CAP_NET_BIND_SERVICE for UDP port ${low.join(" and ")}`,
+      remedy: `a port of ${FIRST_FREE_PORT} or more; or ${remedy("CAP_NET_BIND_SERVICE")}`,
+    });
+  return out;
+}
+
 const keyFindings = ({ key }: HostFacts): HostFinding[] =>
   key.kind === "refused" ? [ofError("key", key.error)] : [];
+
+function passwordFindings({ daemon }: Config, { password }: HostFacts): HostFinding[] {
+  if (daemon === undefined || password === undefined || password.kind === "usable") return [];
+  if (password.kind === "refused") return [ofError("password", password.error)];
+  const name = daemon.kind === "bird" ? "BIRD" : "FRR";
+  return [
+    {
+      subject: "password",
+      severity: "warning",
+      place: `password ${daemon.password.file}`,
+      problem: `does not exist: while shortcutd does not run, any local user can open its sessions with ${name}`,
+      remedy: `README, "Give the sessions a password": make the file, and give the password to ${name}`,
+    },
+  ];
+}
 
 /** The direct interface may only exist when it is ours. */
 function directFindings(config: Config, { links, direct, key, running }: HostFacts): HostFinding[] {

@@ -457,6 +457,8 @@ export interface DaemonExpectation {
   readonly offersSource: Address;
   readonly feedSource: Address;
   readonly localAs: number;
+  /** Of both sessions, empty: none; undefined: not known. Never in a finding. */
+  readonly password: string | undefined;
   /** The VRF that its sessions are in, if any. */
   readonly vrf?: string | undefined;
 }
@@ -505,6 +507,8 @@ export interface BgpPort {
       readonly remoteAddress: Address;
       /** The VRF in which it dials; undefined: none. */
       readonly vrf: string | undefined;
+      /** The file that holds the password of the session. One that is not required may be absent: the session has no password then. */
+      readonly password: { readonly file: string; readonly required: boolean } | undefined;
       readonly port: number;
       readonly localAs: number;
       readonly remoteAs: number;

@@ -115,6 +115,7 @@ export class ClientBench {
       offersSource: address("127.0.0.2"),
       feedSource: address("127.0.0.3"),
       localAs: 65000,
+      password: "",
     };
   }
 

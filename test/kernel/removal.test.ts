@@ -24,8 +24,14 @@ cat > /run/bin/systemctl <<'END'
 set -e
 [ -e /etc/systemd/system/shortcutd.service ]
 start() {
-  mkdir -p /run/shortcutd && mkdir -p -m 700 /var/lib/shortcutd
-  setsid shortcutd run -c ${CONFIG} < /dev/null >> /var/log/shortcutd.log 2>&1 &
+  cd /etc/systemd/system
+  setting() { cat shortcutd.service shortcutd.service.d/*.conf 2> /dev/null | sed -n "s/^$1=//p"; }
+  user=$(setting User)
+  capabilities=-all$(setting AmbientCapabilities | tr 'A-Z ' 'a-z\\n' | sed 's/^cap_/,+/' | tr -d '\\n')
+  mkdir -p /run/wireguard && install -d -o "$user" -g "$user" /run/shortcutd
+  setsid setpriv --reuid "$user" --regid "$user" --init-groups --no-new-privs --inh-caps "$capabilities" \\
+    --ambient-caps "$capabilities" --bounding-set "$capabilities" \\
+    sh -c 'umask 077; exec shortcutd run -c ${CONFIG}' < /dev/null >> /var/log/shortcutd.log 2>&1 &
   echo $! > /run/shortcutd.pid
 }
 stop() {
@@ -48,8 +54,8 @@ const executed = new Set<string>();
 const sh = (node: Node, script: string): Promise<string> => node.must(["sh", "-c", script]);
 
 /** Runs the commands below a heading of README, as written. */
-async function follow(node: Node, heading: string): Promise<void> {
-  const commands = commandsOf("README.md", heading);
+async function follow(node: Node, heading: string, wanted = (_: string): boolean => true): Promise<void> {
+  const commands = commandsOf("README.md", heading).filter(wanted);
   expect(commands.length, heading).toBeGreaterThan(0);
   for (const command of commands.filter((c) => NOT_RUN[c] === undefined)) {
     executed.add(command);
@@ -178,10 +184,14 @@ describe.each(["bird", "frr"] as const)("README on a router with %s", (kind) => 
       const v6 = ["router bgp 65000", "address-family ipv6 unicast"];
       await vtysh(...v6, "neighbor fd00:255::3 route-map SHORTCUT-NOT-TO-HUB out");
     }
+    const ofOther = kind === "bird" ? /vtysh/ : /bird/;
+    await follow(a, "Give the sessions a password", (c) => !ofOther.test(c));
     await follow(a, "7. Check and start the spokes");
     await until("shortcutd answers and is registered", 20_000, async () =>
       (await sh(a, "shortcutctl status || true")).includes("registered for"),
     );
+    for (const node of [a, b])
+      expect(await sh(node, "id -nu $(stat -c %u /proc/$(cat /run/shortcutd.pid))")).toBe("shortcutd\n");
     await follow(a, "8. Look");
     const unchanged = async (): Promise<true> => {
       const changes = difference(before.neighbours.flatMap(lines), (await neighbours()).flatMap(lines));

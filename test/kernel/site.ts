@@ -8,6 +8,7 @@ import type { Daemon } from "../../lab/site/triangle.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 export const programs = programsIn(join(root, "dist"));
+export const triangle = join(root, "lab/topologies/triangle.clab.yml");
 
 /** With these daemons on A, B and C. */
 export const siteOf = (
@@ -31,7 +32,7 @@ export function eagerSite(): Promise<ScenarioSite> {
     "damping: { suppress: 100000 }",
   ];
   return ScenarioSite.up({
-    topology: join(root, "lab/topologies/triangle.clab.yml"),
+    topology: triangle,
     daemons: { a: "bird", b: "bird", c: "frr" },
     programs,
     configuration: { a: lines, c: lines },

@@ -3,15 +3,15 @@
  * moves bytes, keeps one timer, and hands on what the session reports. Socket errors become inputs of the session and
  * exceptions are reported, so nothing is thrown into the event loop.
  */
-import { Socket } from "node:net";
+import type { Socket } from "node:net";
 import { performance } from "node:perf_hooks";
 import type { Agreement } from "../../bgp/negotiation.js";
 import { type BgpProblem, describeProblem } from "../../bgp/problem.js";
 import type { Route, RouteChange } from "../../bgp/rib.js";
 import type { Session, SessionInput, SessionOutput } from "../../bgp/session.js";
-import { type Address, type Family, familyOf, type Prefix } from "../../net/address.js";
+import type { Address, Family, Prefix } from "../../net/address.js";
 import { unreachable } from "../../net/result.js";
-import { socketInVrf } from "../linux/vrf.js";
+import { tcpSocket } from "../linux/tcp-socket.js";
 
 export type BgpState =
   | { readonly kind: "established"; readonly agreement: Agreement }
@@ -25,6 +25,8 @@ export interface BgpConnectionOptions {
   readonly remotePort: number;
   /** The VRF in which it dials (SO_BINDTODEVICE); undefined: none. */
   readonly vrf?: string | undefined;
+  /** Reads the password of the session (RFC 2385) before each connection; undefined: it has no password. May throw. */
+  readonly password?: (() => string | undefined) | undefined;
   readonly onState?: (state: BgpState) => void;
   /** Changes of Adj-RIB-In, in order. `down` replaces the withdrawal of everything. */
   readonly onRoutes?: (changes: readonly RouteChange[]) => void;
@@ -189,7 +191,7 @@ export class BgpConnection {
     const { localAddress, remoteAddress, remotePort, vrf } = this.options;
     let socket: Socket;
     try {
-      socket = vrf === undefined ? new Socket() : socketInVrf(vrf, familyOf(remoteAddress));
+      socket = tcpSocket(remoteAddress, { vrf, password: this.options.password?.() });
     } catch (e) {
       const problem = e instanceof Error ? e.message : String(e);
       queueMicrotask(() => this.input({ kind: "closed", reason: problem }));

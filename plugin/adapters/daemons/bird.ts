@@ -179,15 +179,19 @@ class BirdClient implements DaemonPort {
 
   /** Reads what the audit looks at. */
   private async facts(): Promise<BirdFacts> {
-    const [status, tables, all, table, underneath, offer, interfaces] = await Promise.all([
-      this.connection.ask("show status"),
-      this.show("show symbols table"),
-      this.show("show protocols all"),
-      this.lookUp("eval SHORTCUT_TABLE"),
-      this.lookUp("eval SHORTCUT_UNDERNEATH"),
-      this.lookUp("eval SHORTCUT_OFFER"),
-      this.show("show interfaces"),
-    ]);
+    const [status, tables, all, table, underneath, offer, aliases4, aliases6, interfaces] = await Promise.all(
+      [
+        this.connection.ask("show status"),
+        this.show("show symbols table"),
+        this.show("show protocols all"),
+        this.lookUp("eval SHORTCUT_TABLE"),
+        this.lookUp("eval SHORTCUT_UNDERNEATH"),
+        this.lookUp("eval SHORTCUT_OFFER"),
+        this.lookUp("eval SHORTCUT_ALIASES4"),
+        this.lookUp("eval SHORTCUT_ALIASES6"),
+        this.show("show interfaces"),
+      ],
+    );
     const version = parseVersion(status);
     if (version === undefined)
       throw this.misunderstood(
@@ -203,6 +207,7 @@ class BirdClient implements DaemonPort {
       shortcutTable: parseNumber(table),
       underneath: parseValue(underneath),
       offer: parseValue(offer),
+      aliases: { 4: parseValue(aliases4), 6: parseValue(aliases6) },
       routerId: parseRouterId(status),
       interfaces: parseInterfaces(interfaces),
       directs: await this.directsOf(known),

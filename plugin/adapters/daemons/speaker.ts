@@ -2,6 +2,7 @@
 import { Session } from "../../bgp/session.js";
 import type { BgpPort } from "../../driver/ports.js";
 import { BgpConnection } from "./bgp.js";
+import { readPassword } from "./password.js";
 
 export const bgpAdapter = (random: () => number): BgpPort => ({
   open(spec, events) {
@@ -25,6 +26,7 @@ export const bgpAdapter = (random: () => number): BgpPort => ({
       remoteAddress: spec.remoteAddress,
       remotePort: spec.port,
       vrf: spec.vrf,
+      password: () => spec.password && readPassword(spec.password),
       onState: (s) =>
         events.onState(
           s.kind === "established"

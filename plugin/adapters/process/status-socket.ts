@@ -117,7 +117,9 @@ export async function serveStatus(
     converse(socket, handle, limits);
   });
   try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+    const made = mkdirSync(dirname(path), { recursive: true });
+    // whatever the umask: members of the socket's group pass it
+    if (made !== undefined) chmodSync(dirname(path), 0o755);
     rmSync(path, { force: true });
     // nobody else may connect between its making and its mode
     const mask = process.umask(0o117);

@@ -4,8 +4,7 @@
  * Nothing here ever puts key material into an error.
  */
 import { createPrivateKey, createPublicKey, diffieHellman, type KeyObject, randomBytes } from "node:crypto";
-import { constants } from "node:fs";
-import { type FileHandle, link, open, unlink } from "node:fs/promises";
+import { link, open, unlink } from "node:fs/promises";
 import { PortError } from "../../driver/ports.js";
 import {
   keyBytes,
@@ -15,6 +14,7 @@ import {
   privateKeyFromBytes,
   publicKeyFromBytes,
 } from "../../net/key.js";
+import { ownUser, readSecret, requireOwnDirectory, type SecretKind } from "../process/secret-file.js";
 
 /** DER headers of RFC 8410: an X25519 private key (PKCS #8) and public key (SPKI) are these and 32 raw bytes. */
 const PKCS8_X25519 = Buffer.from("302e020100300506032b656e04220420", "hex");
@@ -50,43 +50,14 @@ export function sharedSecret(own: PrivateKey, other: PublicKey): Uint8Array | un
   return secret.every((b) => b === 0) ? undefined : new Uint8Array(secret);
 }
 
-/** Bytes of a key file, with room for a line feed and blanks. */
-const LONGEST = 256;
-
 const codeOf = (e: unknown): string | undefined =>
   e instanceof Error && "code" in e && typeof e.code === "string" ? e.code : undefined;
 
-async function readKeyFile(file: FileHandle, path: string): Promise<PrivateKey> {
-  const place = `private key ${path}`;
-  const stat = await file.stat();
-  const { mode, uid } = stat;
-  if (!stat.isFile())
-    throw new PortError(place, "is not a regular file", "name a file in `direct.key`", "EINVAL");
-  const self = process.geteuid?.() ?? 0;
-  if (uid !== self && uid !== 0)
-    throw new PortError(
-      place,
-      `belongs to uid ${uid}, who can read it: shortcutd runs as uid ${self}`,
-      `if nobody read it: chown ${self}; else delete it, and a new one is made at the next start`,
-      "EPERM",
-    );
-  if ((mode & 0o077) !== 0)
-    throw new PortError(
-      place,
-      `is accessible to others (mode ${(mode & 0o777).toString(8).padStart(4, "0")})`,
-      "if nobody read it: chmod 600; else delete it, and a new one is made at the next start",
-      "EPERM",
-    );
-  const key = stat.size > LONGEST ? undefined : parsePrivateKey((await file.readFile("utf8")).trim());
-  if (key === undefined)
-    throw new PortError(
-      place,
-      "holds no WireGuard key",
-      "it must be one line of base64 as `wg genkey` prints",
-      "EINVAL",
-    );
-  return key;
-}
+const PRIVATE_KEY: SecretKind = {
+  what: "private key",
+  setting: "direct.key",
+  renew: "delete it, and a new one is made at the next start",
+};
 
 /** The file appears complete or not at all, and never over another one: link(2) is exclusive. */
 async function createKeyFile(path: string): Promise<PrivateKey> {
@@ -108,35 +79,20 @@ async function createKeyFile(path: string): Promise<PrivateKey> {
 }
 
 /**
- * The key in `path`; undefined when there is no such file. A symbolic link is refused, since it is its owner who decides which file is read, and a
- * FIFO or device is not waited for.
- * @throws PortError when the file is readable by group or others, not a regular file, somebody else's, malformed, or cannot be read.
+ * The key in `path`; undefined when there is no such file.
+ * @throws PortError when the file is refused (secret-file.ts), malformed, or cannot be read.
  */
-export async function readPrivateKey(path: string): Promise<PrivateKey | undefined> {
-  try {
-    const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-    try {
-      return await readKeyFile(file, path);
-    } finally {
-      await file.close();
-    }
-  } catch (e) {
-    if (e instanceof PortError) throw e;
-    if (codeOf(e) === "ENOENT") return undefined;
-    if (codeOf(e) === "ELOOP")
-      throw new PortError(
-        `private key ${path}`,
-        "is a symbolic link",
-        "name the file itself in `direct.key`",
-        "ELOOP",
-      );
-    throw new PortError(
-      `private key ${path}`,
-      `cannot be read: ${codeOf(e) ?? String(e)}`,
-      "check the path and its owner",
-      codeOf(e),
-    );
-  }
+export function readPrivateKey(path: string, user = ownUser()): PrivateKey | undefined {
+  const text = readSecret(path, PRIVATE_KEY, user);
+  if (text === undefined) return undefined;
+  const key = parsePrivateKey(text.trim());
+  if (key !== undefined) return key;
+  throw new PortError(
+    `private key ${path}`,
+    "holds no WireGuard key",
+    "it must be one line of base64 as `wg genkey` prints",
+    "EINVAL",
+  );
 }
 
 /**
@@ -146,8 +102,9 @@ export async function readPrivateKey(path: string): Promise<PrivateKey | undefin
 export async function loadOrCreatePrivateKey(path: string): Promise<{ key: PrivateKey; created: boolean }> {
   const place = `private key ${path}`;
   for (let attempt = 0; ; attempt++) {
-    const key = await readPrivateKey(path);
+    const key = readPrivateKey(path);
     if (key !== undefined) return { key, created: false };
+    requireOwnDirectory(path, PRIVATE_KEY);
     try {
       return { key: await createKeyFile(path), created: true };
     } catch (e) {

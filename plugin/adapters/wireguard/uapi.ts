@@ -35,6 +35,10 @@ const START_DEADLINE_MS = 10_000;
 const END_DEADLINE_MS = 10_000;
 const POLL_MS = 10;
 
+/** wireguard-go lets nobody but its own user open its socket. */
+const NOT_ALLOWED =
+  "shortcutd may not open it: doc/shortcutd.service.d/wireguard-go.conf gives CAP_DAC_OVERRIDE; or run it as wireguard-go's user";
+
 const socketPath = (go: WireGuardGo, name: string): string => `${go.socketDirectory}/${name}.sock`;
 
 /** Undefined when nothing listens there. @throws PortError for any other failure. */
@@ -60,7 +64,7 @@ async function exchange(go: WireGuardGo, name: string, request: string): Promise
     });
     socket.on("error", (e: Error & { code?: string }) => {
       if (e.code === "ENOENT" || e.code === "ECONNREFUSED") resolve(undefined);
-      else reject(new PortError(`wireguard-go socket ${path}`, e.message, "run as root", e.code));
+      else reject(new PortError(`wireguard-go socket ${path}`, e.message, NOT_ALLOWED, e.code));
     });
   });
 }
@@ -178,9 +182,12 @@ export async function startWireGuardGo(go: WireGuardGo, name: string): Promise<v
 
 const SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/** Under systemd a process of ours would be killed with our unit, whatever its session: it gets a scope of its own. */
+/**
+ * Under systemd it gets a scope of its own, where root starts it. Another user may not make one: it stays in the unit, which by
+ * KillMode=process leaves it alone, and has the unit's rights and no more.
+ */
 function scope(name: string): string[] {
-  if (!existsSync("/run/systemd/system")) return [];
+  if (!existsSync("/run/systemd/system") || process.geteuid?.() !== 0) return [];
   return ["systemd-run", "--scope", "--quiet", "--collect", `--unit=shortcutd-wireguard-${name}`, "--"];
 }
 

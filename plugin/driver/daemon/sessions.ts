@@ -96,6 +96,7 @@ export class DaemonSessions {
       localAddress: name === "offers" ? d.offers : d.feed,
       remoteAddress: d.peer ?? this.self,
       vrf: d.vrf,
+      password: d.password,
       port: d.port,
       localAs: name === "offers" ? d.offersAs : d.as,
       remoteAs: d.as,

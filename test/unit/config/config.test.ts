@@ -35,6 +35,7 @@ describe("the configuration of a spoke", () => {
         port: 179,
         holdTime: 9,
         acceptVisible: false,
+        password: { file: "/var/lib/shortcutd/bgp-password", required: false },
         socket: "/run/bird/bird.ctl",
         vrf: undefined,
         table: 4242,

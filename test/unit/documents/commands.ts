@@ -15,6 +15,27 @@ const PROGRAM = "removes the program itself, with the repository in which the te
 export const RUN: Readonly<Record<string, string>> = {
   "mkdir -p /etc/shortcutd /etc/iproute2/rt_protos.d": REMOVAL,
   "cp /opt/shortcutd/doc/rt_protos.d/shortcutd.conf /etc/iproute2/rt_protos.d/": REMOVAL,
+  "install -D -m 644 /opt/shortcutd/doc/sysusers.d/shortcutd.conf /etc/sysusers.d/shortcutd.conf": REMOVAL,
+  "systemd-sysusers /etc/sysusers.d/shortcutd.conf": REMOVAL,
+  "install -d -m 700 -o shortcutd -g shortcutd /var/lib/shortcutd": REMOVAL,
+  "install -D -m 644 /opt/shortcutd/doc/shortcutd.service.d/wireguard-go.conf /etc/systemd/system/shortcutd.service.d/wireguard-go.conf":
+    REMOVAL,
+  "chown -R shortcutd: /var/lib/shortcutd": REMOVAL,
+  "usermod -a -G bird shortcutd": REMOVAL,
+  "usermod -a -G frrvty shortcutd": REMOVAL,
+  "install -m 600 -o shortcutd /dev/null /var/lib/shortcutd/bgp-password": REMOVAL,
+  "head -c 24 /dev/urandom | base64 > /var/lib/shortcutd/bgp-password": REMOVAL,
+  "install -m 640 -g bird /dev/null /etc/bird/shortcut/password.conf": REMOVAL,
+  [String.raw`echo "password \"$(cat /var/lib/shortcutd/bgp-password)\";" > /etc/bird/shortcut/password.conf`]:
+    REMOVAL,
+  [String.raw`printf 'router bgp YOUR_AS\nneighbor %s password %s\nneighbor %s password %s\n' SHORTCUT "$(cat /var/lib/shortcutd/bgp-password)" SHORTCUT-FEED "$(cat /var/lib/shortcutd/bgp-password)" | vtysh -f /dev/stdin`]:
+    REMOVAL,
+  "vtysh -c 'write memory'": REMOVAL,
+  "install -D -m 644 /opt/shortcutd/doc/nftables/shortcutd-sessions.nft /etc/shortcutd/sessions.nft": REMOVAL,
+  "nft -f /etc/shortcutd/sessions.nft": REMOVAL,
+  "nft delete table inet shortcutd_sessions": REMOVAL,
+  "userdel shortcutd": REMOVAL,
+  "rm -rf /etc/sysusers.d/shortcutd.conf /etc/systemd/system/shortcutd.service.d": REMOVAL,
   "ip route show table all proto shortcutd": REMOVAL,
   "rm -rf /etc/systemd/system/shortcutd.service /etc/iproute2/rt_protos.d/shortcutd.conf": REMOVAL,
   "rm -rf /etc/shortcutd /var/lib/shortcutd /opt/shortcutd": REMOVAL,

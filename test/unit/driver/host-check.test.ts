@@ -48,6 +48,8 @@ const good: HostFacts = {
   routes: [route("0.0.0.0/0", "eth0"), route("10.3.0.0/24", OVERLAY), route("10.255.0.0/24", OVERLAY)],
   reversePathFilter: 2,
   key: { kind: "absent" },
+  password: { kind: "usable" },
+  capabilities: 0x803000n,
   running: false,
   taken: [],
 };
@@ -103,6 +105,36 @@ describe("a host", () => {
         },
       },
       /^error: private key \/k: is a symbolic link$/,
+    ],
+    [
+      "where the process may not change the network",
+      { capabilities: 0x802000n },
+      /^error: process: lacks CAP_NET_ADMIN: it can change neither interfaces nor routes$/,
+    ],
+    [
+      "where the process has no raw sockets",
+      { capabilities: 0x801000n },
+      /^warning: process: lacks CAP_NET_RAW: no pings/,
+    ],
+    [
+      "where the process gets no time",
+      { capabilities: 0x003000n },
+      /^warning: process: lacks CAP_SYS_NICE: probes are late/,
+    ],
+    [
+      "without a password of the sessions",
+      { password: { kind: "absent" } },
+      /^warning: password \/var\/lib\/shortcutd\/bgp-password: does not exist: while shortcutd does not run, any local user can open its sessions with BIRD$/,
+    ],
+    [
+      "whose password cannot be used",
+      {
+        password: {
+          kind: "refused",
+          error: new PortError("password /p", "is a symbolic link", "name the file"),
+        },
+      },
+      /^error: password \/p: is a symbolic link$/,
     ],
     [
       "with another program's tunnel of our name",
@@ -210,6 +242,8 @@ describe("the ports that are asked for", () => {
       host: { reversePathFilter: () => host.reversePathFilter },
       probes: {
         readKey: async () => host.key,
+        capabilities: () => host.capabilities,
+        readPassword: () => host.password ?? { kind: "absent" },
         isRunning: async () => host.running,
         isTaken: async ({ key, address }) => {
           asked.push(`${key} ${address ?? "any"}`);
@@ -219,6 +253,16 @@ describe("the ports that are asked for", () => {
     });
     return { asked, facts };
   };
+
+  it("below 1024 need a capability, but not WireGuard's own", () => {
+    const low = "lacks CAP_NET_BIND_SERVICE for UDP port";
+    const spokeOn = (more: string) => said({}, configOf(`${SPOKE}${more}`));
+    expect(spokeOn("direct: { port: 500 }\n")).toEqual([]);
+    expect(spokeOn("control: { port: 500 }\n")).toEqual([`error: process: ${low} 500`]);
+    const observing = configOf(`${HUB}control: { port: 500 }\n`);
+    expect(said({}, observing)).toEqual([`error: process: ${low} 500 and 501`]);
+    expect(said({ capabilities: 0x803400n }, observing)).toEqual([]);
+  });
 
   it("are tried on this router's own address", async () => {
     const { asked, facts } = await ask({});

@@ -155,6 +155,7 @@ exit
         offersSource: address("127.0.0.2"),
         feedSource: address("127.0.0.3"),
         localAs: 65000,
+        password: undefined,
       },
     );
     expect(finding?.problem).toBe("bgpd has no BGP instance in VRF blue");

@@ -12,6 +12,7 @@ import {
   type Family,
   type Prefix,
   parseAddress,
+  parsePrefix,
   prefixOf,
 } from "../../../net/address.js";
 import {
@@ -34,6 +35,8 @@ export interface BirdFacts {
   readonly underneath: string | undefined;
   /** SHORTCUT_OFFER, as `(65000, 1, 1)`. */
   readonly offer: string | undefined;
+  /** SHORTCUT_ALIASES4 and SHORTCUT_ALIASES6, as BIRD prints a prefix. */
+  readonly aliases: Readonly<Record<Family, string | undefined>>;
   readonly routerId: Address | undefined;
   /** Interfaces that are up and have a global address. */
   readonly interfaces: ReadonlySet<string>;
@@ -381,6 +384,7 @@ class Audit {
         `protocol shortcut imports no ipv${family} offer`,
         `${at}: \`import filter shortcut_policy;\``,
       );
+    else this.nextHops(c.importFilter, family, at);
     if (c.importFilter === "ACCEPT")
       this.find(
         `protocol shortcut imports every ipv${family} offer as it is: without a preference above that of the route underneath it never wins`,
@@ -396,6 +400,28 @@ class Audit {
       this.find(
         `alias next hops are looked up in ${c.igpTable ?? "no table"}, not in shortcut${family}`,
         `${at}: \`gateway recursive; igp table shortcut${family};\``,
+      );
+  }
+
+  /** Checks that offers are imported only with an alias as next hop. BIRD does not show what a filter does. */
+  private nextHops(filter: string | undefined, family: Family, at: string): void {
+    if (filter === "ACCEPT") return;
+    const name = `SHORTCUT_ALIASES${family}`;
+    const pool = family === 4 ? this.expect.aliasPool4 : this.expect.aliasPool6;
+    const text = this.facts.aliases[family];
+    const known = parsePrefix(text ?? "");
+    if (text === undefined || filter !== "shortcut_policy")
+      this.find(
+        `nothing shows that ipv${family} offers are imported only with an alias as next hop (${text === undefined ? `${name} is not defined` : `import filter ${filter ?? "unknown"}`}): a local user who opens the session could lead packets elsewhere`,
+        text === undefined
+          ? `load the ${FILE} of this version; in policy.conf \`function shortcut_decision() {\` takes the place of \`filter shortcut_policy {\``
+          : `${at}: \`import filter shortcut_policy;\``,
+        "warning",
+      );
+    else if (pool !== undefined && (known === undefined || !contains(known, pool)))
+      this.find(
+        `${name} is ${text}, and aliases are of ${pool}: shortcut_policy refuses offers`,
+        `${FILE}: \`define ${name} = ${pool};\`, or aliases in shortcutd's configuration`,
       );
   }
 

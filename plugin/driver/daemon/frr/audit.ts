@@ -158,9 +158,28 @@ class Audit {
     return undefined;
   }
 
+  /** Compares the passwords, without naming them: a session between two that differ gets no answer. */
+  private password({ name, flags }: ConfiguredNeighbor): void {
+    const own = this.expect.password;
+    const theirs = [...flags].find((f) => f.startsWith("password "))?.slice(9) ?? "";
+    if (own === undefined || own === theirs) return;
+    const file = "the file of bgp.password-file";
+    this.find(
+      theirs === ""
+        ? `peer group ${name} has no password, and shortcutd has one: the session cannot come up`
+        : own === ""
+          ? `peer group ${name} has a password, and shortcutd has none: the session cannot come up`
+          : `peer group ${name} has another password than shortcutd: the session cannot come up`,
+      own === ""
+        ? `README: put it into ${file}, or \`no neighbor ${name} password\``
+        : `${this.line(`neighbor ${name} password PASSWORD`)} with what is in ${file}`,
+    );
+  }
+
   offers(name: string): void {
     const g = this.group(name);
     if (g === undefined) return;
+    this.password(g);
     const { localAs } = this.expect;
     const { remoteAs } = g;
     const wanted = this.offersAs ?? localAs;
@@ -237,6 +256,7 @@ class Audit {
     );
     // with another AS than the daemon's everything would differ
     if (this.bgp.as === this.expect.localAs) this.communities(name, permits, severity);
+    this.nextHops(name, permits, family);
     const sets = permits.flatMap((e) => this.setsOf(e));
     const entry = `${FILE}, route-map ${name} permit ${permits[0]?.sequence ?? 10}`;
     if (permits.length === 0) this.find(`route-map ${name} permits no IPv${family} offer`, entry, "warning");
@@ -287,6 +307,19 @@ class Audit {
       );
   }
 
+  /** Checks that offers are imported only with an alias as next hop. */
+  private nextHops(map: string, permits: readonly RouteMapEntry[], family: Family): void {
+    const ip = family === 4 ? "ip" : "ipv6";
+    const clause = new RegExp(`^${ip} next-hop prefix-list (\\S+)`);
+    const open = permits.find((e) => !e.matches.some((m) => clause.test(m)));
+    if (open !== undefined)
+      this.find(
+        `route-map ${map} permit ${open.sequence} takes IPv${family} offers with any next hop: a local user who opens the session could lead packets elsewhere`,
+        `${FILE}, route-map ${map} permit ${open.sequence}: \`match ${ip} next-hop prefix-list ${ALIASES}\``,
+        "warning",
+      );
+  }
+
   /** Returns whether the first entry of a list that matches one community permits it. */
   private permits(name: string, community: string): boolean {
     const list = this.facts.config.communityLists.get(name);
@@ -318,6 +351,7 @@ class Audit {
   feed(name: string): void {
     const g = this.group(name);
     if (g === undefined) return;
+    this.password(g);
     const { as } = this.bgp;
     if (g.remoteAs !== "internal" && g.remoteAs !== String(as))
       this.find(

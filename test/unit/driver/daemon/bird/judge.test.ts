@@ -31,6 +31,7 @@ const expectation: DaemonExpectation = {
   offersSource: address("127.0.0.2"),
   feedSource: address("127.0.0.3"),
   localAs: 65000,
+  password: "",
 };
 
 /** With details where there are any. */
@@ -62,6 +63,7 @@ const facts: BirdFacts = {
   shortcutTable: 4242,
   underneath: "hub*",
   offer: "(65000, 1, 1)",
+  aliases: { 4: "198.18.0.0/16", 6: "fd53:4843:5554::/64" },
   routerId: address("10.255.0.1"),
   interfaces: new Set(["eth1", "eth2", "wg0"]),
   directs: new Map([["direct1", new Set(["eth2"])]]),
@@ -160,6 +162,24 @@ describe("the audit of BIRD", () => {
         directs: new Map([["direct1", new Set(["eth2", "shortcut0"])]]),
       },
       /direct1 takes the addresses of shortcut0:/,
+    ],
+    [
+      "aliases of another pool",
+      { ...facts, aliases: { ...facts.aliases, 4: "198.19.0.0/16" } },
+      /SHORTCUT_ALIASES4 is 198\.19\.0\.0\/16, and aliases are of 198\.18\.0\.0\/16: shortcut_policy refuses offers/,
+    ],
+    [
+      "an earlier version, whose policy takes any next hop",
+      { ...facts, aliases: { ...facts.aliases, 6: undefined } },
+      /nothing shows that ipv6 offers are imported only with an alias as next hop \(SHORTCUT_ALIASES6 is not defined\)/,
+    ],
+    [
+      "an import filter of another name",
+      withProtocol("shortcut", (p) => ({
+        ...p,
+        channels: p.channels.map((c) => (c.name === "ipv4" ? { ...c, importFilter: "mine" } : c)),
+      })),
+      /nothing shows that ipv4 offers are imported only with an alias as next hop \(import filter mine\)/,
     ],
     ["another blackboard", { ...facts, shortcutTable: 100 }, /kernel table 100, .* says 4242/],
     [

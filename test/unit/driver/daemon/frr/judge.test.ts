@@ -25,6 +25,7 @@ const expectation: DaemonExpectation = {
   offersSource: address("127.0.0.2"),
   feedSource: address("127.0.0.3"),
   localAs: 65000,
+  password: "",
 };
 const shipped = recorded("running-config");
 const problems = (
@@ -112,9 +113,42 @@ describe("the audit of FRR", () => {
       edited("route-map SHORTCUT-FEED-OUT permit 1000\n", "route-map SHORTCUT-FEED-OUT deny 1000\n"),
       /SHORTCUT-FEED-OUT, the export policy of the feed, permits no route: shortcutd is fed none/,
     ],
+    [
+      "an entry for IPv6 that takes any next hop",
+      shipped.replace(" match ipv6 next-hop prefix-list SHORTCUT-ALIASES\n", ""),
+      /^route-map SHORTCUT-IN permit 20 takes IPv6 offers with any next hop: a local user/,
+    ],
+    [
+      "a password that shortcutd does not have",
+      edited(
+        " neighbor SHORTCUT-FEED remote-as 65000\n",
+        " neighbor SHORTCUT-FEED remote-as 65000\n neighbor SHORTCUT-FEED password secret1\n",
+      ),
+      /^peer group SHORTCUT-FEED has a password, and shortcutd has none: the session cannot come up$/,
+    ],
     ["no remote AS", edited(" neighbor SHORTCUT remote-as 65000\n", ""), /SHORTCUT has no remote AS/],
   ])("finds %s, and nothing else", (_, text, problem) => {
     expect(problems(text)).toEqual([expect.stringMatching(problem)]);
+  });
+
+  it("compares passwords, and names none", () => {
+    const withPassword = (text: string, password: string): string =>
+      text.replaceAll(/^ neighbor (SHORTCUT\S*) remote-as 65000$/gm, `$&\n neighbor $1 password ${password}`);
+    const own = { ...expectation, password: "secret1" };
+    expect(problems(withPassword(shipped, "secret1"), own)).toEqual([]);
+    const other = problems(withPassword(shipped, "secret2"), own);
+    expect(other).toEqual(
+      ["SHORTCUT", "SHORTCUT-FEED"].map(
+        (g) => `peer group ${g} has another password than shortcutd: the session cannot come up`,
+      ),
+    );
+    expect(problems(shipped, own)).toHaveLength(2);
+    expect(problems(shipped, { ...expectation, password: undefined })).toEqual([]);
+    const findings = auditFrr(
+      { config: parseRunningConfig(withPassword(shipped, "secret2")), elsewhere: [], routerId: undefined },
+      own,
+    );
+    expect(JSON.stringify(findings)).not.toMatch(/secret2|secret1/);
   });
 
   it("takes a hub for one by its address, its subnet, its interface and its peer group", () => {
