@@ -97,7 +97,7 @@ export type HubKnowledge =
  * Resolutions of one spoke. One that restarts asks for all its owners at once; what is over the limit is
  * not answered, and asked again.
  */
-const RESOLUTIONS = { perSecond: 50, burst: 400, most: 16_384 };
+const RESOLUTIONS = { perSecond: 200, burst: 1_200, most: 16_384 };
 /** Registrations of one overlay peer with another key, address or boot: each changes a peer in the kernel, and may purge. */
 const CHANGES = { perSecond: 0.2, burst: 10, most: 16_384 };
 /** Milliseconds after which an answer that a spoke may no longer use is forgotten, beyond its lifetime. */
