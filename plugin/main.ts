@@ -149,7 +149,10 @@ async function checkHost(
     probes: hostProbes(),
   });
   const findings = hostFindings(config, facts).filter((f) => !skips(f));
-  for (const f of findings) log(`host: ${f.severity}: ${f.place}: ${f.problem}\n  remedy: ${f.remedy}`);
+  for (const f of findings) {
+    const about = f.subject === "password" ? (config.daemon?.kind ?? "host") : "host";
+    log(`${about}: ${f.severity}: ${f.place}: ${f.problem}\n  remedy: ${f.remedy}`);
+  }
   const errors = findings.filter((f) => f.severity === "error");
   if (errors.length > 0)
     throw new Fatal(EXIT.host, `${errors.length} thing(s) on this host are wrong; nothing was changed`);

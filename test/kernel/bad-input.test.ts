@@ -69,6 +69,10 @@ describe.each(["bird", "frr"] as const)("bad input, with %s", (daemon) => {
       status: 0,
       said: expect.stringContaining("host: has what shortcutd needs"),
     });
+    // The labs' sessions have no password, which is asked for.
+    expect(right.said).toContain(
+      `${daemon}: warning: password /var/lib/shortcutd/bgp-password: does not exist`,
+    );
     const key = "direct: { key: /run/test.key }";
     const wrong: readonly (readonly [string, string, string, RegExp])[] = [
       [
@@ -108,6 +112,12 @@ describe.each(["bird", "frr"] as const)("bad input, with %s", (daemon) => {
         "rm /run/test.key",
         `${good}\n${key}\n`,
         /test\.key: belongs to uid 65534/,
+      ],
+      [
+        "umask 77; mkdir /run/keys; wg genkey > /run/keys/test.key; chmod 770 /run/keys",
+        "rm -r /run/keys",
+        `${good}\ndirect: { key: /run/keys/test.key }\n`,
+        /directory \/run\/keys of private key \S+: is writable by others \(mode 0770\)/,
       ],
     ];
     for (const [take, give, text, problem] of wrong) {
