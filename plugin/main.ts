@@ -26,7 +26,12 @@ import { datagramAdapter } from "./adapters/sockets/datagram.js";
 import { pingAdapter } from "./adapters/sockets/ping.js";
 import { probeAdapter } from "./adapters/sockets/probes.js";
 import { wireguardAdapter } from "./adapters/wireguard/index.js";
-import { loadOrCreatePrivateKey, publicKeyOf, sharedSecret } from "./adapters/wireguard/keys.js";
+import {
+  loadOrCreatePrivateKey,
+  presharedKeyFiles,
+  publicKeyOf,
+  sharedSecret,
+} from "./adapters/wireguard/keys.js";
 import { type Config, type ConfigError, formatConfigError, parseConfig } from "./config/config.js";
 import { Reloads } from "./config/reload.js";
 import { Driver, type ThisRouter } from "./driver/driver.js";
@@ -186,6 +191,7 @@ async function run(file: string): Promise<void> {
       traffic: trafficAdapter(process.geteuid?.() ?? 0),
       sources: sourceGuardAdapter(config.control.table, config.control.sourcesTable),
       divert: divertAdapter(),
+      presharedKeys: config.psk.directory === undefined ? undefined : presharedKeyFiles(config.psk.directory),
       ruleset: rulesetAdapter([config.control.table, config.control.sourcesTable]),
       tableWatch: tableWatchAdapter(),
       guardFile: stateFile(config.guard.file),

@@ -5,8 +5,10 @@
  */
 import { createPrivateKey, createPublicKey, diffieHellman, type KeyObject, randomBytes } from "node:crypto";
 import { constants } from "node:fs";
-import { type FileHandle, link, open, unlink } from "node:fs/promises";
-import { PortError } from "../../driver/ports.js";
+import { type FileHandle, link, lstat, open, readdir, stat, unlink } from "node:fs/promises";
+import { join } from "node:path";
+import { PortError, type PresharedFile, type PresharedKeyPort } from "../../driver/ports.js";
+import { type Address, parseAddress } from "../../net/address.js";
 import {
   keyBytes,
   type PrivateKey,
@@ -56,25 +58,48 @@ const LONGEST = 256;
 const codeOf = (e: unknown): string | undefined =>
   e instanceof Error && "code" in e && typeof e.code === "string" ? e.code : undefined;
 
-async function readKeyFile(file: FileHandle, path: string): Promise<PrivateKey> {
-  const place = `private key ${path}`;
+/** The words for a key file in errors. */
+interface KeyFile {
+  /** The remedy for a symbolic link. */
+  readonly file: string;
+  /** `private key PATH` */
+  readonly place: string;
+  readonly name: string;
+  /** The remedy where others could read it. */
+  readonly renew: string;
+}
+
+const privateKeyFile = (path: string): KeyFile => ({
+  place: `private key ${path}`,
+  name: "name a file in `direct.key`",
+  file: "name the file itself in `direct.key`",
+  renew: "delete it, and a new one is made at the next start",
+});
+
+const presharedKeyFile = (path: string): KeyFile => ({
+  place: `pre-shared key ${path}`,
+  name: "put a file there",
+  file: "put the file itself there",
+  renew: "put a new key into it, at both ends",
+});
+
+async function readKeyFile(file: FileHandle, { place, name, renew }: KeyFile): Promise<PrivateKey> {
   const stat = await file.stat();
   const { mode, uid } = stat;
-  if (!stat.isFile())
-    throw new PortError(place, "is not a regular file", "name a file in `direct.key`", "EINVAL");
+  if (!stat.isFile()) throw new PortError(place, "is not a regular file", name, "EINVAL");
   const self = process.geteuid?.() ?? 0;
   if (uid !== self && uid !== 0)
     throw new PortError(
       place,
       `belongs to uid ${uid}, who can read it: shortcutd runs as uid ${self}`,
-      `if nobody read it: chown ${self}; else delete it, and a new one is made at the next start`,
+      `if nobody read it: chown ${self}; else ${renew}`,
       "EPERM",
     );
   if ((mode & 0o077) !== 0)
     throw new PortError(
       place,
       `is accessible to others (mode ${(mode & 0o777).toString(8).padStart(4, "0")})`,
-      "if nobody read it: chmod 600; else delete it, and a new one is made at the next start",
+      `if nobody read it: chmod 600; else ${renew}`,
       "EPERM",
     );
   const key = stat.size > LONGEST ? undefined : parsePrivateKey((await file.readFile("utf8")).trim());
@@ -112,26 +137,23 @@ async function createKeyFile(path: string): Promise<PrivateKey> {
  * FIFO or device is not waited for.
  * @throws PortError when the file is readable by group or others, not a regular file, somebody else's, malformed, or cannot be read.
  */
-export async function readPrivateKey(path: string): Promise<PrivateKey | undefined> {
+export const readPrivateKey = (path: string): Promise<PrivateKey | undefined> =>
+  readSecret(path, privateKeyFile(path));
+
+async function readSecret(path: string, what: KeyFile): Promise<PrivateKey | undefined> {
   try {
     const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     try {
-      return await readKeyFile(file, path);
+      return await readKeyFile(file, what);
     } finally {
       await file.close();
     }
   } catch (e) {
     if (e instanceof PortError) throw e;
     if (codeOf(e) === "ENOENT") return undefined;
-    if (codeOf(e) === "ELOOP")
-      throw new PortError(
-        `private key ${path}`,
-        "is a symbolic link",
-        "name the file itself in `direct.key`",
-        "ELOOP",
-      );
+    if (codeOf(e) === "ELOOP") throw new PortError(what.place, "is a symbolic link", what.file, "ELOOP");
     throw new PortError(
-      `private key ${path}`,
+      what.place,
       `cannot be read: ${codeOf(e) ?? String(e)}`,
       "check the path and its owner",
       codeOf(e),
@@ -161,4 +183,57 @@ export async function loadOrCreatePrivateKey(path: string): Promise<{ key: Priva
       );
     }
   }
+}
+
+/** The directory itself: who may replace files in it decides about the keys. */
+async function checkDirectory(directory: string): Promise<void> {
+  const place = `pre-shared keys ${directory}`;
+  const s = await stat(directory).catch((e: unknown) => {
+    const code = codeOf(e);
+    throw new PortError(place, `cannot be read: ${code ?? String(e)}`, "make the directory, mode 0700", code);
+  });
+  const self = process.geteuid?.() ?? 0;
+  if (!s.isDirectory())
+    throw new PortError(place, "is not a directory", "name a directory in `psk.directory`", "ENOTDIR");
+  if ((s.uid !== self && s.uid !== 0) || (s.mode & 0o022) !== 0)
+    throw new PortError(
+      place,
+      "can be written by others, who can replace keys",
+      `chown ${self}; chmod 700`,
+      "EPERM",
+    );
+}
+
+/** {@link PresharedKeyPort}: files named by overlay addresses; others are passed over. Unchanged files are not read again. */
+export function presharedKeyFiles(directory: string): PresharedKeyPort {
+  const known = new Map<Address, { readonly state: string; readonly file: PresharedFile }>();
+  const readOne = async (path: string): Promise<PresharedFile> => {
+    try {
+      const key = await readSecret(path, presharedKeyFile(path));
+      return key === undefined ? { ok: false, problem: `${path} is gone` } : { ok: true, key };
+    } catch (e) {
+      if (!(e instanceof PortError)) throw e;
+      return { ok: false, problem: e.message };
+    }
+  };
+  return {
+    async read() {
+      await checkDirectory(directory);
+      const out = new Map<Address, PresharedFile>();
+      for (const name of await readdir(directory)) {
+        const owner = parseAddress(name);
+        if (owner === undefined) continue;
+        const path = join(directory, name);
+        // of the entry itself: a symbolic link is refused when it is read
+        const s = await lstat(path, { bigint: true }).catch(() => undefined);
+        if (s === undefined) continue;
+        const state = [s.ino, s.size, s.mtimeNs, s.ctimeNs, s.mode, s.uid].join();
+        const before = known.get(owner);
+        const file = before?.state === state ? before.file : await readOne(path);
+        known.set(owner, { state, file });
+        out.set(owner, file);
+      }
+      return out;
+    },
+  };
 }
