@@ -16,6 +16,7 @@ const RARE = files(
   "interface-changes",
   "closed-ports",
   "busy",
+  "preshared",
 );
 /** A test may run a scenario three times: what failed on a starved machine is repeated (lab/runner/retry.ts). */
 const rooted = {

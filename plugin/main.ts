@@ -29,6 +29,7 @@ import { pingAdapter } from "./adapters/sockets/ping.js";
 import { probeAdapter } from "./adapters/sockets/probes.js";
 import { wireguardAdapter } from "./adapters/wireguard/index.js";
 import { loadOrCreatePrivateKey, publicKeyOf, sharedSecret } from "./adapters/wireguard/keys.js";
+import { presharedKeyFiles } from "./adapters/wireguard/preshared-keys.js";
 import {
   type Config,
   type ConfigError,
@@ -208,6 +209,7 @@ async function run(file: string): Promise<void> {
       traffic: trafficAdapter(process.geteuid?.() ?? 0),
       sources: sourceGuardAdapter(config.control.table, config.control.sourcesTable),
       divert: divertAdapter(),
+      presharedKeys: config.psk.directory === undefined ? undefined : presharedKeyFiles(config.psk.directory),
       ruleset: rulesetAdapter([config.control.table, config.control.sourcesTable]),
       tableWatch: tableWatchAdapter(),
       guardFile: stateFile(config.guard.file),

@@ -101,8 +101,13 @@ export class RunningShortcutd {
     return (r.stdout + r.stderr).trim();
   }
 
+  /** Everything that it has logged. */
+  logged(): string {
+    return existsSync(this.log) ? readFileSync(this.log, "utf8").trim() : "";
+  }
+
   lastWords(): string {
-    const lines = existsSync(this.log) ? readFileSync(this.log, "utf8").trim().split("\n") : [];
+    const lines = this.logged().split("\n");
     return lines.slice(-4).join("\n  ");
   }
 

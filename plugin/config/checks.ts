@@ -19,6 +19,7 @@ type Has = (path: readonly PropertyKey[]) => boolean;
 export const findContradictions = (c: Parsed, has: Has): Finding[] => [
   ...(c.role === "spoke" ? spokeNeeds(c) : hubHasNot(has)),
   ...hubList(c),
+  ...preshared(c),
   ...thresholds(c, has),
   ...tables(c, has),
   ...pools(c),
@@ -40,10 +41,19 @@ function spokeNeeds(c: Parsed): Finding[] {
   return out;
 }
 
-const hubHasNot = (has: Has): Finding[] =>
-  ["hubs", "daemon", "bgp"]
+const hubHasNot = (has: Has): Finding[] => [
+  ...["hubs", "daemon", "bgp"]
     .filter((key) => has([key]))
-    .map((key) => ({ path: [key], problem: "is for spokes; a hub reads its FIB, not its daemon" }));
+    .map((key) => ({ path: [key], problem: "is for spokes; a hub reads its FIB, not its daemon" })),
+  ...["pins", "psk"]
+    .filter((key) => has([key]))
+    .map((key) => ({ path: [key], problem: "is for spokes: a hub has no direct path" })),
+];
+
+const preshared = ({ psk }: Parsed): Finding[] =>
+  psk.required && psk.directory === undefined
+    ? [{ path: ["psk", "required"], problem: "needs psk.directory, where the keys are" }]
+    : [];
 
 function hubList(c: Parsed): Finding[] {
   const out: Finding[] = [];

@@ -5,8 +5,10 @@
  * schema.ts has the keys and their defaults, fields.ts the kinds of values, positions.ts the YAML, checks.ts the rules between keys.
  */
 import { type Address, address, type Endpoint, type Prefix } from "../net/address.js";
+import type { PublicKey } from "../net/key.js";
 import { err, ok, type Result } from "../net/result.js";
 import { type BitsPerSecond, type Milliseconds, type Seconds, toMilliseconds } from "../net/units.js";
+import type { Pins } from "../shortcut/control/trust.js";
 import { defaultParameters, type Parameters } from "../shortcut/parameters.js";
 import { findContradictions, MAIN_TABLE } from "./checks.js";
 import { Source } from "./positions.js";
@@ -59,6 +61,10 @@ export interface Config {
     /** Where attested prefixes are remembered. */
     readonly file: string;
   };
+  /** The direct keys that may speak for an owner, where the operator names them. */
+  readonly pins: Pins;
+  /** Where pre-shared keys are: a file for each owner; `required`: no shortcut without one. */
+  readonly psk: { readonly directory: string | undefined; readonly required: boolean };
   /** How packets that may not go direct are led into the overlay: by a mark, and a table for it. */
   readonly divert: { readonly mark: number; readonly table: number; readonly priority: number };
   readonly maxShortcuts: number;
@@ -199,6 +205,8 @@ function complete(c: Parsed): Config {
     denied: c["deny-candidates"],
     aliases: { 4: c.aliases.ipv4, 6: c.aliases.ipv6 },
     guard: { ...c.guard, file: `${directoryOf(c.direct.key)}/guard-${c.overlay}` },
+    pins: new Map(Object.entries(c.pins ?? {}) as [Address, readonly PublicKey[]][]),
+    psk: { directory: c.psk.directory, required: c.psk.required },
     divert: { ...c.divert, table: c.divert.table ?? divertTable(c.vrf?.table) },
     maxShortcuts: c.limits.shortcuts,
     maxSpokes: c.limits.spokes,

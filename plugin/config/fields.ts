@@ -15,6 +15,7 @@ import {
   prefixLength,
   prefixOf,
 } from "../net/address.js";
+import { type PublicKey, parsePublicKey } from "../net/key.js";
 import type { BitsPerSecond, Milliseconds } from "../net/units.js";
 
 /** A text that `parse` understands; `expected` names what is expected, as in 'is not an IP address', and `meant` what the writer may have meant. */
@@ -176,6 +177,25 @@ export const wholeField = (least: number, most: number) => {
     typeof input === "string" && /^\d+$/.test(input) ? `${range}, without quotes` : range;
   return z.number({ error }).int({ error }).min(least, { error }).max(most, { error });
 };
+
+/** A public key, or a list of them, by overlay address. */
+export const pinsField = z
+  .record(z.string(), z.unknown(), { error: "must be a mapping of overlay addresses to direct public keys" })
+  .transform((pins, ctx): Readonly<Record<Address, readonly PublicKey[]>> => {
+    const out: Record<Address, readonly PublicKey[]> = {};
+    const wrong = (name: string, message: string): void =>
+      void ctx.addIssue({ code: "custom", path: [name], message });
+    for (const [name, value] of Object.entries(pins)) {
+      const owner = parseAddress(name);
+      const texts = Array.isArray(value) ? value : [value];
+      const keys = texts.flatMap((t) => (typeof t === "string" ? (parsePublicKey(t) ?? []) : []));
+      if (owner === undefined) wrong(name, "is not an overlay address");
+      else if (keys.length === 0 || keys.length < texts.length)
+        wrong(name, "must be a WireGuard public key, or a list of them: 44 characters of base64");
+      else out[owner] = keys;
+    }
+    return out;
+  });
 
 /** A number within the limits. */
 export const numberField = (least: number, most: number) => {

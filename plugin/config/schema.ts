@@ -13,6 +13,7 @@ import {
   interfaceField,
   numberField,
   pathField,
+  pinsField,
   poolField,
   portField,
   prefixField,
@@ -123,6 +124,8 @@ const damping = group({
   longest: timeField(1_000, 86_400_000).default(p.damping.longest),
 });
 
+const psk = group({ directory: pathField.optional(), required: switchField.default(false) });
+
 export const schema = group({
   role: choiceField(["spoke", "hub"]),
   overlay: interfaceField,
@@ -144,6 +147,8 @@ export const schema = group({
   limits: limits.prefault({}),
   timers: timers.prefault({}),
   damping: damping.prefault({}),
+  pins: pinsField.optional(),
+  psk: psk.prefault({}),
   guard: guard.prefault({}),
   consent: choiceField(["both", "one-way"]).default("both"),
   log: choiceField(["error", "warn", "info", "debug"]).default("info"),

@@ -24,6 +24,7 @@ import { OthersRules } from "./kernel/others-rules.js";
 import { OverlayBinding } from "./kernel/overlay-binding.js";
 import { OwnRoutes } from "./kernel/own-routes.js";
 import { OwnTables } from "./kernel/own-tables.js";
+import { PresharedKeys } from "./kernel/preshared-keys.js";
 import type { WantedRoute } from "./kernel/reconcile.js";
 import { SourceGuard } from "./kernel/source-guard.js";
 import { Ways } from "./kernel/ways.js";
@@ -33,6 +34,7 @@ import {
   type DaemonPort,
   type DivertPort,
   PortError,
+  type PresharedKeyPort,
   type RoutePort,
   type RulesetPort,
   type SourceGuardPort,
@@ -54,6 +56,8 @@ export interface Ports extends DirectPorts {
   /** Where {@link ClearGuard} remembers prefixes. */
   readonly guardFile: StatePort;
   readonly ruleset: RulesetPort;
+  /** Undefined where no pre-shared keys are configured. */
+  readonly presharedKeys?: PresharedKeyPort | undefined;
   readonly daemon: DaemonPort | undefined;
 }
 
@@ -98,6 +102,7 @@ export class Driver {
   private readonly routes: OwnRoutes;
   readonly clearGuard: ClearGuard;
   private readonly direct: DirectInterface;
+  private readonly preshared: PresharedKeys;
   readonly sources: SourceGuard;
   private readonly tables: OwnTables;
   private readonly others: OthersRules;
@@ -132,16 +137,8 @@ export class Driver {
     this.fib = new FibView(config.overlay, config.direct.interface, config.fibTable);
     this.schedule = new Schedule(clock, (place, e) => journal.problem(place, e.message));
     this.routeTasks = new TaskQueue((e) => journal.problem(e.place, e.message));
-    this.direct = new DirectInterface(
-      config,
-      router,
-      ports,
-      journal,
-      input,
-      () => (this.tables.verdict.ok ? this.others.verdict : this.tables.verdict),
-      () => this.restoreRoutes(),
-      () => this.engine.spoke?.directSites() ?? new PrefixMap(),
-    );
+    this.preshared = this.presharedKeys();
+    this.direct = this.directInterface();
     this.sources = new SourceGuard(
       ports.sources,
       ports.divert,
@@ -180,6 +177,7 @@ export class Driver {
         },
         randomBytes: router.randomBytes,
         routing: this.routingView(),
+        preshared: (owner) => this.preshared.of(owner),
       },
       clock.now(),
     );
@@ -189,6 +187,7 @@ export class Driver {
       schedule: this.schedule,
       direct: this.direct,
       sources: this.sources,
+      preshared: this.preshared,
       overlayKey: (key) => {
         this.overlayKey = key;
       },
@@ -214,6 +213,31 @@ export class Driver {
       router.self.address,
       router.overlayAddresses,
     );
+  }
+
+  private directInterface(): DirectInterface {
+    const { config, router, ports, journal } = this;
+    return new DirectInterface(
+      config,
+      router,
+      ports,
+      journal,
+      (i) => this.input(i),
+      () => (this.tables.verdict.ok ? this.others.verdict : this.tables.verdict),
+      () => this.restoreRoutes(),
+      () => this.engine.spoke?.directSites() ?? new PrefixMap(),
+      // the rendezvous with a hub is not a pair of spokes
+      (owner) => (config.hubs.includes(owner) ? undefined : this.preshared.key(owner)),
+    );
+  }
+
+  private presharedKeys(): PresharedKeys {
+    const { config, ports, router, journal } = this;
+    return new PresharedKeys(ports.presharedKeys, config.psk.required, {
+      hmac: (key, data) => router.crypto.hmac(key, data),
+      changed: (owners) => this.direct.presharedKeysChanged(owners),
+      problem: (place, text) => journal.problem(place, text),
+    });
   }
 
   private makeClearGuard(): ClearGuard {
@@ -391,6 +415,7 @@ export class Driver {
       { place: "daemon", down: () => ports.daemon?.close() },
       { place: "control socket", up: () => this.overlay.open(), down: () => this.overlay.close() },
       { place: "guard", up: () => this.loadGuard() },
+      { place: "pre-shared keys", up: () => this.preshared.read() },
       { place: "leftovers", up: () => this.clearLeftovers() },
       { place: "guard routes", down: () => this.routes.removeClearGuard() },
       { place: "source guard", up: () => sources.begin(), down: () => sources.remove() },
@@ -633,7 +658,7 @@ export class Driver {
         this.offering?.perform(o);
         return;
       case "peer":
-        this.direct.setPeer(o.want);
+        this.direct.setPeer(o.owner, o.want);
         return;
       case "unpeer":
         this.direct.removePeer(o.publicKey);

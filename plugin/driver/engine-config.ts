@@ -38,6 +38,7 @@ export function engineConfig(config: Config, router: DirectEnds): EngineConfig {
     observePort: direct.observePort,
     overlayMtu: router.overlayMtu,
     aliasPools: aliases,
+    pins: config.pins,
     parameters: { ...config.parameters },
   };
 }

@@ -26,6 +26,8 @@ const FORWARDING_MS = 500;
 /** How long after the flip a shortcut counts as fresh. */
 const FRESH_MS = 3_000;
 const RECONCILE_MS = 10_000;
+/** Between two looks at the files of pre-shared keys: an outside tool renews both ends' within seconds. */
+const PRESHARED_MS = 1_000;
 
 export interface PollersHost {
   readonly clock: Clock;
@@ -36,6 +38,7 @@ export interface PollersHost {
   readonly schedule: Schedule;
   readonly direct: { poll(): Promise<void>; checkUsable(): void; readForwarding(): Promise<void> };
   readonly sources: { read(): Promise<void> };
+  readonly preshared: { readonly watched: boolean; read(): Promise<void> };
   readonly overlay: { readonly verdict: Verdict; follow(): Promise<void> };
   /** The overlay interface has this private key from now on; undefined: none that can be read. */
   overlayKey(key: PrivateKey | undefined): void;
@@ -73,6 +76,8 @@ export class Pollers {
       () => direct.poll(),
     );
     if (config.role === "hub") return;
+    const { preshared } = this.host;
+    if (preshared.watched) schedule.every("pre-shared keys", PRESHARED_MS, () => preshared.read());
     schedule.every(
       "periodic",
       () => this.trafficInterval,
@@ -111,7 +116,11 @@ export class Pollers {
       this.host.overlayKey(await this.host.wireguard.privateKey(overlay));
       this.overlayKey = device.publicKey;
     }
-    this.host.input({ kind: "overlay-peers", key: device.publicKey, peers: device.peers });
+    // nothing else of a peer, its pre-shared key above all, goes further
+    const peers = device.peers.map(({ publicKey, allowedIps, endpoint, rxBytes }) => ({
+      ...{ publicKey, allowedIps, endpoint, rxBytes },
+    }));
+    this.host.input({ kind: "overlay-peers", key: device.publicKey, peers });
     this.host.direct.checkUsable();
   }
 

@@ -84,6 +84,19 @@ export interface StatePort {
   save(text: string): Promise<void>;
 }
 
+// ---------------------------------------------------------------------------------------------- pre-shared keys
+
+/** The file of one owner. */
+export type PresharedFile =
+  | { readonly ok: true; readonly key: PrivateKey }
+  | { readonly ok: false; readonly problem: string };
+
+/** A directory with a file for each owner, named by the owner's overlay address. */
+export interface PresharedKeyPort {
+  /** Reads all files, those that have changed from the disk. @throws PortError when the directory cannot be used. */
+  read(): Promise<ReadonlyMap<Address, PresharedFile>>;
+}
+
 // ---------------------------------------------------------------------------------------------- WireGuard
 
 export type { WireGuardPeerState as WireGuardPeer };

@@ -10,6 +10,7 @@ import type { Id64, ReplyBody, RequestBody } from "../wire/control/message.js";
 import type { Ping } from "../wire/ping.js";
 import { ControlLink, type Correspondent, type Crypto, type Identity, type Outcome } from "./control/link.js";
 import { PairSecrets } from "./control/pair-secrets.js";
+import { type Pins, type Preshared, Trust } from "./control/trust.js";
 import { earliest } from "./deadlines.js";
 import type { Input, Output, RoutingView } from "./events.js";
 import { Hub } from "./hub/hub.js";
@@ -32,6 +33,7 @@ export interface EngineConfig {
   /** A hub's second port for pings. */
   readonly observePort: number;
   readonly overlayMtu: number;
+  readonly pins?: Pins;
   readonly aliasPools: { readonly 4: Prefix; readonly 6: Prefix | undefined };
   readonly parameters: Parameters;
 }
@@ -41,6 +43,8 @@ export interface Surroundings {
   readonly crypto: Crypto;
   readonly randomBytes: (n: number) => Uint8Array;
   readonly routing: RoutingView;
+  /** The pre-shared keys of the pairs; none unless given. */
+  readonly preshared?: (owner: Address) => Preshared;
 }
 
 export class Engine {
@@ -97,6 +101,7 @@ export class Engine {
         return (((b[0] ?? 0) << 16) | ((b[1] ?? 0) << 8) | (b[2] ?? 0)) / 0x1000000;
       },
       emit,
+      trust: new Trust(self, config.pins ?? new Map(), surroundings.preshared ?? (() => ({ kind: "none" }))),
       get pingsUsable() {
         return pings.usable;
       },

@@ -4,6 +4,7 @@
  * the other end supplied is data of a reason. To add a reason, add a line to the table.
  */
 import type { Address, Prefix } from "../net/address.js";
+import type { PublicKey } from "../net/key.js";
 import type { Mapping } from "../wire/control/message.js";
 import type { Loss } from "./probe/stream.js";
 
@@ -135,6 +136,18 @@ const WORDS = {
   "owner-unexpected": (r: { readonly message: string }) => `unexpected ${r.message} from the owner`,
   "owner-unregistered-key": (r: { readonly owner: Address }) =>
     `${r.owner} answers with a key that it has not registered at the hub`,
+  /** The reason travels to the other end, so it names the router by its overlay address. */
+  "key-not-pinned": (r: { readonly router: Address; readonly owner: Address; readonly key: PublicKey }) =>
+    `pins of ${r.router} do not have the direct key ${r.key} for ${r.owner}: add it there if the owner has changed its key; otherwise a hub substitutes keys`,
+  /** The same: `router` has none, `owner` has one for it. */
+  "psk-missing": (r: { readonly router: Address; readonly owner: Address }) =>
+    `${r.router} has no pre-shared key for ${r.owner}, which has one for it: put the same key into psk.directory at both, or at neither`,
+  /** The same. */
+  "psk-differs": (r: { readonly router: Address; readonly owner: Address }) =>
+    `the pre-shared keys of ${r.router} and ${r.owner} differ, or a hub substitutes direct keys: compare the files in psk.directory at both ends`,
+  /** The same; the problem is worded in adapters/wireguard/keys.ts. */
+  "psk-unusable": (r: { readonly router: Address; readonly owner: Address; readonly problem: string }) =>
+    `${r.router} cannot use its pre-shared key for ${r.owner}: ${r.problem}`,
   "overlay-key-unknown": () =>
     "the private key of the overlay interface, or the hub's peer on it, is unknown: the registration cannot be proven",
   "owner-other-attempt": () => "the owner answered another attempt",

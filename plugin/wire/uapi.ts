@@ -12,7 +12,13 @@ import {
   parsePrefix,
   prefixOf,
 } from "../net/address.js";
-import { keyHex, type PublicKey, publicKeyFromBytes } from "../net/key.js";
+import {
+  keyHex,
+  type PrivateKey,
+  type PublicKey,
+  privateKeyFromBytes,
+  publicKeyFromBytes,
+} from "../net/key.js";
 import { err, ok, type Result } from "../net/result.js";
 import type {
   WireGuardDeviceChange,
@@ -90,6 +96,7 @@ interface MutablePeer {
   nanoseconds: number;
   rxBytes: number;
   txBytes: number;
+  presharedKey: PrivateKey | undefined;
 }
 
 const newPeer = (publicKey: PublicKey): MutablePeer => ({
@@ -101,6 +108,7 @@ const newPeer = (publicKey: PublicKey): MutablePeer => ({
   nanoseconds: 0,
   rxBytes: 0,
   txBytes: 0,
+  presharedKey: undefined,
 });
 
 const frozen = (p: MutablePeer): WireGuardPeerState => ({
@@ -111,6 +119,7 @@ const frozen = (p: MutablePeer): WireGuardPeerState => ({
   lastHandshake: p.seconds * 1000 + Math.floor(p.nanoseconds / 1_000_000),
   rxBytes: p.rxBytes,
   txBytes: p.txBytes,
+  ...(p.presharedKey === undefined ? {} : { presharedKey: p.presharedKey }),
 });
 
 /** The errno of a reply to `set=1`: 0 for success. */
@@ -168,6 +177,18 @@ const getKeys: ReadonlyMap<string, { readonly wanted: string; readonly take: Tak
         state.peers.push(newPeer(publicKeyFromBytes(bytes)));
         return true;
       },
+    },
+  ],
+  [
+    "preshared_key",
+    {
+      wanted: "64 hex digits",
+      take: ofPeer((peer, value) => {
+        const bytes = hexKey(value);
+        if (bytes === undefined) return undefined;
+        peer.presharedKey = bytes.some((b) => b !== 0) ? privateKeyFromBytes(bytes) : undefined;
+        return true;
+      }),
     },
   ],
   [

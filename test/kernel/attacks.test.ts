@@ -1,12 +1,13 @@
 /**
  * Shows that nobody but the holder of an overlay peer's key registers at a hub: a user without
  * privileges on a spoke, a host of its site, also where the guard of the own tables is gone and where
- * no shortcutd runs. And that a host of a site cannot end a shortcut by what its router's policy drops.
- * Each attack is a program of test/attacks, run on the real system.
+ * no shortcutd runs. That a host of a site cannot end a shortcut by what its router's policy drops. And that
+ * a hub that answers with keys of its own is refused by a pin or a pre-shared key. Each attack is a program of
+ * test/attacks, run on the real system.
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { until } from "../../lab/runner/lab.js";
-import type { Site } from "../../lab/site/site.js";
+import { CONFIG, configured, type Site } from "../../lab/site/site.js";
 import { siteOf } from "./site.js";
 
 const NOBODY = "65534";
@@ -110,4 +111,60 @@ describe("a registration without the overlay key", () => {
     ]);
     expect(await registrations()).toEqual(before);
   }, 120_000);
+});
+
+/**
+ * Runs a hub that substitutes keys against a spoke with these lines in its configuration; returns the attack's exit
+ * code, the key that it spoke for C with, and what it was told.
+ */
+async function substitute(lines: readonly string[]): Promise<{ code: number; key: string; said: string }> {
+  const [a, b] = [site.lab.node("a"), site.lab.node("b")];
+  const plain = a.readFile(CONFIG);
+  a.writeFile(CONFIG, configured(plain, lines));
+  try {
+    await site.start("a");
+    const program = "/run/lab/dist/test/attacks/substitute.js";
+    const routers = ["10.255.0.3", "10.255.0.1", "10.1.0.0/24", "10.255.0.2", "10.3.0.0/24"];
+    const r = await b.exec([process.execPath, program, ...routers], { timeout: 60_000 });
+    const [key = "", ...said] = r.stdout.trim().split("\n");
+    // before it is ended: what an operator sees
+    const shown = await site.shortcutd("a").ctl("explain", "10.3.0.10");
+    const peers = await site.peers("a");
+    if (r.status === 0) expect(peers).not.toContain(key);
+    return { code: r.status ?? -1, key, said: `${said.join("\n")}${r.stderr}\n${shown}` };
+  } finally {
+    await site.end("a", "SIGTERM");
+    a.writeFile(CONFIG, plain);
+  }
+}
+
+describe("a hub that answers with keys of its own", () => {
+  beforeAll(async () => {
+    for (const r of ["a", "b", "c"] as const) await site.end(r, "SIGTERM");
+  }, 60_000);
+
+  it("gets as far as the daemon's selection, where neither pins nor a pre-shared key are configured", async () => {
+    const { code, said } = await substitute([]);
+    expect(code, said).toBe(1);
+  }, 90_000);
+
+  it("is refused by a pin: the reason names the key, and explain shows it", async () => {
+    const pinned = (await site.sh("c", "wg genkey | wg pubkey")).trim();
+    const { code, key, said } = await substitute([`pins: { 10.255.0.2: ${pinned} }`]);
+    expect(code, said).toBe(0);
+    expect(said).toContain(`pins of 10.255.0.1 do not have the direct key ${key} for 10.255.0.2`);
+  }, 90_000);
+
+  it("is refused by a pre-shared key that it does not have, with a proof and without; the key is told nobody", async () => {
+    await site.sh(
+      "a",
+      "mkdir -p -m 700 /etc/shortcutd/psk; umask 077; wg genpsk > /etc/shortcutd/psk/10.255.0.2",
+    );
+    const secret = site.lab.node("a").readFile("/etc/shortcutd/psk/10.255.0.2").trim();
+    const { code, said } = await substitute(["psk: { directory: /etc/shortcutd/psk }"]);
+    expect(code, said).toBe(0);
+    expect(said).toContain("10.255.0.2 has no pre-shared key for 10.255.0.1, which has one for it");
+    expect(said).toContain("the pre-shared keys of 10.255.0.1 and 10.255.0.2 differ, or a hub substitutes");
+    expect(said).not.toContain(secret);
+  }, 90_000);
 });

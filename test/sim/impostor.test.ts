@@ -39,6 +39,7 @@ const exchange = (): RequestBody => ({
   pings: true,
   mapping: "none",
   linkLocal: true,
+  pskProof: new Uint8Array(0),
 });
 
 describe("an impostor at the owner's address", () => {

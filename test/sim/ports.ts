@@ -29,7 +29,7 @@ import {
   prefix,
   prefixAddress,
 } from "../../plugin/net/address.js";
-import { type PublicKey, privateKeyFromBytes } from "../../plugin/net/key.js";
+import { keyBytes, type PrivateKey, type PublicKey, privateKeyFromBytes } from "../../plugin/net/key.js";
 import type { ProbeEvent } from "../../plugin/shortcut/probe/relay.js";
 import type { ProbeSession } from "../../plugin/shortcut/probe/stream.js";
 import type { PathAttributes } from "../../plugin/wire/bgp/attributes.js";
@@ -123,6 +123,10 @@ interface OpenProbes {
   readonly onEvent: (event: ProbeEvent) => void;
   readonly sessions: Map<PublicKey, { readonly to: Endpoint; readonly session: ProbeSession }>;
 }
+
+/** As WireGuard has it: the key of zeros is none. */
+const keyOf = (key: PrivateKey | undefined): { readonly presharedKey?: PrivateKey } =>
+  key === undefined || keyBytes(key).every((b) => b === 0) ? {} : { presharedKey: key };
 
 export class MemoryWorld {
   readonly clock = new VirtualClock();
@@ -308,6 +312,7 @@ export class MemoryWorld {
             endpoint: p.endpoint ?? before?.endpoint,
             allowedIps: p.allowedIps ?? before?.allowedIps ?? [],
             keepalive: p.keepalive ?? before?.keepalive ?? 0,
+            ...keyOf(p.presharedKey ?? before?.presharedKey),
             lastHandshake: 0,
             rxBytes: 0,
             txBytes: 0,

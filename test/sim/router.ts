@@ -5,6 +5,7 @@
 
 import { type Address, address, type Endpoint, type Prefix, prefix } from "../../plugin/net/address.js";
 import type { PublicKey } from "../../plugin/net/key.js";
+import type { Preshared } from "../../plugin/shortcut/control/trust.js";
 import { Engine, type EngineConfig } from "../../plugin/shortcut/engine.js";
 import type { Output, Path, PeerWant, RoutingView } from "../../plugin/shortcut/events.js";
 import { defaultParameters } from "../../plugin/shortcut/parameters.js";
@@ -90,6 +91,8 @@ export class Router {
   pings: boolean;
   /** Whether the daemon's export filter drops offers from the FIB, and the hub route with them. */
   dropsOffers = false;
+  /** The direct keys that it pins, by owner. */
+  readonly pins = new Map<Address, readonly PublicKey[]>();
   readonly problems: string[] = [];
 
   constructor(
@@ -146,6 +149,7 @@ export class Router {
       overlayMtu: 1420,
       aliasPools: { 4: prefix("198.18.0.0/16"), 6: undefined },
       parameters: { ...defaultParameters, ...w.options.parameters },
+      pins: this.pins,
     };
     const routing: RoutingView = {
       wayTo: (to) => this.wayTo(to),
@@ -165,7 +169,14 @@ export class Router {
       overlayShared: shared,
       hmac: fakeHmac,
     };
-    return new Engine(config, { crypto, randomBytes: (n) => w.bytes(n), routing }, w.now);
+    const preshared = (owner: Address): Preshared => {
+      const key = w.preshared.get(`${this.address} ${owner}`);
+      if (key === "unusable") return { kind: "unusable", problem: "it holds no WireGuard key" };
+      return key === undefined
+        ? { kind: "none" }
+        : { kind: "key", hmac: (data) => fakeHmac(Buffer.from(key), data) };
+    };
+    return new Engine(config, { crypto, randomBytes: (n) => w.bytes(n), routing, preshared }, w.now);
   }
 
   /** The path of the direct interface's own packets to an endpoint. */

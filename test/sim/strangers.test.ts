@@ -41,6 +41,7 @@ describe("strangers that ask for shortcuts", () => {
           pings: true,
           mapping: "none",
           linkLocal: true,
+          pskProof: new Uint8Array(0),
         },
       );
     let busy = 0;

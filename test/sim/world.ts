@@ -63,6 +63,8 @@ export class World {
   passes: ((from: Router, to: Router, kind: string) => boolean) | undefined;
   /** Returns the router whose overlay address is the next hop underneath. */
   nextHop: (at: Router, owner: Router) => Router = (_at, owner) => owner;
+  /** The pre-shared keys, by the addresses of a router and an owner. */
+  readonly preshared = new Map<string, string>();
   /** Number of pings sent so far. */
   pings = 0;
   /** Milliseconds by which a packet takes longer on the direct path. */

@@ -34,7 +34,7 @@ import { asPortError, TaskQueue } from "../runtime/task-queue.js";
 import { type DirectSites, ForwardingCheck } from "./firewall-check.js";
 import { type Difference, differences } from "./interface-state.js";
 import { ForeignInterface, markOf } from "./ownership.js";
-import { reconcilePeers } from "./reconcile.js";
+import { reconcilePeers, type WantedPeer } from "./reconcile.js";
 
 type Probing = Extract<Output, { kind: "probing" }>;
 
@@ -74,7 +74,7 @@ export class DirectInterface {
   /** Changes of the interface and its peers, in order. */
   readonly tasks: TaskQueue;
   private readonly name: string;
-  private readonly peers = new Map<PublicKey, PeerWant>();
+  private readonly peers = new Map<PublicKey, { readonly owner: Address; readonly want: PeerWant }>();
   private readonly probed = new Map<PublicKey, Probing>();
   private readonly forwarding: ForwardingCheck;
   private probes: ProbeSocket | undefined;
@@ -105,6 +105,8 @@ export class DirectInterface {
     /** The interface was made or repaired: routes over it were lost. */
     private readonly restored: () => void,
     private readonly sites: () => DirectSites,
+    /** The pre-shared key of the pair with an owner, at this moment. */
+    private readonly presharedKey: (owner: Address) => PrivateKey | undefined,
   ) {
     this.name = config.direct.interface;
     this.forwarding = new ForwardingCheck(this.name, ends.self.address);
@@ -180,9 +182,13 @@ export class DirectInterface {
       return;
     }
     const { state } = claim;
-    this.input({ kind: "peers", readAt, peers: state.peers });
+    // nothing else of a peer, its pre-shared key above all, goes further
+    const peers = state.peers.map(({ publicKey, endpoint, lastHandshake, rxBytes, txBytes }) => ({
+      ...{ publicKey, endpoint, lastHandshake, rxBytes, txBytes },
+    }));
+    this.input({ kind: "peers", readAt, peers });
     // beside a change under way, the change would be taken for somebody else's
-    const steps = idle && this.tasks.idle ? reconcilePeers(this.peers.values(), state.peers) : undefined;
+    const steps = idle && this.tasks.idle ? reconcilePeers(this.wantedPeers(), state.peers) : undefined;
     const peersDiffer = steps !== undefined && steps.set.length + steps.remove.length > 0;
     if (differences(this.spec, state).length > 0 || peersDiffer || !this.probesFit(state)) this.repairSoon();
   }
@@ -255,7 +261,7 @@ export class DirectInterface {
     const { wireguard } = this.ports;
     const device = await wireguard.device(this.name);
     if (device === undefined) return;
-    const steps = reconcilePeers(this.peers.values(), device.peers);
+    const steps = reconcilePeers(this.wantedPeers(), device.peers);
     for (const p of steps.set) await wireguard.setPeer(this.name, p);
     for (const k of steps.remove) await wireguard.removePeer(this.name, k);
   }
@@ -281,14 +287,39 @@ export class DirectInterface {
     for (const k of peers) await this.ports.wireguard.removePeer(this.name, k);
   }
 
-  setPeer(want: PeerWant): void {
+  /** The wanted peers, each with the pre-shared key that it has to have now. */
+  private wantedPeers(): WantedPeer[] {
+    return [...this.peers.values()].map(({ owner, want }) => this.withKey(owner, want));
+  }
+
+  private withKey(owner: Address, want: PeerWant): WantedPeer {
+    const presharedKey = this.presharedKey(owner);
+    return presharedKey === undefined ? want : { ...want, presharedKey };
+  }
+
+  /**
+   * Writes the pre-shared keys of these owners' peers again. WireGuard uses them in the next handshake: the
+   * sessions that it has live on, so that nothing is lost while the two ends change at different moments.
+   */
+  presharedKeysChanged(owners: readonly Address[]): void {
+    for (const [publicKey, { owner }] of this.peers) {
+      if (!owners.includes(owner)) continue;
+      this.tasks.add("pre-shared key", async () => {
+        const presharedKey = this.presharedKey(owner);
+        if (presharedKey !== undefined && this.peers.has(publicKey))
+          await this.ports.wireguard.setPeer(this.name, { publicKey, presharedKey });
+      });
+    }
+  }
+
+  setPeer(owner: Address, want: PeerWant): void {
     const { publicKey } = want;
-    const before = this.peers.get(publicKey);
-    this.peers.set(publicKey, { ...want, endpoint: want.endpoint ?? before?.endpoint });
+    const before = this.peers.get(publicKey)?.want;
+    this.peers.set(publicKey, { owner, want: { ...want, endpoint: want.endpoint ?? before?.endpoint } });
     this.tasks.add("peer", async () => {
       let error: string | undefined;
       try {
-        await this.ports.wireguard.setPeer(this.name, want);
+        await this.ports.wireguard.setPeer(this.name, this.withKey(owner, want));
       } catch (e) {
         error = asPortError("peer", e).message;
         this.journal.problem("peer", error);

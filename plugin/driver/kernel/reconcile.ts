@@ -4,10 +4,10 @@
  * else removed or added.
  */
 import { type Address, contains, hostPrefix, type Prefix, prefixAddress } from "../../net/address.js";
-import type { PublicKey } from "../../net/key.js";
+import { type PrivateKey, type PublicKey, privateKeyFromBytes } from "../../net/key.js";
 import type { PeerWant } from "../../shortcut/events.js";
 import type { KernelRoute } from "../../wire/netlink/fib.js";
-import type { WireGuardPeer } from "../ports.js";
+import type { PeerSpec, WireGuardPeer } from "../ports.js";
 import { RTPROT_FORMER, RTPROT_SHORTCUTD } from "./fib-view.js";
 
 export interface RouteStep {
@@ -72,8 +72,16 @@ export const formerRoutes = (actual: readonly KernelRoute[], shape: FormerShape)
     })
     .map(({ table, prefix, metric }) => ({ table, prefix, metric, dev: shape.overlay }));
 
+/** A peer that is wanted, with its pre-shared key; undefined: none. */
+export interface WantedPeer extends PeerWant {
+  readonly presharedKey?: PrivateKey | undefined;
+}
+
+/** WireGuard takes a key of zeros as the absence of a key. */
+const NO_KEY = privateKeyFromBytes(new Uint8Array(32));
+
 export interface PeerSteps {
-  readonly set: readonly PeerWant[];
+  readonly set: readonly PeerSpec[];
   readonly remove: readonly PublicKey[];
 }
 
@@ -81,13 +89,16 @@ const sameSet = (a: readonly Prefix[], b: readonly Prefix[]): boolean =>
   a.length === b.length && [...a].sort().join() === [...b].sort().join();
 
 /** Peers of the direct interface. An endpoint that roamed does not count as a difference. */
-export function reconcilePeers(wanted: Iterable<PeerWant>, actual: readonly WireGuardPeer[]): PeerSteps {
+export function reconcilePeers(wanted: Iterable<WantedPeer>, actual: readonly WireGuardPeer[]): PeerSteps {
   const have = new Map(actual.map((p) => [p.publicKey, p]));
-  const set: PeerWant[] = [];
+  const set: PeerSpec[] = [];
   for (const w of wanted) {
     const p = have.get(w.publicKey);
     have.delete(w.publicKey);
-    if (p === undefined || !sameSet(p.allowedIps, w.allowedIps) || p.keepalive !== w.keepalive) set.push(w);
+    const otherKey = p !== undefined && p.presharedKey !== w.presharedKey;
+    if (otherKey) set.push({ ...w, presharedKey: w.presharedKey ?? NO_KEY });
+    else if (p === undefined || !sameSet(p.allowedIps, w.allowedIps) || p.keepalive !== w.keepalive)
+      set.push(w);
   }
   return { set, remove: [...have.keys()] };
 }

@@ -5,6 +5,7 @@ import type { PublicKey } from "../../net/key.js";
 import type { Candidate, Id64, Mapping, RequestBody } from "../../wire/control/message.js";
 import type { Ping } from "../../wire/ping.js";
 import type { Identity, Outcome } from "../control/link.js";
+import type { Trust } from "../control/trust.js";
 import type { Output, Presence, RoutingView } from "../events.js";
 import type { BootIds } from "../nat/boot-ids.js";
 import type { EndpointView } from "../nat/endpoint-check.js";
@@ -19,6 +20,8 @@ import type { Resolution } from "../spoke/resolutions.js";
 export interface EngineHost {
   readonly self: Identity;
   readonly parameters: Parameters;
+  /** The other ends as the configuration describes them: pinned keys, pre-shared keys. */
+  readonly trust: Trust;
   readonly routing: RoutingView;
   readonly aliases: AliasPool;
   readonly overlayMtu: number;

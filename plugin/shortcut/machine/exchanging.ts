@@ -27,6 +27,10 @@ export const speaksForOwner = (c: Context, from: Correspondent): boolean => {
   return attested === undefined || attested.publicKey === from.publicKey;
 };
 
+/** Returns why this router's own configuration does not accept the other end's statement. */
+export const distrust = (c: Context, from: Correspondent, b: ExchangeBody): Reason | undefined =>
+  c.host.trust.refusal(from, b.epochs.mine, b.pskProof);
+
 /**
  * The stage `resolving`: the other end asked first, and its prefixes are still to be learned from
  * the hub.
@@ -52,7 +56,9 @@ export class Resolving extends Active<StepsFrom<"resolving">> {
 
   override resolved(now: number, r: Resolution): StepsFrom<"resolving"> | undefined {
     if (!r.ok) return fallBackToHub(r.reason, FAILED);
-    const { attempt, owner, spoke } = this.c;
+    const { attempt, owner, spoke, host } = this.c;
+    const obstacle = host.trust.obstacle(owner, r.publicKey);
+    if (obstacle !== undefined) return fallBackToHub(obstacle, FAILED);
     const { peer } = attempt.remote;
     if (peer !== undefined && peer.publicKey !== r.publicKey) {
       if (this.repeated) return fallBackToHub({ kind: "owner-unregistered-key", owner }, FAILED);
@@ -70,13 +76,16 @@ export class Resolving extends Active<StepsFrom<"resolving">> {
 export class Exchanging extends Active<StepsFrom<"exchanging">> {
   override readonly name = "exchanging" as const;
 
-  override begin(now: number): undefined {
+  override begin(now: number): StepsFrom<"exchanging"> | undefined {
     const { c } = this;
-    const { remote } = c.attempt;
+    const { remote, attested } = c.attempt;
+    if (attested === undefined) return fallBackToHub({ kind: "nothing-attested", owner: c.owner }, FAILED);
+    const obstacle = c.host.trust.obstacle(c.owner, attested.publicKey);
+    if (obstacle !== undefined) return fallBackToHub(obstacle, FAILED);
     c.spoke.reachability.observeAgain(now);
-    remote.send(now, "exchange", { kind: "exchange", ...remote.exchangeBody() }, (t, outcome) =>
-      c.later.exchanged(t, outcome),
-    );
+    const body = remote.exchangeBody(attested.publicKey);
+    remote.send(now, "exchange", { kind: "exchange", ...body }, (t, o) => c.later.exchanged(t, o));
+    return undefined;
   }
 
   override exchanged(now: number, outcome: Outcome): StepsFrom<"exchanging"> {
@@ -91,6 +100,8 @@ export class Exchanging extends Active<StepsFrom<"exchanging">> {
         c.spoke.resolutions.expire(now, c.owner);
         return fallBackToHub({ kind: "owner-unregistered-key", owner: c.owner }, FAILED);
       }
+      const distrusted = distrust(c, outcome.from, b);
+      if (distrusted !== undefined) return fallBackToHub(distrusted, FAILED);
       adopt(c, outcome.from, b);
       return { to: "offered", reason: { kind: "waiting-for-daemons" } };
     }

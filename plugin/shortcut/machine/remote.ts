@@ -114,10 +114,10 @@ export class Remote {
   }
 
   /**
-   * Returns this end's statement about itself. An attempt has one list of candidates: the roles
-   * follow from what both ends know.
+   * Returns this end's statement about itself, for the holder of a direct key. An attempt has one list
+   * of candidates: the roles follow from what both ends know.
    */
-  exchangeBody(): ExchangeBody {
+  exchangeBody(theirs: PublicKey): ExchangeBody {
     if (this.offeredCandidates.length === 0) {
       this.offeredCandidates = this.reachability.candidates();
       this.announced = { candidates: textOf(this.offeredCandidates), mapping: this.reachability.mapping };
@@ -126,7 +126,9 @@ export class Remote {
     const { mapping } = this.reachability;
     this.offeredLinkLocal ??= this.host.linkLocal;
     const linkLocal = this.offeredLinkLocal;
-    return { epochs: this.epochs, candidates: this.offeredCandidates, mtu, pings, mapping, linkLocal };
+    const { epochs, offeredCandidates: candidates } = this;
+    const pskProof = this.host.trust.prove(this.owner, theirs, epochs.mine);
+    return { epochs, candidates, mtu, pings, mapping, linkLocal, pskProof };
   }
 
   /** Takes the other end's statement about itself. */

@@ -36,7 +36,7 @@ import type { Collaborators } from "./collaborators.js";
 import { Connecting } from "./connecting.js";
 import { Context, type Later } from "./context.js";
 import { Direct } from "./direct.js";
-import { adopt, Exchanging, Resolving, speaksForOwner } from "./exchanging.js";
+import { adopt, distrust, Exchanging, Resolving, speaksForOwner } from "./exchanging.js";
 import { Offered, Refused } from "./offered.js";
 import { busy, stale } from "./remote.js";
 import type { Step } from "./stage.js";
@@ -263,10 +263,18 @@ export class Shortcut {
 
   /** Answers the first exchange of the other end, or the first after a pause. */
   accept(now: number, from: Correspondent, b: ExchangeBody): ReplyBody {
+    const distrusted = distrust(this.c, from, b);
+    if (distrusted !== undefined) return this.refuse(now, distrusted);
     adopt(this.c, from, b);
     this.c.spoke.reachability.observeAgain(now);
     this.take(now, () => ({ to: "resolving", reason: { kind: "asked-by-owner" } }));
     return this.answerExchange();
+  }
+
+  /** Refuses the other end for a reason of this router's own configuration, which status then shows. */
+  private refuse(now: number, reason: Reason): ReplyBody {
+    this.fallBack(now, reason, FAILED);
+    return { kind: "refused", code: "not-permitted", reason: describeReason(reason) };
   }
 
   stop(now: number, reason: Reason): void {
@@ -424,8 +432,10 @@ export class Shortcut {
   }
 
   private answerExchange(): ReplyBody {
-    return this.stage === "resolving" || this.stage === "offered"
-      ? { kind: "exchanged", ...this.c.attempt.remote.exchangeBody() }
+    const { remote } = this.c.attempt;
+    const { peer } = remote;
+    return (this.stage === "resolving" || this.stage === "offered") && peer !== undefined
+      ? { kind: "exchanged", ...remote.exchangeBody(peer.publicKey) }
       : busy(describeReason(this.current.reason));
   }
 
@@ -435,12 +445,14 @@ export class Shortcut {
     if (!speaksForOwner(c, from)) return UNREGISTERED;
     switch (current.name) {
       case "resolving":
+      case "exchanging": {
+        const distrusted = distrust(c, from, b);
+        if (distrusted !== undefined) return this.refuse(now, distrusted);
         adopt(c, from, b);
-        return this.answerExchange();
-      case "exchanging":
-        adopt(c, from, b);
+        if (current.name === "resolving") return this.answerExchange();
         this.take(now, () => current.crossed());
         return this.answerExchange();
+      }
       case "backoff":
         if (current.holdsBack(now, from, b))
           return busy(`holding back after: ${describeReason(current.reason)}`);
@@ -456,7 +468,7 @@ export class Shortcut {
         if (peer?.bootId === from.bootId && b.epochs.mine < epochs.yours)
           return stale("exchange of an older epoch");
         if (!remote.isAnother(from) && epochs.yours === b.epochs.mine)
-          return { kind: "exchanged", ...remote.exchangeBody() };
+          return { kind: "exchanged", ...remote.exchangeBody(from.publicKey) };
         this.fallBack(now, { kind: "owner-started-again" }, PEER_INITIATED);
         this.otherFlipped(now);
         return busy(TAKEN_DOWN);

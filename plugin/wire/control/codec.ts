@@ -97,6 +97,7 @@ const toExchange = (b: ExchangeBody) => ({
   pings: b.pings,
   mapping: mappings.indexOf(b.mapping),
   linkLocal: b.linkLocal,
+  pskProof: b.pskProof,
 });
 /** At most MAX_REASON UTF-16 units, and no half of a surrogate pair at the end. */
 const clip = (reason: string): string => reason.slice(0, MAX_REASON).replace(/[\ud800-\udbff]$/, "");
@@ -293,6 +294,7 @@ function theExchange(field: string, e: pb.Exchange.$Properties): ExchangeBody {
     pings: e.pings ?? false,
     mapping: aMapping(e.mapping),
     linkLocal: e.linkLocal ?? false,
+    pskProof: exactly(`${field}.psk_proof`, e.pskProof ?? new Uint8Array(), 0, MAC_BYTES),
   };
 }
 

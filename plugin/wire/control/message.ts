@@ -65,6 +65,8 @@ export interface ExchangeBody {
   readonly mapping: Mapping;
   /** Whether this end's direct interface has its link-local address: probes are link-local where both have one. */
   readonly linkLocal: boolean;
+  /** Shows that this end has the pre-shared key of the pair: {@link MAC_BYTES}; empty where it has none. */
+  readonly pskProof: Uint8Array;
 }
 
 export type RequestBody =

@@ -82,6 +82,8 @@ export interface WireGuardPeerState {
   readonly lastHandshake: Milliseconds;
   readonly rxBytes: number;
   readonly txBytes: number;
+  /** Undefined: none. It goes no further than the comparison with what is wanted. */
+  readonly presharedKey?: PrivateKey;
 }
 
 export interface WireGuardDeviceState {
@@ -236,6 +238,7 @@ function decodePeer(bytes: Uint8Array): Decoded<WireGuardPeerState> {
     }
   }
   const endpoint = a.bytes(WGPEER_A_ENDPOINT);
+  const preshared = a.bytes(WGPEER_A_PRESHARED_KEY);
   // struct __kernel_timespec: seconds and nanoseconds, both 64 bits.
   const seconds = a.s64(WGPEER_A_LAST_HANDSHAKE_TIME) ?? 0n;
   const nanoseconds = a.s64(WGPEER_A_LAST_HANDSHAKE_TIME, 8) ?? 0n;
@@ -247,6 +250,9 @@ function decodePeer(bytes: Uint8Array): Decoded<WireGuardPeerState> {
     lastHandshake: Number(seconds * 1000n + nanoseconds / 1_000_000n),
     rxBytes: a.u64(WGPEER_A_RX_BYTES) ?? 0,
     txBytes: a.u64(WGPEER_A_TX_BYTES) ?? 0,
+    ...(preshared?.length === WG_KEY_LEN && preshared.some((b) => b !== 0)
+      ? { presharedKey: privateKeyFromBytes(preshared) }
+      : {}),
   });
 }
 

@@ -43,6 +43,7 @@ const exchange = {
   pings: true,
   mapping: "endpoint-independent" as const,
   linkLocal: true,
+  pskProof: sixteen,
 };
 
 /** One body of each kind. */

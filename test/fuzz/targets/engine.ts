@@ -16,6 +16,7 @@ import { type PublicKey, publicKeyFromBytes } from "../../../plugin/net/key.js";
 import { generationOf } from "../../../plugin/shortcut/control/generation.js";
 import { PairSecrets } from "../../../plugin/shortcut/control/pair-secrets.js";
 import { registrationProof } from "../../../plugin/shortcut/control/registration-proof.js";
+import { type Pins, type Preshared, Trust } from "../../../plugin/shortcut/control/trust.js";
 import { Engine, type EngineConfig } from "../../../plugin/shortcut/engine.js";
 import type { Input, Output } from "../../../plugin/shortcut/events.js";
 import { defaultParameters } from "../../../plugin/shortcut/parameters.js";
@@ -88,6 +89,13 @@ const IMPOSTOR: Party = { ...party(9), address: C.address };
 const PARTIES: readonly [Party, ...Party[]] = [HUB, C, D, IMPOSTOR];
 const ALL: readonly Party[] = [SELF, ...PARTIES];
 
+/** What the spoke has configured: C's key is pinned, D's pair has a pre-shared key. */
+const PINS: Pins = new Map([[C.address, [C.key]]]);
+const presharedOf = (owner: Address): Preshared =>
+  owner === D.address
+    ? { kind: "key", hmac: (data) => hmac(new Uint8Array(32).fill(4), data) }
+    : { kind: "none" };
+
 /** Of this router's own prefixes. */
 const GENERATION = generationOf([SELF.site]);
 const endpointOf = (p: Party): Endpoint => ({
@@ -108,6 +116,7 @@ function engineOf(self: Party, role: EngineConfig["role"]): Engine {
       overlayMtu: 1420,
       aliasPools: { 4: prefix("198.18.0.0/24"), 6: undefined },
       parameters: defaultParameters,
+      pins: PINS,
     },
     {
       crypto: { shared, overlayShared: shared, hmac },
@@ -117,6 +126,7 @@ function engineOf(self: Party, role: EngineConfig["role"]): Engine {
         underneath: (p) => ({ ok: true, prefix: p, nextHop: HUB.address }),
         routesItself: (p) => p === self.site,
       },
+      preshared: presharedOf,
     },
     0,
   );
@@ -252,6 +262,9 @@ const exchangeOf = (p: Party, epochs: Epochs) => ({
   pings: false,
   mapping: "none" as const,
   linkLocal: true,
+  pskProof: new Trust({ address: p.address, publicKey: p.key, bootId: p.boot }, new Map(), () =>
+    presharedOf(p.address),
+  ).prove(SELF.address, SELF.key, epochs.mine),
 });
 
 /** The answer of a router that works. */
@@ -488,6 +501,7 @@ class SpokePlay extends Play {
   /** The invariants "attested" and "subordination", where a peer is asked for. */
   private peer({ owner, want }: Extract<Output, { kind: "peer" }>): void {
     const { publicKey: key } = want;
+    holds("a peer with a key that is not pinned", PINS.get(owner)?.includes(key) !== false);
     const hub = owner === HUB.address && key === HUB.key;
     const attested = this.others.attestedFor(owner);
     holds(`a peer of ${owner} with a key that the hub has not named`, hub || attested.keys.has(key));

@@ -54,6 +54,8 @@ describe("the configuration of a spoke", () => {
         sourcesTable: "shortcutd_wg0_sources",
       },
       trigger: { rate: 10e6, duration: 5000, hysteresis: 0.3, interval: 1000, mask4: 24, mask6: 64 },
+      pins: new Map(),
+      psk: { directory: undefined, required: false },
       publicEndpoints: [],
       denied: [],
       aliases: { 4: "198.18.0.0/16", 6: "fd53:4843:5554::/64" },
@@ -64,6 +66,36 @@ describe("the configuration of a spoke", () => {
       parameters: defaultParameters,
       logLevel: "info",
     });
+  });
+
+  it("has pins and pre-shared keys where the operator wants them", () => {
+    const [one, two] = ["A", "B"].map((c) => `${c.repeat(42)}A=`);
+    const c = good(
+      `${text()}pins: { 10.255.0.4: ${one}, 'fd00::0:4': [${one}, ${two}] }\npsk: { directory: /etc/shortcutd/psk, required: true }\n`,
+    );
+    expect([...c.pins]).toEqual([
+      ["10.255.0.4", [one]],
+      ["fd00::4", [one, two]],
+    ]);
+    expect(c.psk).toEqual({ directory: "/etc/shortcutd/psk", required: true });
+  });
+
+  it.each([
+    ["pins: { host-c: KEY }", "pins.host-c: is not an overlay address"],
+    ["pins: { 10.255.0.4: short }", "pins.10.255.0.4: must be a WireGuard public key, or a list"],
+    ["pins: { 10.255.0.4: [] }", "pins.10.255.0.4: must be a WireGuard public key, or a list"],
+    ["pins: { 10.255.0.4: [KEY, 5] }", "pins.10.255.0.4: must be a WireGuard public key, or a list"],
+    ["pins: [KEY]", "pins: must be a mapping of overlay addresses"],
+    ["psk: { required: true }", "psk.required: needs psk.directory"],
+    ["psk: { directory: relative }", "psk.directory: must be an absolute path"],
+  ])("%s: %s", (line, problem) => {
+    const c = parseConfig(`${text()}${line.replace("KEY", `${"A".repeat(43)}=`)}\n`);
+    expect(c.ok ? "" : c.error.map((e) => `${e.key}: ${e.problem}`).join("; ")).toContain(problem);
+  });
+
+  it.each(["pins: {}", "psk: {}"])("of a hub has no %s", (line) => {
+    const c = parseConfig(`role: hub\noverlay: wg0\n${line}\n`);
+    expect(c.ok ? "" : c.error[0]?.problem).toBe("is for spokes: a hub has no direct path");
   });
 
   it("of FRR has the main table, the overlay address and FRR's sockets", () => {

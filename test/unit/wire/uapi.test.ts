@@ -97,6 +97,16 @@ describe("replies", () => {
     });
   });
 
+  test("get: a pre-shared key, of which zeros are none", () => {
+    const ofPeer = (hex: string) => {
+      const r = decodeGetReply(`public_key=${ONES}\npreshared_key=${hex}\nerrno=0\n\n`);
+      return r.ok ? r.value.peers[0]?.presharedKey : r.error;
+    };
+    expect(ofPeer("22".repeat(32))).toBe(privateKey);
+    expect(ofPeer("00".repeat(32))).toBeUndefined();
+    expect(ofPeer("2")).toEqual({ line: 2, problem: "preshared_key is not 64 hex digits" });
+  });
+
   test.each([
     ["listen_port=70000\nerrno=0\n\n", 1, /listen_port/],
     [`public_key=${"1".repeat(63)}\nerrno=0\n\n`, 1, /public_key/],

@@ -9,7 +9,7 @@ import {
 import { PortError } from "../../../../plugin/driver/ports.js";
 import { asPortError, TaskQueue } from "../../../../plugin/driver/runtime/task-queue.js";
 import { address, prefix } from "../../../../plugin/net/address.js";
-import { publicKeyFromBytes } from "../../../../plugin/net/key.js";
+import { privateKeyFromBytes, publicKeyFromBytes } from "../../../../plugin/net/key.js";
 import { BLACKBOARD, DIRECT, OVERLAY, ours, route } from "../support.js";
 
 const alias: WantedRoute = { table: BLACKBOARD, prefix: prefix("198.18.0.1/32"), dev: OVERLAY, metric: 99 };
@@ -95,6 +95,24 @@ describe("peers", () => {
     expect(reconcilePeers([want(1, "10.1.0.0/24")], [have(1)]).set).toHaveLength(1);
     expect(reconcilePeers([want(1)], [{ ...have(1), keepalive: 0 }]).set).toHaveLength(1);
     expect(reconcilePeers([], [have(1), have(2)])).toEqual({ set: [], remove: [key(1), key(2)] });
+  });
+});
+
+describe("pre-shared keys of peers", () => {
+  const secret = (n: number) => privateKeyFromBytes(new Uint8Array(32).fill(n));
+  it("are set when they are missing or different, and taken away where none is wanted", () => {
+    const wanted = { ...want(1), presharedKey: secret(5) };
+    expect(reconcilePeers([wanted], [{ ...have(1), presharedKey: secret(5) }])).toEqual({
+      set: [],
+      remove: [],
+    });
+    expect(reconcilePeers([wanted], [have(1)]).set).toEqual([wanted]);
+    expect(reconcilePeers([wanted], [{ ...have(1), presharedKey: secret(6) }]).set).toEqual([wanted]);
+    expect(reconcilePeers([wanted], []).set).toEqual([wanted]);
+    // WireGuard takes a key of zeros for none
+    expect(reconcilePeers([want(1)], [{ ...have(1), presharedKey: secret(6) }]).set).toEqual([
+      { ...want(1), presharedKey: secret(0) },
+    ]);
   });
 });
 

@@ -69,6 +69,7 @@ const exchange = {
   pings: fc.boolean(),
   mapping: aMapping,
   linkLocal: fc.boolean(),
+  pskProof: fc.oneof(aBytes(0), aBytes(16)),
 };
 const k = <const T extends string>(kind: T) => fc.constant(kind);
 const codes: readonly RefusalCode[] = [
@@ -297,6 +298,7 @@ describe("bodies", () => {
     ["4a 04 0a 02 10 01", "Body.ready.epochs.mine: is missing or 0"],
     ["52 00", "Body.withdraw.epochs.mine: is missing or 0"],
     ["5a 00", "Body.flipped.epochs.mine: is missing or 0"],
+    ["32 0c 0a 02 08 01 18 8c 0b 3a 03 000000", "Body.exchange.psk_proof: has 3 bytes, not 0 or 16"],
     ["62 00", "Body.purge.owner: has 0 bytes, not 4 or 16"],
     ["72 00", "Body.kept.generation: has 0 bytes, not 8"],
     ["72 0c 0a 00 1a 08 0000000000000000", "Body.kept.reflexive.port: 0 is not 1 to 65535"],
@@ -328,6 +330,7 @@ describe("bodies", () => {
         pings: true,
         mapping: "none",
         linkLocal: true,
+        pskProof: new Uint8Array(16),
       }),
     );
     expect(d).toEqual({ ok: false, error: { field: "Body.exchange.candidates", problem: "13 exceed 12" } });
@@ -377,6 +380,7 @@ describe("bodies", () => {
       pings: true,
       mapping: "address-and-port-dependent",
       linkLocal: true,
+      pskProof: new Uint8Array(16),
     });
     expect(encodeEnvelope(envelope({ body: ex })).length).toBeLessThanOrEqual(MAX_DATAGRAM);
   });

@@ -171,6 +171,17 @@ describe.runIf(comparable)("WG_CMD_GET_DEVICE answers", () => {
     });
   });
 
+  test("a pre-shared key, of which zeros are none", () => {
+    const read = (n: number) => {
+      const publicKey = publicKeyFromBytes(new Uint8Array(32).fill(7));
+      const presharedKey = privateKeyFromBytes(new Uint8Array(32).fill(n));
+      const d = decodeDevice(setPeer(1, "wg0", { publicKey, presharedKey }).map((r) => r.payload));
+      return d.ok ? d.value.peers[0]?.presharedKey : d.error;
+    };
+    expect(read(9)).toBe(privateKeyFromBytes(new Uint8Array(32).fill(9)));
+    expect(read(0)).toBeUndefined();
+  });
+
   test("an allowed IP with an impossible mask", () => {
     const bad = new BodyWriter()
       .raw(Uint8Array.of(0, 1, 0, 0))
