@@ -328,6 +328,8 @@ const explained = (table: string, e: unknown): unknown =>
 export function trafficAdapter(uid: number): TrafficPort {
   let current: TrafficSpec | undefined;
   let own: OwnTable | undefined;
+  /** Grows when the table is made, before and after: a reading in between would compare counters of two tables. */
+  let generation = 0;
   /** The flows that passed when they were read last: a table that is made again, since somebody flushed it, begins with that. */
   let passing: { readonly flows: PassingFlows; readonly at: number } = {
     flows: new Map(),
@@ -338,7 +340,12 @@ export function trafficAdapter(uid: number): TrafficPort {
       const spec = { ...wanted, uid };
       checkSpec(spec);
       own = new OwnTable("inet", spec.table, "before_filters");
-      await own.make(nftScript(spec, passing.flows));
+      generation++;
+      try {
+        await own.make(nftScript(spec, passing.flows));
+      } finally {
+        generation++;
+      }
       current = spec;
     },
     intact: async () => own === undefined || own.intact(),
@@ -356,7 +363,9 @@ export function trafficAdapter(uid: number): TrafficPort {
     async readForwarding() {
       if (current === undefined) return { hosts: [], dropped: [], passed: [] };
       try {
+        const began = generation;
         const reading = await readForwarding(current);
+        if (began !== generation || began % 2 === 1) return { hosts: [], dropped: [], passed: [] };
         const now = performance.now();
         if (reading.hosts.length > 0 && now >= passing.at + PASSING_EVERY_MS)
           passing = { flows: await readPassing(setOf(current.table)), at: now };

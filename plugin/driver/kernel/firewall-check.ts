@@ -144,7 +144,8 @@ export class ForwardingCheck {
     const intervals = new Map<string, Interval>();
     for (const h of hosts) {
       const subject = this.subjectOf(h, sites);
-      if (subject === undefined) continue;
+      // a counter that began again while it was read says nothing
+      if (subject === undefined || h.seenAfter < h.seen) continue;
       const was = before.get(hostKey(h));
       // a counter that expired begins again
       const base = was === undefined || was.seen > h.seen || was.passed > h.passed ? ZERO : was;

@@ -87,6 +87,12 @@ describe("packets that should pass, of which none passes", () => {
     expect(checking()(0, { hosts: [host({ seen: 4, passed: 0 })] })).toEqual([]);
   });
 
+  it("are not counters of two tables, when the table was made again while they were read", () => {
+    const read = checking();
+    expect(read(0, { hosts: [host({ seen: 3_054, passed: 0, seenAfter: 12 })] })).toEqual([]);
+    expect(read(500, { hosts: [host({ seen: 900, passed: 888, seenAfter: 910 })] })).toEqual([]);
+  });
+
   it("begin again when the counters expired", () => {
     const read = checking();
     read(0, { hosts: [host({ seen: 1_000, passed: 1_000 })] });
