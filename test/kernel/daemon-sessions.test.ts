@@ -173,14 +173,17 @@ describe.each([
   /** An attacker who has a session leads nothing elsewhere. */
   async function leadsNothing(what: string, before: string, as: string, password?: string): Promise<void> {
     const attack = new Attack(a, target, ELSEWHERE, password === undefined ? { as } : { as, password });
-    await attack.established();
-    await until(`${what}: every route is refused`, 20_000, async () => {
-      const count = await refusedRoutes();
-      if (count !== ELSEWHERE.length) throw new Error(`${count} of ${ELSEWHERE.length}`);
-      return true;
-    });
-    expect(await state(), what).toBe(before);
-    await attack.end();
+    try {
+      await attack.established();
+      await until(`${what}: every route is refused`, 20_000, async () => {
+        const count = await refusedRoutes();
+        if (count !== ELSEWHERE.length) throw new Error(`${count} of ${ELSEWHERE.length}`);
+        return true;
+      });
+      expect(await state(), what).toBe(before);
+    } finally {
+      await attack.end();
+    }
   }
   const state = async (): Promise<string> => `${await routes()}${await heard()}`;
   const complete = (): Promise<string> =>
