@@ -270,6 +270,9 @@ export class Spoke {
           (m) => m.prefixes.some((p) => overlaps(p, input.remote)) && m.directBlocked(now, input.reason),
         );
         break;
+      case "pins":
+        this.tell((m) => m.pinsChanged(now));
+        break;
       case "purge":
         this.tell((m) => [m.owner, "all"].includes(input.owner) && m.stop(now, { kind: "purged" }));
         this.resolutions.forget(input.owner);
