@@ -3,7 +3,7 @@ import { defineConfig, type ViteUserConfig } from "vitest/config";
 const files = (...names: string[]): string[] => names.map((name) => `test/kernel/${name}.test.ts`);
 
 /** Tests that count packets or measure time: each wants the machine for itself. */
-const LABS = files("scenario-*", "main-job", "shown", "nat", "lab-*", "cookbook");
+const LABS = files("scenario-paths", "scenario-deaths", "main-job", "shown", "nat", "lab-*", "cookbook");
 /** Networks of other shapes than the triangle's: `npm run test:designs`. */
 const DESIGNS = files("designs", "neighbours");
 /** Slow or rare: an emulated machine, daemons that are downloaded, firewalls whose effects take minutes. `npm run test:all` runs these and the designs too. */
@@ -17,6 +17,7 @@ const RARE = files(
   "closed-ports",
   "busy",
   "preshared",
+  "scenario-probes",
 );
 /** A test may run a scenario three times: what failed on a starved machine is repeated (lab/runner/retry.ts). */
 const rooted = {

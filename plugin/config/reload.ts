@@ -21,6 +21,9 @@ const RELOADABLE: ReadonlySet<string> = new Set([
   "timers.outlive",
 ]);
 
+/** Pins are named by owner. */
+const reloadable = (key: string): boolean => RELOADABLE.has(key) || key.startsWith("pins.");
+
 export interface Reload {
   /** The whole of the new file; of it only the keys of `applied` are to be put in force. */
   readonly config: Config;
@@ -45,8 +48,8 @@ export class Reloads {
     const parsed = parseConfig(text);
     if (!parsed.ok) return err(parsed.error);
     const settings = settingsOf(text);
-    const applied = changed(this.inForce, settings).filter((key) => RELOADABLE.has(key));
-    const needRestart = changed(this.started, settings).filter((key) => !RELOADABLE.has(key));
+    const applied = changed(this.inForce, settings).filter(reloadable);
+    const needRestart = changed(this.started, settings).filter((key) => !reloadable(key));
     this.inForce = settings;
     return ok({ config: parsed.value, applied, needRestart });
   }

@@ -372,6 +372,7 @@ export class Driver {
   reload(config: Config): void {
     applyReload(this.engine.config, config);
     this.pollers.trafficInterval = config.trigger.interval;
+    this.input({ kind: "pins", pins: config.pins });
     this.arm();
   }
 

@@ -49,6 +49,7 @@ export interface Surroundings {
 
 export class Engine {
   private readonly out: Output[] = [];
+  private readonly trust: Trust;
   private readonly control: ControlLink;
   readonly pings: Pings;
   private readonly bootIds = new BootIds<Address>();
@@ -86,6 +87,9 @@ export class Engine {
       this.answer(t, from, body),
     );
     const linkLocal = (): boolean => this.linkLocal;
+    const preshared = surroundings.preshared ?? ((): Preshared => ({ kind: "none" }));
+    const trust = new Trust(self, config.pins ?? new Map(), preshared);
+    this.trust = trust;
     const host = {
       self,
       overlaySecrets: this.overlaySecrets,
@@ -101,7 +105,7 @@ export class Engine {
         return (((b[0] ?? 0) << 16) | ((b[1] ?? 0) << 8) | (b[2] ?? 0)) / 0x1000000;
       },
       emit,
-      trust: new Trust(self, config.pins ?? new Map(), surroundings.preshared ?? (() => ({ kind: "none" }))),
+      trust,
       get pingsUsable() {
         return pings.usable;
       },
@@ -174,6 +178,10 @@ export class Engine {
         break;
       case "peer-applied":
         this.hub?.peerApplied(input.publicKey, input.error);
+        this.spoke?.handleInput(now, input);
+        break;
+      case "pins":
+        this.trust.pins = input.pins;
         this.spoke?.handleInput(now, input);
         break;
       case "stop":

@@ -7,6 +7,7 @@
 import type { Address, Endpoint, Prefix } from "../net/address.js";
 import type { PublicKey } from "../net/key.js";
 import type { CandidateKind, Id64 } from "../wire/control/message.js";
+import type { Pins } from "./control/trust.js";
 import type { ProbeSession, StreamEvent } from "./probe/stream.js";
 import type { NatForecast, NatPrognosis, Reason, Verdict } from "./reasons.js";
 
@@ -169,6 +170,8 @@ export type Input =
   | { readonly kind: "link-local"; readonly present: boolean }
   /** This router drops packets of an owner's site on the direct interface, and not on the overlay. */
   | { readonly kind: "direct-blocked"; readonly owner: Address; readonly reason: Reason }
+  /** The direct keys that the operator now pins. */
+  | { readonly kind: "pins"; readonly pins: Pins }
   /** The operator's `shortcutctl purge`. */
   | { readonly kind: "purge"; readonly owner: Address | "all" }
   | { readonly kind: "stop" };

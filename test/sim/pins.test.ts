@@ -5,7 +5,7 @@
  */
 import { describe, expect, it } from "vitest";
 import type { Router } from "./router.js";
-import { areDirect, checkedWorld, drive, statusOf, until } from "./script.js";
+import { areDirect, areOnHub, checkedWorld, drive, statusOf, until } from "./script.js";
 import type { World } from "./world.js";
 
 function three(): ReturnType<typeof checkedWorld> {
@@ -69,6 +69,20 @@ describe("pinned keys", () => {
     expect(statusOf(a, c)?.why).toContain("do not have the direct key");
     w.run(w.now + 60_000);
     expect(codes(w, c)).not.toContain("waiting-for-daemons");
+  });
+
+  it("that change while it runs end the shortcut of a key that is not among them, and no other", () => {
+    const { w, a, c, d } = three();
+    drive(a, c);
+    until(w, 60_000, () => areDirect(a, c));
+    w.input(a, { kind: "pins", pins: new Map([[c.address, [d.key, c.key]]]) });
+    w.run(w.now + 10_000);
+    expect(areDirect(a, c)).toBe(true);
+    w.input(a, { kind: "pins", pins: new Map([[c.address, [d.key]]]) });
+    until(w, 20_000, () => areOnHub(a, c));
+    until(w, 60_000, () => statusOf(a, c)?.code === "key-not-pinned");
+    w.input(a, { kind: "pins", pins: new Map() });
+    until(w, 400_000, () => areDirect(a, c));
   });
 
   it("may be two, while an owner changes its key", () => {

@@ -56,7 +56,7 @@ function proofInput(from: End, epoch: number, to: Omit<End, "bootId">): Uint8Arr
 export class Trust {
   constructor(
     private readonly self: Identity,
-    private readonly pins: Pins,
+    public pins: Pins,
     private readonly preshared: (owner: Address) => Preshared,
   ) {}
 

@@ -342,6 +342,14 @@ export class Shortcut {
     if (this.stage === "direct") this.fallBack(now, reason, FIREWALLED);
   }
 
+  /** Ends a shortcut whose key the operator does not pin any more. */
+  pinsChanged(now: number): void {
+    const { host, attempt } = this.c;
+    const key = this.publicKey ?? attempt.attested?.publicKey;
+    const unpinned = key && host.trust.keyRefusal(this.owner, key);
+    if (unpinned !== undefined) this.fallBack(now, unpinned, PLANNED);
+  }
+
   directUnusable(now: number, reason: Reason): void {
     this.take(now, (s) => s.directUnusable(reason));
   }

@@ -266,6 +266,9 @@ export class Spoke {
       case "direct-blocked":
         this.shortcuts.get(input.owner)?.directBlocked(now, input.reason);
         break;
+      case "pins":
+        this.tell((m) => m.pinsChanged(now));
+        break;
       case "purge":
         this.tell((m) => [m.owner, "all"].includes(input.owner) && m.stop(now, { kind: "purged" }));
         this.resolutions.forget(input.owner);

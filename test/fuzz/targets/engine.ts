@@ -638,7 +638,7 @@ class SpokePlay extends Play {
     const no: Reason = { kind: "direct-not-up" };
     const verdict = ok ? ({ ok: true } as const) : ({ ok: false, reason: no } as const);
     const p = this.r.of([C, D]);
-    switch (this.r.below(16)) {
+    switch (this.r.below(17)) {
       case 0:
         this.input({ kind: "direct-usable", verdict });
         break;
@@ -685,6 +685,10 @@ class SpokePlay extends Play {
           to: endpointOf(p),
           ttl: this.r.byte(),
         });
+        break;
+      case 15:
+        // the key stays among those that are pinned
+        this.input({ kind: "pins", pins: ok ? PINS : new Map([[C.address, [D.key, C.key]]]) });
         break;
       case 14:
         this.input(overlayPeers(ok ? SELF : D, this.r.flag() ? [HUB] : []));

@@ -25,6 +25,14 @@ describe("a reload", () => {
     expect(r.config.trigger.rate).toBe(1e6);
   });
 
+  it("applies pins", () => {
+    const key = `${"A".repeat(43)}=`;
+    const r = next(new Reloads(text(`pins: { 10.255.0.4: ${key} }`)), text(`pins: { 10.255.0.5: ${key} }`));
+    expect(r.applied).toEqual(["pins.10.255.0.4", "pins.10.255.0.5"]);
+    expect(r.needRestart).toEqual([]);
+    expect([...r.config.pins]).toEqual([["10.255.0.5", [key]]]);
+  });
+
   it("names the keys that need a restart: changed, added and removed ones", () => {
     const started = new Reloads(text("address: 10.255.0.2", "direct: { port: 1234 }"));
     const r = next(
