@@ -61,7 +61,7 @@ export class Namespace {
   /** A namespace with `lo` up, a private /run and /proc, and nothing else. */
   static async create(): Promise<Namespace> {
     const script =
-      "mount --make-rprivate / && mount -t tmpfs tmpfs /run && ip link set lo up && echo ready && exec cat";
+      "mount --make-rprivate / && mount -t tmpfs -o mode=755 tmpfs /run && ip link set lo up && echo ready && exec cat";
     const holder = spawn(
       "unshare",
       ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script],
