@@ -210,7 +210,10 @@ const STATEFUL = `table inet fw { chain forward { type filter hook forward prior
 /** New connections between the sites' hosts, each way and family: a service at each end, tried one after another. */
 const SERVE =
   "for f in 4 6; do python3 -m http.server --bind $([ $f = 4 ] && echo 0.0.0.0 || echo ::) 808$f < /dev/null > /dev/null 2>&1 & done";
-/** One program for all: as many processes would starve the routers of a small machine. Prints `yes` for each that got through. */
+/**
+ * One program for all: as many processes would starve the routers of a small machine. Prints `yes` for each that got through,
+ * and closes it, since the service looks at one after another.
+ */
 const connect = (to4: string, to6: string, count: number): string =>
   `python3 -c "
 import selectors, socket, time
@@ -225,6 +228,7 @@ while waiting.get_map() and time.monotonic() < end:
     for key, _ in waiting.select(end - time.monotonic()):
         waiting.unregister(key.fileobj)
         if key.fileobj.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0: print('yes')
+        key.fileobj.close()
 "`;
 const TRIES = 10;
 
