@@ -3,8 +3,8 @@
  * End-of-RIB where it is due.
  */
 import type { Family } from "../net/address.js";
-import { concat } from "../wire/bgp/bytes.js";
 import { encodeEndOfRib, encodeReach, encodeWithdrawals } from "../wire/bgp/update.js";
+import { concat } from "../wire/bytes.js";
 import type { Agreement } from "./negotiation.js";
 import type { BgpProblem } from "./problem.js";
 import type { AdjRibOut } from "./rib.js";

@@ -118,7 +118,10 @@ export class Pollers {
     }
     // nothing else of a peer, its pre-shared key above all, goes further
     const peers = device.peers.map(({ publicKey, allowedIps, endpoint, rxBytes }) => ({
-      ...{ publicKey, allowedIps, endpoint, rxBytes },
+      publicKey,
+      allowedIps,
+      endpoint,
+      rxBytes,
     }));
     this.host.input({ kind: "overlay-peers", key: device.publicKey, peers });
     this.host.direct.checkUsable();

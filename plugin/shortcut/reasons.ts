@@ -145,7 +145,7 @@ const WORDS = {
   /** The same. */
   "psk-differs": (r: { readonly router: Address; readonly owner: Address }) =>
     `the pre-shared keys of ${r.router} and ${r.owner} differ, or a hub substitutes direct keys: compare the files in psk.directory at both ends`,
-  /** The same; the problem is worded in adapters/wireguard/keys.ts. */
+  /** The same; the problem is worded in adapters/wireguard/preshared-keys.ts. */
   "psk-unusable": (r: { readonly router: Address; readonly owner: Address; readonly problem: string }) =>
     `${r.router} cannot use its pre-shared key for ${r.owner}: ${r.problem}`,
   "overlay-key-unknown": () =>

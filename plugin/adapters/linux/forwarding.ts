@@ -9,22 +9,26 @@ import { type Address, addressFromBytes } from "../../net/address.js";
 
 const PORTS = "{ tcp, udp, udplite, sctp, dccp }";
 
-/** Packets by protocol: the flow that one belongs to. `parts` are the lengths in bytes of the parts of the key. */
-const PACKET_KINDS = [
-  {
+/** Flows of protocols with ports: sender, receiver, protocol and port of the service. */
+export const WITH_PORTS = {
+  4: {
     name: "4",
     type: "ipv4_addr . ipv4_addr . inet_proto . inet_service",
     match: `meta nfproto ipv4 meta l4proto ${PORTS}`,
     key: "ip saddr . ip daddr . meta l4proto . th dport",
-    parts: [4, 4, 1, 2],
   },
-  {
+  6: {
     name: "6",
     type: "ipv6_addr . ipv6_addr . inet_proto . inet_service",
     match: `meta nfproto ipv6 meta l4proto ${PORTS}`,
     key: "ip6 saddr . ip6 daddr . meta l4proto . th dport",
-    parts: [16, 16, 1, 2],
   },
+} as const;
+
+/** Packets by protocol: the flow that one belongs to. `parts` are the lengths in bytes of the parts of the key. */
+const PACKET_KINDS = [
+  { ...WITH_PORTS[4], parts: [4, 4, 1, 2] },
+  { ...WITH_PORTS[6], parts: [16, 16, 1, 2] },
   {
     name: "icmp4",
     type: "ipv4_addr . ipv4_addr . icmp_type",

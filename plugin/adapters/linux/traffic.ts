@@ -17,7 +17,14 @@ import {
 import { addressFromBytes, prefixFromBytes } from "../../net/address.js";
 import { ENOENT } from "../../wire/netlink/errno.js";
 import { decodeSetElements, dumpSetElements } from "../../wire/netlink/nftables.js";
-import { forwardingParts, type PassingFlows, type ReadSet, readHosts, readPassing } from "./forwarding.js";
+import {
+  forwardingParts,
+  type PassingFlows,
+  type ReadSet,
+  readHosts,
+  readPassing,
+  WITH_PORTS,
+} from "./forwarding.js";
 import { NETLINK_NETFILTER, NetlinkError, netlinkDump } from "./netlink.js";
 import { checkNames, OWN_COMMENT, OwnTable } from "./nft.js";
 
@@ -44,21 +51,15 @@ const AFTER_DNAT = -98;
  */
 const FLOW_KINDS = [
   {
-    name: "4",
-    type: "ipv4_addr . ipv4_addr . inet_proto . inet_service",
-    match: "meta nfproto ipv4 meta l4proto { tcp, udp, udplite, sctp, dccp }",
-    key: "ip saddr . ip daddr . meta l4proto . th dport",
+    ...WITH_PORTS[4],
     answer: "ip daddr . ip saddr . meta l4proto . th sport",
-    answered: "meta nfproto ipv4 meta l4proto { tcp, udp, udplite, sctp, dccp }",
+    answered: WITH_PORTS[4].match,
     size: 4,
   },
   {
-    name: "6",
-    type: "ipv6_addr . ipv6_addr . inet_proto . inet_service",
-    match: "meta nfproto ipv6 meta l4proto { tcp, udp, udplite, sctp, dccp }",
-    key: "ip6 saddr . ip6 daddr . meta l4proto . th dport",
+    ...WITH_PORTS[6],
     answer: "ip6 daddr . ip6 saddr . meta l4proto . th sport",
-    answered: "meta nfproto ipv6 meta l4proto { tcp, udp, udplite, sctp, dccp }",
+    answered: WITH_PORTS[6].match,
     size: 16,
   },
   {

@@ -17,6 +17,7 @@ import {
 } from "node:fs";
 import { dirname } from "node:path";
 import { PortError } from "../../driver/ports.js";
+import { codeOf } from "../error-code.js";
 
 export interface SecretKind {
   /** `private key`. */
@@ -34,9 +35,6 @@ export const ownUser = (): number => process.geteuid?.() ?? 0;
 const LONGEST = 256;
 const STICKY = 0o1000;
 const octal = (mode: number): string => (mode & 0o7777).toString(8).padStart(4, "0");
-
-const codeOf = (e: unknown): string | undefined =>
-  e instanceof Error && "code" in e && typeof e.code === "string" ? e.code : undefined;
 
 /** The directory and those above it: whoever may write to one of them may replace what is below. */
 function directoriesOf(path: string): string[] {

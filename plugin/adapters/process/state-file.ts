@@ -2,19 +2,17 @@
 import { mkdir, open, rename, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { PortError, type StatePort } from "../../driver/ports.js";
+import { codeOf } from "../error-code.js";
 
 /** Bytes. */
 const MAX_SIZE = 1 << 20;
-
-const code = (e: unknown): string | undefined =>
-  e instanceof Error && "code" in e && typeof e.code === "string" ? e.code : undefined;
 
 export function stateFile(path: string): StatePort {
   const place = `state file ${path}`;
   const failed = (e: unknown): PortError =>
     e instanceof PortError
       ? e
-      : new PortError(place, e instanceof Error ? e.message : String(e), "", code(e));
+      : new PortError(place, e instanceof Error ? e.message : String(e), "", codeOf(e));
   return {
     async load(): Promise<string | undefined> {
       try {
@@ -28,7 +26,7 @@ export function stateFile(path: string): StatePort {
           await file.close();
         }
       } catch (e) {
-        if (code(e) === "ENOENT") return undefined;
+        if (codeOf(e) === "ENOENT") return undefined;
         throw failed(e);
       }
     },

@@ -14,6 +14,7 @@ import {
   privateKeyFromBytes,
   publicKeyFromBytes,
 } from "../../net/key.js";
+import { codeOf } from "../error-code.js";
 import { ownUser, readSecret, requireOwnDirectory, type SecretKind } from "../process/secret-file.js";
 
 /** DER headers of RFC 8410: an X25519 private key (PKCS #8) and public key (SPKI) are these and 32 raw bytes. */
@@ -49,9 +50,6 @@ export function sharedSecret(own: PrivateKey, other: PublicKey): Uint8Array | un
   }
   return secret.every((b) => b === 0) ? undefined : new Uint8Array(secret);
 }
-
-const codeOf = (e: unknown): string | undefined =>
-  e instanceof Error && "code" in e && typeof e.code === "string" ? e.code : undefined;
 
 const PRIVATE_KEY: SecretKind = {
   what: "private key",

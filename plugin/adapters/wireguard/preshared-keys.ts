@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { PortError, type PresharedFile, type PresharedKeyPort } from "../../driver/ports.js";
 import { type Address, parseAddress } from "../../net/address.js";
 import { parsePrivateKey } from "../../net/key.js";
+import { codeOf } from "../error-code.js";
 import { readSecret, requireOwnDirectory, type SecretKind } from "../process/secret-file.js";
 
 const PRESHARED_KEY: SecretKind = {
@@ -36,7 +37,7 @@ async function namesIn(directory: string): Promise<string[]> {
   try {
     return await readdir(directory);
   } catch (e) {
-    const code = e instanceof Error && "code" in e && typeof e.code === "string" ? e.code : String(e);
+    const code = codeOf(e) ?? String(e);
     throw new PortError(
       `pre-shared keys ${directory}`,
       code === "ENOTDIR" ? "is not a directory" : `cannot be read: ${code}`,

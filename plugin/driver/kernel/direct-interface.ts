@@ -184,7 +184,11 @@ export class DirectInterface {
     const { state } = claim;
     // nothing else of a peer, its pre-shared key above all, goes further
     const peers = state.peers.map(({ publicKey, endpoint, lastHandshake, rxBytes, txBytes }) => ({
-      ...{ publicKey, endpoint, lastHandshake, rxBytes, txBytes },
+      publicKey,
+      endpoint,
+      lastHandshake,
+      rxBytes,
+      txBytes,
     }));
     this.input({ kind: "peers", readAt, peers });
     // beside a change under way, the change would be taken for somebody else's

@@ -6,6 +6,7 @@
  */
 import { type Address, addressBytes } from "../../net/address.js";
 import { keyBytes, type PublicKey } from "../../net/key.js";
+import { concat } from "../../wire/bytes.js";
 import { id64Bytes } from "../../wire/control/codec.js";
 import type { Id64 } from "../../wire/control/message.js";
 import { type PairSecrets, sameBytes } from "./pair-secrets.js";
@@ -28,13 +29,7 @@ function proofInput(r: ProvenRegistration): Uint8Array {
     parts.push(Uint8Array.of(bytes.length), bytes);
   }
   parts.push(keyBytes(r.directKey), id64Bytes(r.bootId));
-  const out = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
-  let at = 0;
-  for (const p of parts) {
-    out.set(p, at);
-    at += p.length;
-  }
-  return out;
+  return concat(parts);
 }
 
 /**

@@ -7,6 +7,7 @@
  */
 import { type Address, addressBytes } from "../../net/address.js";
 import { keyBytes, type PublicKey } from "../../net/key.js";
+import { concat } from "../../wire/bytes.js";
 import { id64Bytes } from "../../wire/control/codec.js";
 import { type Id64, MAC_BYTES } from "../../wire/control/message.js";
 import type { Reason } from "../reasons.js";
@@ -44,13 +45,7 @@ function proofInput(from: End, epoch: number, to: Omit<End, "bootId">): Uint8Arr
   const counter = new Uint8Array(4);
   new DataView(counter.buffer).setUint32(0, epoch);
   parts.push(keyBytes(from.publicKey), keyBytes(to.publicKey), id64Bytes(from.bootId), counter);
-  const out = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
-  let at = 0;
-  for (const p of parts) {
-    out.set(p, at);
-    at += p.length;
-  }
-  return out;
+  return concat(parts);
 }
 
 export class Trust {

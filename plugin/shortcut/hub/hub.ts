@@ -97,7 +97,7 @@ export type HubKnowledge =
  * Resolutions of one spoke. One that restarts asks for all its owners at once; what is over the limit is
  * not answered, and asked again.
  */
-const RESOLUTIONS = { perSecond: 200, burst: 1_200, most: 16_384 };
+const RESOLUTIONS = { perSecond: 50, burst: 400, most: 16_384 };
 /** Registrations of one overlay peer with another key, address or boot: each changes a peer in the kernel, and may purge. */
 const CHANGES = { perSecond: 0.2, burst: 10, most: 16_384 };
 /** Milliseconds after which an answer that a spoke may no longer use is forgotten, beyond its lifetime. */
@@ -109,7 +109,7 @@ export class Hub {
   private readonly spokes = new Map<Address, Registration>();
   private readonly byKey = new Map<PublicKey, Registration>();
   /** One owner for each peer of the overlay. */
-  private readonly byPeer = new Map<PublicKey, Registration>();
+  private readonly byPeer = new Map<string, Registration>();
   private readonly resolutions = new TokenBuckets<Address>(RESOLUTIONS);
   private readonly changes = new TokenBuckets<PublicKey>(CHANGES);
   /** No registration ends before this; one that was heard since may end later. */
@@ -343,7 +343,7 @@ export class Hub {
 
   /** Returns the overlay address at which the spoke behind a peer is registered. */
   private registeredAt(peer: string): Address | undefined {
-    return this.byPeer.get(peer as PublicKey)?.address;
+    return this.byPeer.get(peer)?.address;
   }
 
   private get lifetime(): number {

@@ -4,6 +4,7 @@
  * decoder applies the strictest. attribute-table.ts says what each attribute is allowed to be.
  */
 import type { Address } from "../../net/address.js";
+import { concat } from "../bytes.js";
 import { mergeAs4Path } from "./as-path.js";
 import { ATTRIBUTE, FLAG_EXTENDED_LENGTH, FLAG_OPTIONAL, FLAG_TRANSITIVE } from "./attribute-codes.js";
 import {
@@ -14,7 +15,7 @@ import {
   OPTIONAL_TRANSITIVE,
 } from "./attribute-table.js";
 import { AS_TRANS, type PathAttributes, type UpdateContext } from "./attributes.js";
-import { Cursor, concat, u16 } from "./bytes.js";
+import { Cursor, u16 } from "./bytes.js";
 import type { MpReach, MpUnreach } from "./multiprotocol.js";
 import { type Notification, notification } from "./notification.js";
 

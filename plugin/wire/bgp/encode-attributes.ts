@@ -4,6 +4,7 @@
  * AS4_AGGREGATOR (RFC 6793 §4.2.2).
  */
 import { addressBytes } from "../../net/address.js";
+import { concat } from "../bytes.js";
 import {
   ATTRIBUTE,
   FLAG_EXTENDED_LENGTH,
@@ -18,7 +19,7 @@ import {
   type RawAttribute,
   type UpdateContext,
 } from "./attributes.js";
-import { concat, u16, u32 } from "./bytes.js";
+import { u16, u32 } from "./bytes.js";
 import { communityNumber, largeCommunityParts } from "./community.js";
 
 const SEGMENT_CODES = { set: 1, sequence: 2, "confed-sequence": 3, "confed-set": 4 } as const;

@@ -4,7 +4,8 @@
  *
  *     marker: 16 × 0xff  length: 2 (19 to 4096, header included)  type: 1
  */
-import { concat, u16 } from "./bytes.js";
+import { concat } from "../bytes.js";
+import { u16 } from "./bytes.js";
 import { type Notification, notification } from "./notification.js";
 
 export const MAX_MESSAGE = 4096;

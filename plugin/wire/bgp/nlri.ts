@@ -13,8 +13,9 @@ import {
   prefixLength,
 } from "../../net/address.js";
 import { err, ok, type Result } from "../../net/result.js";
+import { concat } from "../bytes.js";
 import type { Nlri } from "./attributes.js";
-import { Cursor, concat, u32 } from "./bytes.js";
+import { Cursor, u32 } from "./bytes.js";
 
 export const SAFI_UNICAST = 1;
 export const afiOf = (family: Family): 1 | 2 => (family === 4 ? 1 : 2);

@@ -3,7 +3,7 @@
  * (RFC 4271 §6, RFC 4486 and RFC 9003 for Cease, RFC 6608 for FSM errors, RFC 7313 for ROUTE-REFRESH).
  */
 import { err, ok, type Result } from "../../net/result.js";
-import { concat } from "./bytes.js";
+import { concat } from "../bytes.js";
 
 export interface Notification {
   readonly code: number;

@@ -10,8 +10,9 @@
 import { type Address, addressBytes, addressFromBytes, type Family } from "../../net/address.js";
 import { err, ok, type Result } from "../../net/result.js";
 import type { Seconds } from "../../net/units.js";
+import { concat } from "../bytes.js";
 import { AS_TRANS } from "./attributes.js";
-import { Cursor, concat, u16, u32 } from "./bytes.js";
+import { Cursor, u16, u32 } from "./bytes.js";
 import { frame, MESSAGE } from "./framer.js";
 import { afiOf, familyOfAfi, SAFI_UNICAST } from "./nlri.js";
 import { type Notification, notification } from "./notification.js";

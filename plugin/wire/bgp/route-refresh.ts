@@ -6,7 +6,8 @@
  */
 import type { Family } from "../../net/address.js";
 import { err, ok, type Result } from "../../net/result.js";
-import { concat, u16 } from "./bytes.js";
+import { concat } from "../bytes.js";
+import { u16 } from "./bytes.js";
 import { frame, MESSAGE } from "./framer.js";
 import { afiOf, familyOfAfi, SAFI_UNICAST } from "./nlri.js";
 import { type Notification, notification } from "./notification.js";

@@ -8,10 +8,11 @@
  */
 import { addressBytes, type Family, familyOf } from "../../net/address.js";
 import { err, ok, type Result } from "../../net/result.js";
+import { concat } from "../bytes.js";
 import { ATTRIBUTE, FLAG_EXTENDED_LENGTH, FLAG_OPTIONAL } from "./attribute-codes.js";
 import type { FaultHandling } from "./attribute-table.js";
 import { type Nlri, type PathAttributes, pathAttributes, type UpdateContext } from "./attributes.js";
-import { Cursor, concat, u16 } from "./bytes.js";
+import { Cursor, u16 } from "./bytes.js";
 import { type AttributeFault, type DecodedAttributes, decodeAttributes } from "./decode-attributes.js";
 import { encodeAttributes } from "./encode-attributes.js";
 import { frame, MAX_MESSAGE, MESSAGE } from "./framer.js";

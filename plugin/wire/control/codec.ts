@@ -2,6 +2,7 @@
  * Between bytes and the values of message.ts. protobuf decoding is lenient (it keeps unknown enum values and skips wrong wire
  * types), so every field is checked here afterwards; a datagram is either whole and valid or a typed error.
  */
+
 import {
   type Address,
   addressBytes,
@@ -15,6 +16,7 @@ import {
 } from "../../net/address.js";
 import { keyBytes, publicKeyFromBytes } from "../../net/key.js";
 import { err, ok, type Result, unreachable } from "../../net/result.js";
+import { concat } from "../bytes.js";
 import {
   type Candidate,
   type CandidateKind,
@@ -213,13 +215,7 @@ export function macInput(
     id64Bytes(e.bootId),
     e.body,
   ];
-  const out = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
-  let at = 0;
-  for (const p of parts) {
-    out.set(p, at);
-    at += p.length;
-  }
-  return out;
+  return concat(parts);
 }
 
 /** An address as 16 bytes, IPv4 as ::ffff:a.b.c.d (RFC 4291 §2.5.5.2). */
