@@ -165,7 +165,7 @@ describe("routes", () => {
       expect(port.ways(far, marked)).toEqual(["ve0"]);
     }
     expect(port.ways({ ...far4, address: address("10.255.0.7") }, direct)).toEqual(["ve0"]);
-    ns.sh("ip rule add ipproto udp dport 51821 lookup main pref 10");
+    ns.sh("ip rule add ipproto 17 dport 51821 lookup main pref 10");
     expect(port.ways(far4, direct)).toEqual(["ve0"]);
     expect(port.ways({ ...far4, port: 1 }, direct)).toEqual(["vf0"]);
     ns.sh("ip route add blackhole 203.0.113.0/24");
