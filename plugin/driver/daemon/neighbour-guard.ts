@@ -4,7 +4,8 @@
  * it any more: an operator's filter does not recognize the offer. A neighbour sees the offer when
  * it is newly sent the prefix, or with other attributes. In both cases the offer is withdrawn. It
  * is not made again until the daemon's configuration or the route underneath has changed, or an
- * hour has passed.
+ * hour has passed. If either has changed between the two comparisons, the change may come from
+ * there: the offer is withdrawn too, but made and compared again at once.
  *
  * Questions to the daemon are collected and asked one at a time. After each question comes a pause
  * as long as the question took.
@@ -95,6 +96,8 @@ export function changeSeen(
 
 interface Watched {
   readonly before: NeighbourView;
+  /** The route underneath when the neighbours were looked at. */
+  readonly underneath: string;
   /** The configuration at the last comparison. */
   configuration: string;
   /** Until this time, sessions may restart with the changed configuration. */
@@ -138,6 +141,7 @@ export class NeighbourGuard {
    */
   async permits(prefix: Prefix): Promise<boolean> {
     this.watched.delete(prefix);
+    const underneath = this.underneath(prefix);
     let before: NeighbourView;
     try {
       before = await this.ask(prefix);
@@ -155,11 +159,12 @@ export class NeighbourGuard {
     }
     const reason = visibleTo(prefix, before, this.rules);
     if (reason !== undefined) {
-      this.refuse(prefix, reason, before);
+      this.refuse(prefix, reason, { configuration: before.configuration, underneath }, before);
       return false;
     }
     this.watched.set(prefix, {
       before,
+      underneath,
       configuration: before.configuration,
       suspectUntil: 0,
       selected: false,
@@ -202,7 +207,8 @@ export class NeighbourGuard {
       const reason = changeSeen(prefix, w.before, now, this.rules);
       if (reason === undefined) return;
       if (again) this.clock.after(CONFIRM, () => void this.check(prefix, w, false));
-      else this.refuse(prefix, reason, now, w.before.configuration);
+      else
+        this.refuse(prefix, reason, { configuration: w.before.configuration, underneath: w.underneath }, now);
     } catch (e) {
       this.on.onProblem(
         `what neighbours are sent of ${prefix} is unknown: ${asPortError("neighbourView", e).message}`,
@@ -213,16 +219,16 @@ export class NeighbourGuard {
   private refuse(
     prefix: Prefix,
     reason: Reason,
+    before: Pick<Held, "configuration" | "underneath">,
     { configuration }: NeighbourView,
-    before = configuration,
   ): void {
     this.watched.delete(prefix);
     const underneath = this.underneath(prefix);
     this.on.onBlocked(prefix, reason);
-    if (configuration === before) {
+    if (configuration === before.configuration && underneath === before.underneath) {
       this.held.set(prefix, { reason, configuration, underneath, since: this.clock.now() });
       this.poll();
-    } else this.on.onUnblocked([prefix]); // perhaps intended: the next offer is compared again
+    } else this.on.onUnblocked([prefix]);
   }
 
   private stillHeld(prefix: Prefix, h: Held, configuration: string): boolean {

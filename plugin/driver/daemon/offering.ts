@@ -105,10 +105,7 @@ export class Offering {
           onUnblocked: (prefixes) => host.input({ kind: "offer-unblocked", prefixes }),
           onProblem: (text) => host.journal.problem("daemon's neighbours", text),
         },
-        (prefix) => {
-          const under = this.routing.underneath(prefix);
-          return under.ok ? `${under.prefix} ${under.nextHop}` : "";
-        },
+        (prefix) => this.routing.fingerprint(prefix),
       );
     this.selection = new SelectionWatcher(d.kind === "bird" ? birdRule(d.table) : frrRule, fib);
   }

@@ -18,7 +18,7 @@ import {
 import { err, ok, type Result } from "../../net/result.js";
 import type { OfferClasses, RoutingView, UnderneathVerdict } from "../../shortcut/events.js";
 import { no } from "../../shortcut/reasons.js";
-import type { PathAttributes } from "../../wire/bgp/attributes.js";
+import { attributesKey, type PathAttributes } from "../../wire/bgp/attributes.js";
 import { type FibView, RTPROT_SHORTCUTD } from "../kernel/fib-view.js";
 import { communitiesOf } from "./communities.js";
 import type { IgpRoutes } from "./igp-routes.js";
@@ -112,6 +112,17 @@ export class Routing implements Omit<RoutingView, "wayTo"> {
     if (!attributes.ok)
       return { ...no({ kind: "session-cannot-carry", text: attributes.error }), gone: false };
     return { ok: true, prefix: under.prefix, nextHop };
+  }
+
+  /**
+   * Returns the route underneath as text, attributes included: equal texts are equal routes. Empty
+   * without one.
+   */
+  fingerprint(prefix: Prefix): string {
+    const under = this.underneathOf(prefix);
+    if (under === undefined) return "";
+    const { nextHop, attributes } = under;
+    return `${under.prefix} ${nextHop} ${attributes === undefined ? "" : attributesKey(attributes)}`;
   }
 
   routesItself(prefix: Prefix): boolean {

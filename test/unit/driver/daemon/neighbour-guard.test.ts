@@ -169,6 +169,20 @@ describe("an offer that a neighbour sees or that replaces its route", () => {
     expect(said.at(-1)).toBe("over");
   });
 
+  it("is compared again, and not blocked, when the route underneath changed between two looks", async () => {
+    expect(await permits(P)).toBe(true);
+    // the owner tags its prefix: neighbours hear that with and without the offer
+    underneath = "tagged";
+    answer = audience([RA, HUB], { [RA]: "1 path(s) 65000:100" });
+    harm.observe(P, true);
+    await advance(300);
+    expect(said).toEqual([expect.stringContaining("with other attributes"), "over"]);
+    expect(await permits(P)).toBe(true);
+    harm.observe(P, true);
+    await advance(5_000);
+    expect(said).toHaveLength(2);
+  });
+
   it("is noticed when the configuration changes while it is selected, and the next offer is compared again", async () => {
     expect(await permits(P)).toBe(true);
     harm.observe(P, true);

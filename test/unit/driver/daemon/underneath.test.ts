@@ -65,6 +65,14 @@ describe("what lies underneath an offer", () => {
     expect(routing({ "10.1.0.0/24": [{}] }).underneath(P)).toEqual({ ok: true, prefix: P, nextHop: C });
   });
 
+  it("is another route, as text, when its attributes change", () => {
+    const plain = routing({ "10.1.0.0/24": [{ med: 1 }] }).fingerprint(P);
+    expect(routing({ "10.1.0.0/24": [{ med: 1 }] }).fingerprint(P)).toBe(plain);
+    expect(routing({ "10.1.0.0/24": [{ med: 2 }] }).fingerprint(P)).not.toBe(plain);
+    expect(routing({ "10.0.0.0/8": [{ med: 1 }] }).fingerprint(P)).not.toBe(plain);
+    expect(routing({}).fingerprint(P)).toBe("");
+  });
+
   it("is refused when the feed has no such route, or only more specific ones", () => {
     expect(routing({}).underneath(P)).toEqual({
       ok: false,
