@@ -10,7 +10,7 @@ import {
   type RouteEvent,
   type RoutePort,
 } from "../../driver/ports.js";
-import type { Address, Endpoint, Prefix } from "../../net/address.js";
+import { type Address, type Endpoint, familyOf, type Prefix } from "../../net/address.js";
 import {
   EACCES,
   EHOSTUNREACH,
@@ -342,11 +342,12 @@ export function routeAdapter(options: RouteAdapterOptions = {}): RoutePort {
     lookup: fibLookup,
     ways: waysOf,
     async replace(route): Promise<void> {
-      const ifindex = route.dev === undefined ? undefined : (await requireLink(route.dev)).ifindex;
-      const to = route.dev === undefined ? "unreachable" : `dev ${route.dev}`;
+      const via = familyOf(route.prefix) === 6 ? route.via.slice(0, 1) : route.via;
+      const ifindexes = await Promise.all(via.map(async (dev) => (await requireLink(dev)).ifindex));
+      const to = via.length === 0 ? "unreachable" : via.map((dev) => `dev ${dev}`).join(" ");
       await netlinkRequest(
         NETLINK_ROUTE,
-        replaceRoute({ ...route, ifindex }),
+        replaceRoute({ ...route, ifindexes }),
         `netlink RTM_NEWROUTE ${route.prefix} ${to} table ${route.table} metric ${route.metric}`,
       );
     },

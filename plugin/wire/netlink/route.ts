@@ -251,16 +251,31 @@ export interface RouteKey {
   readonly metric: number;
 }
 
-/** RTM_NEWROUTE with NLM_F_CREATE|NLM_F_REPLACE: `PREFIX dev IFACE`, scope link, no gateway; without `ifindex` `unreachable PREFIX`. */
-export const replaceRoute = (route: RouteKey & { readonly ifindex: number | undefined }): NetlinkRequest =>
+/** A route without gateways: through one interface, through several (RTA_MULTIPATH), or through none, unreachable. */
+export interface DeviceRoute extends RouteKey {
+  readonly ifindexes: readonly number[];
+}
+
+/** RTM_NEWROUTE with NLM_F_CREATE|NLM_F_REPLACE: `PREFIX dev IFACE`, scope link, no gateway; without interfaces `unreachable PREFIX`. */
+export const replaceRoute = (route: DeviceRoute): NetlinkRequest =>
   newRoute(route, NLM_F_CREATE | NLM_F_REPLACE);
 
 /** The same, but answers EEXIST when there is a route of this table, prefix and metric. */
-export const addRoute = (route: RouteKey & { readonly ifindex: number | undefined }): NetlinkRequest =>
-  newRoute(route, NLM_F_CREATE | NLM_F_EXCL);
+export const addRoute = (route: DeviceRoute): NetlinkRequest => newRoute(route, NLM_F_CREATE | NLM_F_EXCL);
 
-function newRoute(route: RouteKey & { readonly ifindex: number | undefined }, flags: number): NetlinkRequest {
-  const { ifindex } = route;
+/** struct rtnexthop for each: length, flags, hops, ifindex. */
+function nextHopsOf(ifindexes: readonly number[]): Uint8Array {
+  const b = new Uint8Array(8 * ifindexes.length);
+  for (const [i, ifindex] of ifindexes.entries()) {
+    view(b).setUint16(8 * i, 8, HOST_LITTLE_ENDIAN);
+    view(b).setInt32(8 * i + 4, ifindex, HOST_LITTLE_ENDIAN);
+  }
+  return b;
+}
+
+function newRoute(route: DeviceRoute, flags: number): NetlinkRequest {
+  const { ifindexes } = route;
+  const [ifindex] = ifindexes;
   const family = familyOf(route.prefix);
   const w = rtmsg({
     family,
@@ -273,7 +288,8 @@ function newRoute(route: RouteKey & { readonly ifindex: number | undefined }, fl
     flags: 0,
   });
   w.bytes(RTA_DST, addressBytes(prefixAddress(route.prefix))).u32(RTA_TABLE, route.table);
-  if (ifindex !== undefined) w.u32(RTA_OIF, ifindex);
+  if (ifindexes.length > 1) w.bytes(RTA_MULTIPATH, nextHopsOf(ifindexes));
+  else if (ifindex !== undefined) w.u32(RTA_OIF, ifindex);
   w.u32(RTA_PRIORITY, route.metric);
   return { type: RTM_NEWROUTE, flags, payload: w.finish() };
 }

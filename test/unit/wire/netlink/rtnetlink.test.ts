@@ -120,7 +120,7 @@ describe.runIf(comparable)("route requests", () => {
       prefix: prefix("198.18.0.1/32"),
       protocol: 99,
       metric: 0,
-      ifindex: 3,
+      ifindexes: [3],
     });
     expect(request.type).toBe(24);
     expect(request.flags).toBe(0x400 | 0x100);
@@ -138,19 +138,36 @@ describe.runIf(comparable)("route requests", () => {
       prefix: prefix("2001:db8::/32"),
       protocol: 99,
       metric: 5,
-      ifindex: 3,
+      ifindexes: [3],
     });
     expect([...payload.subarray(0, 8)]).toEqual([10, 32, 0, 0, 254, 99, 0, 1]);
   });
 
   test("RTM_NEWROUTE unreachable: no interface, scope universe, the worst metric", () => {
-    const key = { table: 254, protocol: 99, metric: 0xff000002, ifindex: undefined };
+    const key = { table: 254, protocol: 99, metric: 0xff000002, ifindexes: [] };
     expect(replaceRoute({ ...key, prefix: prefix("10.3.0.0/24") }).payload).toEqual(
       hex("02180000 fe630007 00000000  0800 0100 0a030000  0800 0f00 fe000000  0800 0600 020000ff"),
     );
     expect([...replaceRoute({ ...key, prefix: prefix("2001:db8::/32") }).payload.subarray(0, 8)]).toEqual([
       10, 32, 0, 0, 254, 99, 0, 7,
     ]);
+  });
+
+  test("RTM_NEWROUTE through several interfaces: RTA_MULTIPATH, and no RTA_OIF", () => {
+    const { payload } = replaceRoute({
+      table: 254,
+      prefix: prefix("198.18.0.1/32"),
+      protocol: 99,
+      metric: 99,
+      ifindexes: [3, 4],
+    });
+    expect(payload).toEqual(
+      hex(
+        "02200000 fe63fd01 00000000  0800 0100 c6120001  0800 0f00 fe000000" +
+          "1400 0900 0800 0000 03000000 0800 0000 04000000  0800 0600 63000000",
+      ),
+    );
+    expect(route(payload)).toMatchObject({ nextHops: [{ ifindex: 3 }, { ifindex: 4 }] });
   });
 
   test("RTM_DELROUTE names protocol and metric, any scope and any type", () => {
@@ -191,7 +208,7 @@ describe.runIf(comparable)("route requests", () => {
         fc.integer({ min: 1, max: 0x7fffffff }),
         (p, table, protocol, metric, ifindex) => {
           const key = { table, prefix: p, protocol, metric };
-          expect(route(replaceRoute({ ...key, ifindex }).payload)).toMatchObject({
+          expect(route(replaceRoute({ ...key, ifindexes: [ifindex] }).payload)).toMatchObject({
             ...key,
             nextHops: [{ ifindex }],
           });
