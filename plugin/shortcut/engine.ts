@@ -9,7 +9,7 @@ import { id64FromBytes } from "../wire/control/codec.js";
 import type { Id64, ReplyBody, RequestBody } from "../wire/control/message.js";
 import type { Ping } from "../wire/ping.js";
 import { ControlLink, type Correspondent, type Crypto, type Identity, type Outcome } from "./control/link.js";
-import { PairSecrets } from "./control/pair-secrets.js";
+import { OverlaySecrets, PairSecrets } from "./control/pair-secrets.js";
 import { type Pins, type Preshared, Trust } from "./control/trust.js";
 import { earliest } from "./deadlines.js";
 import type { Input, Output, RoutingView } from "./events.js";
@@ -21,6 +21,7 @@ import { Pings, type PingTarget } from "./nat/pings.js";
 import { AliasPool } from "./offer/alias-pool.js";
 import type { Parameters } from "./parameters.js";
 import { Spoke, type SpokeConfig } from "./spoke/spoke.js";
+import { TokenBuckets } from "./token-buckets.js";
 
 export interface EngineConfig {
   readonly self: Identity;
@@ -47,6 +48,9 @@ export interface Surroundings {
   readonly preshared?: (owner: Address) => Preshared;
 }
 
+/** Reports of datagrams that a hub does not believe: anybody in a site can send them. */
+const DISBELIEVED = { perSecond: 0.1, burst: 5, most: 1 };
+
 export class Engine {
   private readonly out: Output[] = [];
   private readonly trust: Trust;
@@ -55,9 +59,8 @@ export class Engine {
   private readonly bootIds = new BootIds<Address>();
   readonly spoke: Spoke | undefined;
   readonly hub: Hub | undefined;
-  /** Under the private key of the overlay interface, which may be another one when it was made again. */
-  private readonly overlaySecrets: PairSecrets;
-  private overlayKey: PublicKey | undefined;
+  private readonly overlaySecrets: OverlaySecrets;
+  private readonly disbelieved = new TokenBuckets<"all">(DISBELIEVED);
   /** Whether the direct interface has its link-local address. */
   private linkLocal = false;
   private epoch = 0;
@@ -76,10 +79,7 @@ export class Engine {
       (theirs) => crypto.shared(theirs),
       (key, data) => crypto.hmac(key, data),
     );
-    this.overlaySecrets = new PairSecrets(
-      (theirs) => crypto.overlayShared(theirs),
-      (key, data) => crypto.hmac(key, data),
-    );
+    this.overlaySecrets = new OverlaySecrets(crypto);
     const emit = (o: Output): void => void this.out.push(o);
     const pings = new Pings(self.bootId, config.listenPort, keys, emit);
     this.pings = pings;
@@ -146,6 +146,10 @@ export class Engine {
   handleInput(now: number, input: Input): void {
     switch (input.kind) {
       case "datagram":
+        if (this.hub?.believes(input.from.address, input.dev) === false) {
+          this.disbelieve(now, input.from, input.dev);
+          break;
+        }
         this.control.handleDatagram(now, input.from, input.payload);
         break;
       case "ping":
@@ -163,12 +167,8 @@ export class Engine {
         this.hub?.updateFib(now, input.routes);
         break;
       case "overlay-peers": {
-        if (input.key !== this.overlayKey) this.overlaySecrets.clear();
-        this.overlayKey = input.key;
-        const allowed = input.peers.flatMap((p) =>
-          p.allowedIps.map((prefix) => ({ prefix, peer: p.publicKey as string })),
-        );
-        this.hub?.updateAllowedIps(now, allowed);
+        this.overlaySecrets.keep(input.devices.flatMap((d) => d.key ?? []));
+        this.hub?.updateOverlay(now, input.devices);
         this.spoke?.handleInput(now, input);
         break;
       }
@@ -192,6 +192,17 @@ export class Engine {
         this.spoke?.handleInput(now, input);
     }
     this.drainOutputs();
+  }
+
+  /** Drops a datagram whose source the FIB does not route to the interface that it came in by; the first are reported. */
+  private disbelieve(now: number, from: Endpoint, dev: string): void {
+    if (!this.disbelieved.take(now, "all")) return;
+    const place = `control datagram from ${from.address} port ${from.port}`;
+    this.out.push({
+      kind: "problem",
+      place,
+      problem: `it came in by ${dev}, by which this hub does not reach ${from.address}: dropped`,
+    });
   }
 
   private handlePing(now: number, from: Endpoint, to: Endpoint, payload: Uint8Array): void {

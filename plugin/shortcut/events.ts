@@ -67,6 +67,13 @@ export interface Underneath {
   /** The route's own prefix: the destination itself, or one that covers it. */
   readonly prefix: Prefix;
   readonly nextHop: Address;
+  /** The overlay interfaces that it leaves through, at least one. Equal next hops on two interfaces are two next hops. */
+  readonly via: readonly string[];
+}
+
+/** The hub's FIB entry: the overlay interfaces that a prefix leaves through; empty when it leaves elsewhere too. */
+export interface FibEntry {
+  readonly via: readonly string[];
 }
 
 export type UnderneathVerdict =
@@ -90,6 +97,11 @@ export interface RoutingView {
    * via the overlay or the direct interface, do not count.
    */
   routesItself(prefix: Prefix): boolean;
+  /**
+   * Returns the overlay interfaces through which the FIB sends packets to an overlay address: several
+   * under ECMP, none when it is not reached via the overlay.
+   */
+  overlayTo(to: Address): readonly string[];
   /** Returns the path on which the kernel sends the direct interface's own packets to an endpoint. */
   wayTo(to: Endpoint): Path;
 }
@@ -104,8 +116,29 @@ export interface PeerStatus {
   readonly txBytes: number;
 }
 
+/** An overlay interface, and its WireGuard peers. */
+export interface OverlayDevice {
+  readonly dev: string;
+  /** The interface's own key; undefined when it has none. */
+  readonly key: PublicKey | undefined;
+  readonly peers: readonly OverlayPeer[];
+}
+
+export interface OverlayPeer {
+  readonly publicKey: PublicKey;
+  readonly allowedIps: readonly Prefix[];
+  readonly endpoint: Endpoint | undefined;
+  readonly rxBytes: number;
+}
+
 export type Input =
-  | { readonly kind: "datagram"; readonly from: Endpoint; readonly payload: Uint8Array }
+  /** A datagram of the control protocol; `dev` is the overlay interface that it came in by. */
+  | {
+      readonly kind: "datagram";
+      readonly dev: string;
+      readonly from: Endpoint;
+      readonly payload: Uint8Array;
+    }
   /**
    * A probe of the current attempt that arrived from `owner` at `at`; or the failure of its path.
    */
@@ -144,23 +177,14 @@ export type Input =
   /** The result of a `peer` output: it took effect, or failed. */
   | { readonly kind: "peer-applied"; readonly publicKey: PublicKey; readonly error: string | undefined }
   /** AllowedIPs and endpoints of the overlay interface. */
-  | {
-      readonly kind: "overlay-peers";
-      /** The overlay interface's own key; undefined when it has none. */
-      readonly key: PublicKey | undefined;
-      readonly peers: readonly {
-        readonly publicKey: PublicKey;
-        readonly allowedIps: readonly Prefix[];
-        readonly endpoint: Endpoint | undefined;
-        readonly rxBytes: number;
-      }[];
-    }
+  /** All overlay interfaces that exist. */
+  | { readonly kind: "overlay-peers"; readonly devices: readonly OverlayDevice[] }
   /** Whether the overlay interface can be used, when that has changed, or when it is another one. */
   | { readonly kind: "overlay"; readonly verdict: Verdict }
   /** The daemon's own session with the hubs. */
   | { readonly kind: "hub-session"; readonly session: HubSession }
   /** The whole main FIB of a hub. */
-  | { readonly kind: "fib"; readonly routes: readonly (readonly [Prefix, { readonly overlay: boolean }])[] }
+  | { readonly kind: "fib"; readonly routes: readonly (readonly [Prefix, FibEntry])[] }
   /**
    * Whether packets may use the direct interface (link up, rp_filter loose on both interfaces);
    * otherwise why not.
@@ -249,7 +273,13 @@ export type Output =
   /** Prefixes that a hub attests for an owner other than this router. */
   | { readonly kind: "attested"; readonly prefixes: readonly Prefix[] }
   /** The target of an alias host route; `absent` removes it. */
-  | { readonly kind: "alias"; readonly alias: Address; readonly to: "overlay" | "direct" | "absent" }
+  | {
+      readonly kind: "alias";
+      readonly alias: Address;
+      readonly to: "overlay" | "direct" | "absent";
+      /** The overlay interfaces of the route underneath. */
+      readonly via: readonly string[];
+    }
   | {
       readonly kind: "offer";
       readonly prefix: Prefix;

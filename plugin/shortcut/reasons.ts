@@ -179,6 +179,8 @@ const WORDS = {
     readonly nextHop: Address;
     readonly overlay: string;
   }) => `the route underneath ${r.prefix} has next hop ${r.nextHop}, which does not leave via ${r.overlay}`,
+  "interface-unknown": (r: { readonly prefix: Prefix }) =>
+    `the daemon was asked for the interface of the route underneath ${r.prefix}, and has not answered yet`,
   "underneath-elsewhere": (r: { readonly prefix: Prefix; readonly overlay: string }) =>
     `the daemon routes ${r.prefix} via another interface than ${r.overlay}`,
   /** The text is worded in bgp/offer.ts. */
@@ -259,11 +261,14 @@ const WORDS = {
   "overlay-outside-vrf": (r: { readonly name: string; readonly vrf: string | undefined }) =>
     `the overlay interface ${r.name} is ${r.vrf === undefined ? "in a VRF" : `not in VRF ${r.vrf}`}`,
   "overlay-address-missing": (r: { readonly name: string; readonly address: Address }) =>
-    `the overlay interface ${r.name} does not have this router's address ${r.address}`,
+    `this router's address ${r.address} is not on ${r.name}, nor on another interface that is up`,
   "overlay-unbound": (r: { readonly name: string; readonly error: string }) =>
     `no control socket on the overlay interface ${r.name}: ${r.error}`,
   "rp-filter-strict": (r: { readonly devices: readonly string[] }) =>
     `rp_filter is strict on ${r.devices.join(" and ")}: it would drop packets while only one end has flipped; set net.ipv4.conf.{all,${r.devices.join(",")}}.rp_filter to 2 or 0`,
+  /** Such an interface has no IPv4 address: the kernel judges it as if rp_filter were strict. */
+  "rp-filter-loose": (r: { readonly devices: readonly string[] }) =>
+    `rp_filter is loose on ${r.devices.join(" and ")} without an IPv4 address there: the kernel would drop IPv4 packets while only one end has flipped; set net.ipv4.conf.{all,${r.devices.join(",")}}.rp_filter to 0, or add an IPv4 address`,
   /** The reason travels to the other end, so it names the router by its overlay address. */
   "firewall-drops": (r: {
     readonly router: string;

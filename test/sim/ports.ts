@@ -265,9 +265,9 @@ export class MemoryWorld {
         ways: () => ["eth0"],
         replace: async (r) => {
           await this.call("routes.replace");
-          const { dev, ...route } = r;
-          const nextHops = dev === undefined ? [] : [{ ifindex: 9, dev, gateway: undefined, dead: false }];
-          this.put({ ...route, type: dev === undefined ? "unreachable" : "unicast", nextHops, nexthopId: 0 });
+          const { via, ...route } = r;
+          const nextHops = via.map((dev, i) => ({ ifindex: 9 + i, dev, gateway: undefined, dead: false }));
+          this.put({ ...route, type: via.length === 0 ? "unreachable" : "unicast", nextHops, nexthopId: 0 });
         },
         remove: async (r) => {
           await this.call("routes.remove");
@@ -281,7 +281,8 @@ export class MemoryWorld {
         },
         links: async () => this.links,
         addresses: async () => this.overlayAddresses,
-        allAddresses: async () => [],
+        allAddresses: async () =>
+          this.overlayAddresses.map((p) => ({ dev: "wg0", address: prefixAddress(p), length: 24 })),
       },
       wireguard: {
         claim: async (spec) => {
@@ -431,6 +432,7 @@ export class MemoryWorld {
         check: async () => ({ version: "2.0.12", findings: this.findings }),
         explain: async () => this.explanation,
         igpNextHops: undefined,
+        pathInterfaces: undefined,
         hubSession: async () => "up",
         neighbourView: async () => ({ configuration: "", neighbours: new Map(), sent: new Map() }),
         close: async () => {

@@ -4,6 +4,7 @@
  */
 
 import { type Address, address, type Endpoint, type Prefix, prefix } from "../../plugin/net/address.js";
+import { InterfaceNames } from "../../plugin/net/interface-names.js";
 import type { PublicKey } from "../../plugin/net/key.js";
 import type { Preshared } from "../../plugin/shortcut/control/trust.js";
 import { Engine, type EngineConfig } from "../../plugin/shortcut/engine.js";
@@ -135,13 +136,13 @@ export class Router {
         ? { kind: "hub", maxSpokes: 10_000 }
         : {
             kind: "spoke",
-            hubs: [w.hubAddress],
+            hubs: Array.from({ length: w.hubCount }, (_, i) => address(`10.255.0.${i + 1}`)),
             trigger: { rate: 1e6, duration: 2000, hysteresis: 0.2, capacity: 1000 },
             publicEndpoints: [],
             maxShortcuts: w.options.maxShortcuts ?? 20,
             port: 51821,
             denied: [],
-            excludedDevices: ["wg0", "shortcut0"],
+            excludedDevices: new InterfaceNames(["wg*", "shortcut0"]),
           },
       controlPort: 4243,
       listenPort: 51821,
@@ -155,10 +156,13 @@ export class Router {
       wayTo: (to) => this.wayTo(to),
       underneath: (p) => {
         const owner = w.ownerOf.get(p);
-        return owner !== undefined && w.routed.has(p)
-          ? { ok: true, prefix: p, nextHop: w.nextHop(this, owner).address }
+        const hub = w.overlay.hubOf(this);
+        const nextHop = owner && (w.hubCount > 1 ? hub : w.nextHop(this, owner));
+        return nextHop !== undefined && hub !== undefined && w.routed.has(p)
+          ? { ok: true, prefix: p, nextHop: nextHop.address, via: [w.overlay.dev(this, hub)] }
           : { ok: false, reason: noRoute(p), gone: true };
       },
+      overlayTo: (to) => w.overlay.to(this, to),
       routesItself: (p) => p === this.site && this.routesSite,
     };
     const shared = (theirs: PublicKey) =>
@@ -166,7 +170,7 @@ export class Router {
     const crypto = {
       shared,
       // overlay and direct interface have the same key here
-      overlayShared: shared,
+      overlayShared: (_: PublicKey, theirs: PublicKey) => shared(theirs),
       hmac: fakeHmac,
     };
     const preshared = (owner: Address): Preshared => {
@@ -194,6 +198,23 @@ export class Router {
   }
   /** The alias as the daemon last resolved it: a dead daemon keeps the old path. */
   readonly fibAlias = new Map<Address, "overlay" | "direct">();
+  /** The interfaces of each alias on the overlay, in the kernel and as the daemon last resolved it. */
+  readonly aliasVia = new Map<Address, readonly string[]>();
+  private readonly fibVia = new Map<Address, readonly string[]>();
+
+  /** Returns the overlay interfaces by which the FIB sends a prefix; none when it goes direct. */
+  via(p: Prefix): readonly string[] {
+    if (this.path(p) !== "overlay") return [];
+    const alias = this.daemon.selected.get(p);
+    const hub = this.world.overlay.hubOf(this);
+    if (alias !== undefined) return this.fibVia.get(alias) ?? [];
+    return hub === undefined ? [] : [this.world.overlay.dev(this, hub)];
+  }
+
+  private follow(alias: Address, to: "overlay" | "direct"): void {
+    this.fibAlias.set(alias, to);
+    this.fibVia.set(alias, this.aliasVia.get(alias) ?? []);
+  }
 
   ownerOfPeer(key: PublicKey): Router | undefined {
     return this.world.byKey.get(key);
@@ -224,7 +245,7 @@ export class Router {
       if (alias !== undefined && this.daemon.sessionUp && this.daemon.policy(p)) {
         this.daemon.selected.set(p, alias);
         const to = this.aliases.get(alias);
-        if (to !== undefined) this.fibAlias.set(alias, to);
+        if (to !== undefined) this.follow(alias, to);
       } else this.daemon.selected.delete(p);
       this.report(p);
     });
@@ -249,12 +270,13 @@ export class Router {
       case "alias": {
         if (o.to === "absent") this.aliases.delete(o.alias);
         else this.aliases.set(o.alias, o.to);
+        this.aliasVia.set(o.alias, o.via);
         const boot = this.boot;
         w.at(w.now + this.daemon.delay * w.random(), () => {
           if (!this.daemon.alive || boot !== this.boot) return;
           const to = this.aliases.get(o.alias);
           if (to === undefined) return;
-          this.fibAlias.set(o.alias, to);
+          this.follow(o.alias, to);
           for (const [p, a] of this.daemon.selected) if (a === o.alias) this.report(p);
         });
         return;

@@ -1,16 +1,9 @@
 /**
- * A simulated WireGuard network for engines: one hub, many spokes, and links that lose, delay and
+ * A simulated WireGuard network for engines: hubs, many spokes, and links that lose, delay and
  * duplicate. Virtual time; everything follows from one seed.
  */
 
-import {
-  type Address,
-  address,
-  type Endpoint,
-  hostPrefix,
-  type Prefix,
-  prefix,
-} from "../../plugin/net/address.js";
+import { type Address, address, type Endpoint, type Prefix, prefix } from "../../plugin/net/address.js";
 import { type PublicKey, publicKeyFromBytes } from "../../plugin/net/key.js";
 import type { Engine } from "../../plugin/shortcut/engine.js";
 import type { HubSession, Output, Transition } from "../../plugin/shortcut/events.js";
@@ -19,6 +12,7 @@ import { no, type ReasonKind, YES } from "../../plugin/shortcut/reasons.js";
 import { decodeBody, decodeEnvelope } from "../../plugin/wire/control/codec.js";
 import { decodeProbe, encodeProbe } from "../../plugin/wire/probe.js";
 import { Nat, type NatKind } from "./nat.js";
+import { Overlay } from "./overlay.js";
 import { EventQueue } from "./queue.js";
 import { generator } from "./random.js";
 import { Router } from "./router.js";
@@ -26,6 +20,10 @@ import { Router } from "./router.js";
 export interface WorldOptions {
   readonly seed: number;
   readonly spokes: number;
+  /** Number of hubs; 1 by default. */
+  readonly hubs?: number;
+  /** Whether a hub has an interface for each spoke, where any prefix is allowed; otherwise one with exact AllowedIPs. */
+  readonly interfacePerSpoke?: boolean;
   /** Share of control datagrams and of probes that are lost, and of datagrams that arrive twice. */
   readonly loss: number;
   readonly maxShortcuts?: number;
@@ -73,7 +71,9 @@ export class World {
   largestProbe = Number.POSITIVE_INFINITY;
   /** Whether rendezvous handshakes arrive, so that the hub knows reflexive endpoints. */
   rendezvous = true;
+  /** The time at which all hubs died. */
   hubDiedAt: number | undefined;
+  readonly overlay = new Overlay(this);
   private hubAway = 0;
   private readonly queue = new EventQueue();
   private sameInstant = 0;
@@ -82,8 +82,8 @@ export class World {
 
   constructor(readonly options: WorldOptions) {
     this.random = generator(options.seed);
-    for (let i = 0; i <= options.spokes; i++) {
-      const hub = i === 0;
+    for (let i = 0; i < this.hubCount + options.spokes; i++) {
+      const hub = i < this.hubCount;
       const n = i + 1;
       const a = address(`10.255.${n >> 8}.${n & 255}`);
       const site = prefix(`10.${i >> 8}.${i & 255}.0/24`);
@@ -135,7 +135,13 @@ export class World {
     return h;
   }
   get spokes(): Router[] {
-    return this.routers.slice(1);
+    return this.routers.slice(this.hubCount);
+  }
+  get hubs(): Router[] {
+    return this.routers.slice(0, this.hubCount);
+  }
+  get hubCount(): number {
+    return this.options.hubs ?? 1;
   }
 
   bytes(n: number): Uint8Array {
@@ -154,14 +160,8 @@ export class World {
     const underlay = { dev: "eth0", address: r.nat === undefined ? r.endpoint.address : inside, length: 32 };
     this.input(r, { kind: "addresses", addresses: [underlay] });
     if (r.hub) {
-      this.tellFib();
-      const peers = this.spokes.map((s) => ({
-        publicKey: s.key,
-        allowedIps: [hostPrefix(s.address), s.site],
-        endpoint: s.endpoint,
-        rxBytes: 0,
-      }));
-      this.input(r, { kind: "overlay-peers", key: r.key, peers });
+      this.input(r, { kind: "fib", routes: this.overlay.fib(r) });
+      this.input(r, { kind: "overlay-peers", devices: this.overlay.ofHub(r) });
       return;
     }
     this.input(r, { kind: "offers-session", verdict: YES });
@@ -177,17 +177,12 @@ export class World {
   hubSession: () => HubSession = () => (this.hubDiedAt === undefined ? "up" : "down");
 
   /**
-   * Lets a spoke read its overlay peer, the hub: the count of received bytes grows while the hub is
+   * Lets a spoke read its overlay peers, the hubs: the counts of received bytes grow while the hubs are
    * present.
    */
   tellOverlay(r: Router): void {
-    const overlayHub = {
-      publicKey: this.hub.key,
-      allowedIps: [prefix("0.0.0.0/0")],
-      endpoint: this.hub.endpoint,
-      rxBytes: (this.hubDiedAt ?? this.now) - this.hubAway,
-    };
-    this.input(r, { kind: "overlay-peers", key: r.key, peers: [overlayHub] });
+    const received = (this.hubDiedAt ?? this.now) - this.hubAway;
+    this.input(r, { kind: "overlay-peers", devices: this.overlay.ofSpoke(r, received) });
   }
 
   /** Removes the hub, and the overlay with it: every daemon loses its routes. */
@@ -211,8 +206,7 @@ export class World {
   }
 
   tellFib(): void {
-    const routes = [...this.routed].map((p) => [p, { overlay: true }] as const);
-    this.input(this.hub, { kind: "fib", routes });
+    for (const h of this.hubs) this.input(h, { kind: "fib", routes: this.overlay.fib(h) });
   }
 
   /** Changes the hub's routing, and a moment later every spoke's. */
@@ -295,12 +289,14 @@ export class World {
     const kind = bodyKind(payload);
     if (kind === "ping") this.pings++;
     if (this.passes !== undefined && !this.passes(from, target, kind)) return;
+    const dev = this.overlay.carry(from, target);
+    if (dev === undefined) return;
     const copies = this.random() < this.options.loss ? 0 : this.random() < this.options.loss ? 2 : 1;
     for (let i = 0; i < copies; i++) {
       this.at(this.now + 5 + this.random() * 60, () => {
         // the hub carries it, or sent it
         if (this.hubDiedAt === undefined)
-          this.input(target, { kind: "datagram", from: { address: from.address, port: 4243 }, payload });
+          this.input(target, { kind: "datagram", dev, from: { address: from.address, port: 4243 }, payload });
       });
     }
   }

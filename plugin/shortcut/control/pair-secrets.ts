@@ -10,10 +10,10 @@ export interface Crypto {
   /** Computes X25519 with the own direct private key; undefined for a low-order point. */
   shared(theirs: PublicKey): Uint8Array | undefined;
   /**
-   * X25519 of the private key of the overlay interface; undefined while that key is unknown, and for
-   * a low-order point.
+   * X25519 of the private key of the overlay interface that has this public key; undefined while that
+   * key is unknown, and for a low-order point.
    */
-  overlayShared(theirs: PublicKey): Uint8Array | undefined;
+  overlayShared(own: PublicKey, theirs: PublicKey): Uint8Array | undefined;
   /** Computes HMAC-SHA256. */
   hmac(key: Uint8Array, data: Uint8Array): Uint8Array;
 }
@@ -32,14 +32,9 @@ export class PairSecrets {
   private readonly secrets = new Map<PublicKey, Uint8Array>();
 
   constructor(
-    private readonly shared: Crypto["shared"],
+    private readonly shared: (theirs: PublicKey) => Uint8Array | undefined,
     private readonly hash: Crypto["hmac"],
   ) {}
-
-  /** Forgets all secrets: the own key has changed. */
-  clear(): void {
-    this.secrets.clear();
-  }
 
   /** Returns whether a MAC with this key costs no X25519. */
   has(theirs: PublicKey): boolean {
@@ -67,5 +62,30 @@ export class PairSecrets {
 
   hmac(key: Uint8Array, data: Uint8Array): Uint8Array {
     return this.hash(key, data);
+  }
+}
+
+/** Secrets under several own keys: those of the overlay interfaces, which may be made again with another. */
+export class OverlaySecrets {
+  private readonly byKey = new Map<PublicKey, PairSecrets>();
+
+  constructor(private readonly crypto: Pick<Crypto, "overlayShared" | "hmac">) {}
+
+  /** Takes the keys that the overlay interfaces have now. */
+  keep(own: readonly PublicKey[]): void {
+    for (const key of [...this.byKey.keys()]) if (!own.includes(key)) this.byKey.delete(key);
+  }
+
+  of(own: PublicKey): PairSecrets {
+    let secrets = this.byKey.get(own);
+    if (secrets === undefined) {
+      const { crypto } = this;
+      secrets = new PairSecrets(
+        (theirs) => crypto.overlayShared(own, theirs),
+        (key, data) => crypto.hmac(key, data),
+      );
+      this.byKey.set(own, secrets);
+    }
+    return secrets;
   }
 }

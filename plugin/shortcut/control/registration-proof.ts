@@ -9,7 +9,7 @@ import { keyBytes, type PublicKey } from "../../net/key.js";
 import { concat } from "../../wire/bytes.js";
 import { id64Bytes } from "../../wire/control/codec.js";
 import type { Id64 } from "../../wire/control/message.js";
-import { type PairSecrets, sameBytes } from "./pair-secrets.js";
+import { type OverlaySecrets, sameBytes } from "./pair-secrets.js";
 
 /** The statement that the proof makes. */
 export interface ProvenRegistration {
@@ -32,25 +32,29 @@ function proofInput(r: ProvenRegistration): Uint8Array {
   return concat(parts);
 }
 
+/** The two ends of the overlay's tunnel: the key of the own interface, and that of its peer. */
+export interface OverlayKeys {
+  readonly own: PublicKey;
+  readonly peer: PublicKey;
+}
+
 /**
  * Makes the proof, 16 bytes.
- * @param secrets those of the overlay interface's key
- * @param peer the overlay key of the other side: the hub's, when a spoke makes the proof
  * @returns undefined while the own overlay key is unknown
  */
 export const registrationProof = (
-  secrets: PairSecrets,
-  peer: PublicKey,
+  secrets: OverlaySecrets,
+  { own, peer }: OverlayKeys,
   r: ProvenRegistration,
-): Uint8Array | undefined => secrets.mac(peer, proofInput(r));
+): Uint8Array | undefined => secrets.of(own).mac(peer, proofInput(r));
 
 /** Whether the proof was made by the holder of the peer's overlay key; undefined while the own one is unknown. */
 export function proves(
-  secrets: PairSecrets,
-  peer: PublicKey,
+  secrets: OverlaySecrets,
+  keys: OverlayKeys,
   r: ProvenRegistration,
   proof: Uint8Array,
 ): boolean | undefined {
-  const expected = registrationProof(secrets, peer, r);
+  const expected = registrationProof(secrets, keys, r);
   return expected && sameBytes(expected, proof);
 }

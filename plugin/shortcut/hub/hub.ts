@@ -25,9 +25,9 @@ import {
 } from "../../wire/control/message.js";
 import type { Ping } from "../../wire/ping.js";
 import type { Correspondent, Identity, Outcome } from "../control/link.js";
-import type { PairSecrets } from "../control/pair-secrets.js";
+import type { OverlaySecrets } from "../control/pair-secrets.js";
 import { proves } from "../control/registration-proof.js";
-import type { Output, PeerStatus } from "../events.js";
+import type { FibEntry, Output, OverlayDevice, PeerStatus, RoutingView } from "../events.js";
 import type { BootIds } from "../nat/boot-ids.js";
 import { remoteFault } from "../nat/endpoint-check.js";
 import type { PingBudget } from "../nat/ping-budget.js";
@@ -35,12 +35,12 @@ import type { PingTarget } from "../nat/pings.js";
 import type { Parameters } from "../parameters.js";
 import { linkLocalOf } from "../probe/link-local.js";
 import { TokenBuckets } from "../token-buckets.js";
-import { Attestation } from "./attestation.js";
+import { type AllowedIp, Attestation, type HubPeer } from "./attestation.js";
 
 export interface HubHost {
   readonly self: Identity;
-  /** Under the private key of the overlay interface. */
-  readonly overlaySecrets: PairSecrets;
+  readonly overlaySecrets: OverlaySecrets;
+  readonly routing: Pick<RoutingView, "overlayTo">;
   readonly parameters: Parameters;
   readonly listenPort: () => number;
   /** The port that answers pings, beside the port of the direct interface. */
@@ -55,12 +55,21 @@ export interface HubHost {
   request(now: number, to: Address, body: RequestBody, done: (now: number, outcome: Outcome) => void): Id64;
 }
 
+/** An answer about an owner: its prefixes were those of these peers. */
+interface Answered {
+  readonly generation: Id64;
+  readonly peers: readonly HubPeer[];
+  readonly at: number;
+}
+
 interface Registration {
   readonly address: Address;
   readonly publicKey: PublicKey;
   readonly bootId: Id64;
-  /** The peer of the overlay whose key has proven it. */
-  readonly peer: PublicKey;
+  /** The keys of overlay peers that have proven it: several where the spoke has several interfaces to this hub. */
+  readonly proven: ReadonlySet<PublicKey>;
+  /** The peers to which the hub sends packets for the address, as far as their keys have proven it. */
+  peers: readonly HubPeer[];
   seen: number;
   /**
    * Whether the rendezvous peer exists: an earlier initiation would be dropped, and repeated only
@@ -68,7 +77,7 @@ interface Registration {
    */
   applied: boolean;
   /** The owners that this spoke resolved: it is told when their prefixes change. */
-  readonly resolved: Map<Address, { readonly generation: Id64; readonly at: number }>;
+  readonly resolved: Map<Address, Answered>;
 }
 
 export interface RegistrationStatus {
@@ -100,6 +109,8 @@ export type HubKnowledge =
 const RESOLUTIONS = { perSecond: 50, burst: 400, most: 16_384 };
 /** Registrations of one overlay peer with another key, address or boot: each changes a peer in the kernel, and may purge. */
 const CHANGES = { perSecond: 0.2, burst: 10, most: 16_384 };
+/** Peers among which the hub divides packets to one spoke, and whose proof is tried: each costs an X25519 once. */
+const MOST_TRIED = 16;
 /** Milliseconds after which an answer that a spoke may no longer use is forgotten, beyond its lifetime. */
 const FORGOTTEN_AFTER = 60_000;
 
@@ -108,39 +119,45 @@ const refused = (code: RefusalCode, reason: string): ReplyBody => ({ kind: "refu
 export class Hub {
   private readonly spokes = new Map<Address, Registration>();
   private readonly byKey = new Map<PublicKey, Registration>();
-  /** One owner for each peer of the overlay. */
-  private readonly byPeer = new Map<string, Registration>();
+  /** One owner for each peer of the overlay: by {@link HubPeer.id}. */
+  private byPeer = new Map<string, Registration>();
   private readonly resolutions = new TokenBuckets<Address>(RESOLUTIONS);
   private readonly changes = new TokenBuckets<PublicKey>(CHANGES);
   /** No registration ends before this; one that was heard since may end later. */
   private firstEnd = Number.POSITIVE_INFINITY;
   private attestation = new Attestation({ fib: [], allowedIps: [] });
-  private fib: readonly (readonly [Prefix, { readonly overlay: boolean }])[] = [];
-  private allowedIps: readonly { readonly prefix: Prefix; readonly peer: string }[] = [];
+  private fib: readonly (readonly [Prefix, FibEntry])[] = [];
+  private allowedIps: readonly AllowedIp[] = [];
+  /** The own keys of the overlay interfaces. */
+  private ownKeys: ReadonlyMap<string, PublicKey> = new Map();
   private direct = new Map<PublicKey, PeerStatus>();
   private directReadAt = 0;
   private ready = false;
 
   constructor(private readonly host: HubHost) {}
 
-  updateFib(now: number, routes: readonly (readonly [Prefix, { readonly overlay: boolean }])[]): void {
+  /**
+   * Returns whether a datagram is of the router that has its source address: the FIB sends packets for
+   * the source back to the interface by which the datagram came. WireGuard itself compares the peer.
+   */
+  believes(from: Address, dev: string): boolean {
+    return this.host.routing.overlayTo(from).includes(dev);
+  }
+
+  updateFib(now: number, routes: readonly (readonly [Prefix, FibEntry])[]): void {
     this.fib = routes;
     this.rebuild(now);
   }
 
-  updateAllowedIps(
-    now: number,
-    allowedIps: readonly { readonly prefix: Prefix; readonly peer: string }[],
-  ): void {
-    const text = (l: typeof allowedIps) => l.map((a) => `${a.prefix} ${a.peer}`).join();
+  updateOverlay(now: number, devices: readonly OverlayDevice[]): void {
+    this.ownKeys = new Map(devices.flatMap(({ dev, key }) => (key === undefined ? [] : [[dev, key]])));
+    const allowedIps = devices.flatMap(({ dev, peers }) =>
+      peers.flatMap(({ publicKey: peer, allowedIps: ips }) => ips.map((prefix) => ({ dev, prefix, peer }))),
+    );
+    const text = (l: readonly AllowedIp[]) => l.map((a) => `${a.dev} ${a.prefix} ${a.peer}`).join();
     if (text(allowedIps) === text(this.allowedIps)) return;
     this.allowedIps = allowedIps;
     this.rebuild(now);
-    // an address that has gone to another peer was proven by the former one
-    for (const s of [...this.spokes.values()]) {
-      const peer = this.attestation.peerOf(s.address);
-      if (peer !== undefined && peer !== s.peer) this.revoke(now, s);
-    }
   }
 
   updateDirect(readAt: number, peers: readonly PeerStatus[]): void {
@@ -151,9 +168,48 @@ export class Hub {
   private rebuild(now: number): void {
     this.attestation = new Attestation({ fib: this.fib, allowedIps: this.allowedIps });
     this.ready = this.fib.length > 0 && this.allowedIps.length > 0;
+    // an address that has gone to another peer was proven by the former one
+    for (const s of [...this.spokes.values()]) {
+      const peers = this.provenPeers(s.address, s.proven);
+      if (peers.length > 0) s.peers = peers;
+      else if (this.attestation.peersOf(s.address).length > 0) this.revoke(now, s);
+    }
+    this.assign();
+    this.purgeChanged(now);
+  }
+
+  /** Returns the peers to which the hub sends packets for an address and whose keys have proven it. */
+  private provenPeers(address: Address, proven: ReadonlySet<PublicKey>): readonly HubPeer[] {
+    return this.attestation.peersOf(address).filter((p) => proven.has(p.key));
+  }
+
+  /** Gives each peer to its owner; where two have it, it stays with the one that had it. */
+  private assign(): void {
+    const before = this.byPeer;
+    this.byPeer = new Map();
+    for (const s of this.spokes.values())
+      for (const { id } of s.peers) if (!this.byPeer.has(id) || before.get(id) === s) this.byPeer.set(id, s);
+  }
+
+  private peersOf(owner: Address): readonly HubPeer[] {
+    const s = this.spokes.get(owner);
+    return s === undefined ? [] : s.peers.filter((p) => this.byPeer.get(p.id) === s);
+  }
+
+  private prefixesOf(owner: Address): readonly Prefix[] {
+    return this.attestation.prefixesOf(owner, this.peersOf(owner));
+  }
+
+  private generationOf(owner: Address): Id64 {
+    return this.attestation.generationOf(owner, this.peersOf(owner));
+  }
+
+  /** Purges the answers that are no longer right; an owner that is silent has not moved. */
+  private purgeChanged(now: number): void {
     for (const spoke of this.spokes.values()) {
-      for (const [owner, { generation }] of [...spoke.resolved]) {
-        if (this.attestation.generationOf(owner) === generation) continue;
+      for (const [owner, { generation, peers }] of [...spoke.resolved]) {
+        const its = this.spokes.has(owner) ? this.peersOf(owner) : peers;
+        if (this.attestation.generationOf(owner, its) === generation) continue;
         spoke.resolved.delete(owner);
         this.purge(now, spoke, owner);
       }
@@ -194,7 +250,7 @@ export class Hub {
           kind: "kept",
           reflexive: heard ? peer.endpoint : undefined,
           age: Math.max(0, Math.round((now - this.directReadAt) / 1000)),
-          generation: this.attestation.generationOf(from.address),
+          generation: this.generationOf(from.address),
         };
       }
       case "resolve": {
@@ -224,9 +280,9 @@ export class Hub {
   private resolved(now: number, spoke: Registration, owner: Address, page: number): ReplyBody {
     const publicKey = this.spokes.get(owner)?.publicKey;
     if (publicKey === undefined) return refused("not-found", `${owner} is not registered at the hub`);
-    const prefixes = this.attestation.prefixesOf(owner);
-    const generation = this.attestation.generationOf(owner);
-    spoke.resolved.set(owner, { generation, at: now });
+    const prefixes = this.prefixesOf(owner);
+    const generation = this.generationOf(owner);
+    spoke.resolved.set(owner, { generation, peers: this.peersOf(owner), at: now });
     if (page === 0) this.host.emit({ kind: "attested", prefixes: [hostPrefix(owner), ...prefixes] });
     return {
       kind: "resolved",
@@ -239,54 +295,80 @@ export class Hub {
     };
   }
 
-  /** Whether the sender holds the key of the overlay peer that has its address; a refusal otherwise. */
+  /**
+   * Returns the key of the overlay peer that has the sender's address, if the sender holds it; a refusal
+   * otherwise. Under ECMP the address has several peers: the holder of any is the sender.
+   */
   private proven(from: Correspondent, proof: Uint8Array): PublicKey | ReplyBody | undefined {
-    if (this.allowedIps.length === 0) return undefined; // not read yet: the spoke asks again
-    const peer = this.attestation.peerOf(from.address);
-    if (peer === undefined) return refused("not-permitted", `${from.address} is not a peer of the overlay`);
+    if (!this.ready) return undefined; // the tables are not read yet: the spoke asks again
+    const peers = this.attestation.peersOf(from.address).slice(0, MOST_TRIED);
+    if (peers.length === 0) return refused("not-permitted", `${from.address} is not a peer of the overlay`);
     const { address: spoke, publicKey: directKey, bootId } = from;
     const registration = { spoke, hub: this.host.self.address, directKey, bootId };
-    const key = peer as PublicKey;
-    const right = proves(this.host.overlaySecrets, key, registration, proof);
-    if (right === undefined)
-      return refused("busy", "the hub does not know the private key of its overlay interface yet");
-    return right
-      ? key
-      : refused("not-permitted", `${from.address} has not proven the key of its overlay peer`);
+    let known = false;
+    for (const { dev, key } of peers) {
+      const own = this.ownKeys.get(dev);
+      const right =
+        own === undefined
+          ? undefined
+          : proves(this.host.overlaySecrets, { own, peer: key }, registration, proof);
+      if (right === true) return key;
+      known ||= right !== undefined;
+    }
+    if (!known) return refused("busy", "the hub does not know the private key of its overlay interface yet");
+    const devs = [...new Set(peers.map((p) => p.dev))].join(", ");
+    return refused(
+      "not-permitted",
+      `${from.address} has not proven the key of its overlay peer on ${devs}: ` +
+        "a spoke must be the WireGuard peer by which this hub reaches it",
+    );
   }
 
-  /** Makes a registration, in the place of those of the same peer, address or key. */
-  private replace(now: number, next: Omit<Registration, "applied" | "resolved">): void {
-    const { address, publicKey, bootId, peer } = next;
-    const former = new Set([this.byPeer.get(peer), this.spokes.get(address), this.byKey.get(publicKey)]);
+  /** Makes a registration, in the place of those of the same peers, address or key. */
+  private replace(now: number, next: Omit<Registration, "applied" | "resolved" | "seen">): void {
+    const { address, publicKey, bootId, peers } = next;
+    const before = this.spokes.get(address);
+    const former = new Set([before, this.byKey.get(publicKey), ...peers.map((p) => this.byPeer.get(p.id))]);
     let applied = false;
+    let resolved: Registration["resolved"] = new Map();
     for (const f of former)
-      if (f?.address === address && f.publicKey === publicKey) ({ applied } = f);
-      else if (f !== undefined) this.revoke(now, f);
-    const registration: Registration = { ...next, applied, resolved: new Map() };
+      if (f?.address === address && f.publicKey === publicKey) {
+        ({ applied } = f);
+        if (f.bootId === bootId) ({ resolved } = f);
+      } else if (f !== undefined) this.revoke(now, f);
+    const registration: Registration = { ...next, applied, resolved, seen: now };
     this.spokes.set(address, registration);
     this.byKey.set(publicKey, registration);
-    this.byPeer.set(peer, registration);
+    this.assign();
     this.host.bootIds.claim(address, bootId, publicKey);
-    this.firstEnd = Math.min(this.firstEnd, next.seen + this.lifetime);
+    this.firstEnd = Math.min(this.firstEnd, now + this.lifetime);
+    this.purgeChanged(now);
   }
 
   private register(now: number, from: Correspondent, proof: Uint8Array): ReplyBody | undefined {
-    const peer = this.proven(from, proof);
-    if (typeof peer !== "string") return peer;
+    const key = this.proven(from, proof);
+    if (typeof key !== "string") return key;
     const { address, publicKey, bootId } = from;
-    const other = this.byKey.get(publicKey);
-    if (other !== undefined && other.address !== address && other.peer !== peer)
-      return refused("key-in-use", `${other.address} registered this key`);
     // one owner per overlay peer: the newest that has its key
-    const before = this.byPeer.get(peer);
-    if (before === undefined && this.spokes.size >= this.host.maxSpokes)
+    const before = this.spokes.get(address);
+    const same = before?.publicKey === publicKey && before.bootId === bootId ? before : undefined;
+    if (before !== undefined && same === undefined && !before.proven.has(key)) {
+      const there = this.provenPeers(address, before.proven);
+      if (there.length > 0)
+        return refused("not-permitted", `${address} is registered by another overlay peer`);
+    }
+    const proven = new Set([...(same?.proven ?? []), key]);
+    const peers = this.provenPeers(address, proven);
+    const replaced = peers.map((p) => this.byPeer.get(p.id)).find((r) => r !== undefined);
+    const other = this.byKey.get(publicKey);
+    if (other !== undefined && other.address !== address && !other.proven.has(key))
+      return refused("key-in-use", `${other.address} registered this key`);
+    if (replaced === undefined && before === undefined && this.spokes.size >= this.host.maxSpokes)
       return refused("busy", `this hub accepts at most ${this.host.maxSpokes} spokes`);
-    if (before?.address === address && before.publicKey === publicKey && before.bootId === bootId)
-      before.seen = now;
-    else if (!this.changes.take(now, peer))
+    if (same?.proven.has(key) === true && replaced === same) same.seen = now;
+    else if (!this.changes.take(now, key))
       return refused("busy", `the overlay peer of ${address} has registered too often`);
-    else this.replace(now, { address, publicKey, bootId, peer, seen: now });
+    else this.replace(now, { address, publicKey, bootId, proven, peers });
     if (this.spokes.get(from.address)?.applied === true) {
       const lifetime = Math.round(this.lifetime / 1000);
       const observePort = this.host.pingsUsable ? this.host.observePort : 0;
@@ -330,7 +412,7 @@ export class Hub {
   private forget(spoke: Registration): void {
     this.spokes.delete(spoke.address);
     if (this.byKey.get(spoke.publicKey) === spoke) this.byKey.delete(spoke.publicKey);
-    if (this.byPeer.get(spoke.peer) === spoke) this.byPeer.delete(spoke.peer);
+    for (const { id } of spoke.peers) if (this.byPeer.get(id) === spoke) this.byPeer.delete(id);
     this.host.bootIds.release(spoke.address);
     this.host.emit({ kind: "unpeer", owner: spoke.address, publicKey: spoke.publicKey });
   }
@@ -388,7 +470,7 @@ export class Hub {
     return {
       kind: "owner",
       owner,
-      prefixes: this.attestation.prefixesOf(owner),
+      prefixes: this.prefixesOf(owner),
       heardAt: registration?.seen ?? 0,
       endpoint: registration === undefined ? undefined : this.direct.get(registration.publicKey)?.endpoint,
       resolvedBy: resolvedBy.sort((x, y) => compareAddresses(x.spoke, y.spoke)),
@@ -401,7 +483,7 @@ export class Hub {
       publicKey: s.publicKey,
       since: s.seen,
       endpoint: this.direct.get(s.publicKey)?.endpoint,
-      prefixes: this.attestation.prefixesOf(s.address),
+      prefixes: this.prefixesOf(s.address),
     }));
   }
 }

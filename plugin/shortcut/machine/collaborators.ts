@@ -67,14 +67,11 @@ export interface Collaborators {
   /** This router's own prefixes. */
   readonly own: {
     /**
-     * Returns whether this router has its own routes to all prefixes that the hub attests for it.
+     * Returns whether this router has its own routes to all prefixes that a hub attests for it.
      */
     routes(now: number): boolean;
-    /**
-     * Returns the generation of the own prefixes, as the hub attests them; undefined until the hub
-     * has told it.
-     */
-    generation(now: number): Id64 | undefined;
+    /** Returns whether an end that accepts this generation accepts everything that goes direct from here. */
+    accepts(now: number, generation: Id64): boolean;
   };
   readonly presence: {
     /**

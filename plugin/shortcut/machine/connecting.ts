@@ -177,7 +177,7 @@ export class Connecting extends Tunnelled<StepsFrom<"connecting">> {
     const { tunnel } = c.attempt.path;
     if (tunnel === undefined) return undefined;
     tunnel.receive(event);
-    if (tunnel.prober.verdict(c.ownGeneration(now)) === "proven" && tunnel.applied) {
+    if (tunnel.prober.verdict(c.accepted(now)) === "proven" && tunnel.applied) {
       const step = this.weigh(now, tunnel);
       if (step !== undefined) return step;
     }
@@ -209,7 +209,7 @@ export class Connecting extends Tunnelled<StepsFrom<"connecting">> {
   private giveUp(now: number): Step<"returning"> {
     const { c } = this;
     const { checks, tunnel } = c.attempt.path;
-    const reason: Reason = tunnel?.unproven(c.ownGeneration(now)) ?? { kind: "no-tunnel" };
+    const reason: Reason = tunnel?.unproven(c.accepted(now)) ?? { kind: "no-tunnel" };
     if (checks === undefined || tunnel?.heard === true) return fallBackToHub(reason, PATH_FAILED);
     c.spoke.reachability.reobserve(now);
     const nat = c.nat();

@@ -4,7 +4,6 @@
  */
 
 import type { Address, Prefix } from "../../net/address.js";
-import { ZERO_ID } from "../../wire/control/codec.js";
 import type { Id64, RequestBody } from "../../wire/control/message.js";
 import type { Outcome } from "../control/link.js";
 import type { Milestone } from "../events.js";
@@ -61,9 +60,9 @@ export class Context {
     return this.attempt.attested?.prefixes ?? [];
   }
 
-  /** Returns the generation of this router's own prefixes that the other end must accept. */
-  ownGeneration(now: number): Id64 {
-    return this.spoke.own.generation(now) ?? ZERO_ID;
+  /** Returns the test whether the other end, which accepts a generation, accepts this router's own prefixes. */
+  accepted(now: number): (generation: Id64) => boolean {
+    return (generation) => this.spoke.own.accepts(now, generation);
   }
 
   milestone(milestone: Milestone, detail: string): void {

@@ -112,7 +112,7 @@ export class Direct extends Tunnelled<StepsFrom<"direct">> {
       const step = this.reconsider(now, false);
       if (step !== undefined) return step;
     }
-    const verdict = prober.verdict(c.ownGeneration(now));
+    const verdict = prober.verdict(c.accepted(now));
     switch (verdict) {
       case "lost":
         if (now < (this.failureAt(tunnel) ?? Number.POSITIVE_INFINITY)) return undefined;

@@ -42,6 +42,11 @@ abstract class Leaving<X extends Step> extends StageState<X> {
   override offerUnblocked(_now: number): void {
     this.ending = { ...this.ending, blocked: undefined };
   }
+
+  /** Moves aliases that the FIB may still use with the hub path: a hub may be lost meanwhile. */
+  override underneathChanged(_now: number): undefined {
+    this.c.offers.followUnderneath();
+  }
 }
 
 /** Milliseconds without a sign over the hub path, after which a direct path that works is taken again. */
@@ -111,7 +116,7 @@ export class Returning extends Leaving<StepsFrom<"returning">> {
     if (now < retakeAt || tunnel === undefined) return undefined;
     // it is said that the path is wanted again; the other end says the same when it hears nothing over the hub path
     this.c.announceProbes(now, { down: false, idle: false });
-    if (!this.c.agreed || tunnel.prober.verdict(this.c.ownGeneration(now)) !== "proven") return undefined;
+    if (!this.c.agreed || tunnel.prober.verdict(this.c.accepted(now)) !== "proven") return undefined;
     return { to: "direct", reason: { kind: "hub-path-silent" } };
   }
 

@@ -241,11 +241,11 @@ export class Tunnel {
   }
 
   /**
-   * Returns why the path is not proven. `mine` is the generation that the other end must accept.
+   * Returns why the path is not proven; `accepts` as for {@link Prober.verdict}.
    */
-  unproven(mine: Id64): Reason {
+  unproven(accepts: (generation: Id64) => boolean): Reason {
     if (!this.handshakeSeen) return { kind: "no-handshake", endpoint: this.endpoint?.address };
-    const reason = this.prober.unproven(mine);
+    const reason = this.prober.unproven(accepts);
     // what WireGuard has received is more than handshakes: the probes are among it
     if (reason.kind === "no-probe" && this.received > HANDSHAKES)
       return { kind: "input-dropped", router: this.host.self.address };

@@ -41,7 +41,7 @@ export interface CandidateSources {
   readonly configured: readonly Endpoint[];
   readonly addresses: readonly InterfaceAddress[];
   /** Overlay and direct interface: their addresses are not candidates. */
-  readonly excludedDevices: readonly string[];
+  readonly excludedDevices: { has(dev: string): boolean };
   /**
    * The operator's deny list, alias pools, and the prefixes that the hub attests for this router:
    * others reach these via the overlay.
@@ -63,9 +63,7 @@ export function ownCandidates(s: CandidateSources): Candidate[] {
   for (const e of s.configured) add(e, "configured");
   const hosts = s.addresses.filter(
     (a) =>
-      !s.excludedDevices.includes(a.dev) &&
-      addressFault(a.address) === undefined &&
-      !inside(a.address, s.denied),
+      !s.excludedDevices.has(a.dev) && addressFault(a.address) === undefined && !inside(a.address, s.denied),
   );
   // public addresses are worth more than private ones, which many networks share
   const rank = (a: InterfaceAddress): number =>
@@ -81,10 +79,10 @@ export function ownCandidates(s: CandidateSources): Candidate[] {
 /** Returns the prefixes that are on-link here. */
 export const onLink = (
   addresses: readonly InterfaceAddress[],
-  excludedDevices: readonly string[],
+  excludedDevices: { has(dev: string): boolean },
 ): Prefix[] =>
   addresses
-    .filter((a) => !excludedDevices.includes(a.dev) && addressFault(a.address) === undefined)
+    .filter((a) => !excludedDevices.has(a.dev) && addressFault(a.address) === undefined)
     .map((a) => prefixOf(a.address, a.length));
 
 /** Returns the priority: a higher one is preferred. */

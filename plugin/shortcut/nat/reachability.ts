@@ -21,7 +21,7 @@ export interface ReachabilityConfig {
   /** Prefixes of which no address is offered. */
   readonly denied: readonly Prefix[];
   /** Interfaces of which no address is offered: overlay and direct interface. */
-  readonly excludedDevices: readonly string[];
+  readonly excludedDevices: { has(dev: string): boolean };
   /** Endpoints that the operator configured: offered first. */
   readonly publicEndpoints: readonly Endpoint[];
   /** Overlay addresses of the hubs, and the alias pools: no router has its endpoint there. */

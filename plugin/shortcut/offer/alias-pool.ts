@@ -16,6 +16,13 @@ import {
   prefixAddress,
   prefixLength,
 } from "../../net/address.js";
+import type { Underneath } from "../events.js";
+
+/** A next hop underneath, with the overlay interfaces that it is reached through. */
+export type UnderlyingHop = Pick<Underneath, "nextHop" | "via">;
+
+const useOf = (owner: Address, { nextHop, via }: UnderlyingHop, family: Family): string =>
+  `${owner} ${nextHop}%${[...via].sort().join("+")} ${family}`;
 
 export class AliasPool {
   private readonly byUse = new Map<string, Address>();
@@ -27,8 +34,8 @@ export class AliasPool {
    * Returns the alias for an owner's prefixes over one next hop; undefined when the family has no
    * pool or the pool is used up.
    */
-  acquire(owner: Address, nextHop: Address, family: Family): Address | undefined {
-    const use = `${owner} ${nextHop} ${family}`;
+  acquire(owner: Address, hop: UnderlyingHop, family: Family): Address | undefined {
+    const use = useOf(owner, hop, family);
     const existing = this.byUse.get(use);
     if (existing !== undefined) return existing;
     const pool = this.pools[family];
@@ -42,6 +49,18 @@ export class AliasPool {
       return candidate;
     }
     return undefined;
+  }
+
+  /** Lets an alias stand for another next hop of its owner. Returns whether it does: not when that one has another alias. */
+  move(alias: Address, owner: Address, hop: UnderlyingHop): boolean {
+    const use = useOf(owner, hop, familyOf(alias));
+    const former = this.taken.get(alias);
+    if (former === use) return true;
+    if (former === undefined || this.byUse.has(use)) return false;
+    this.byUse.delete(former);
+    this.taken.set(alias, use);
+    this.byUse.set(use, alias);
+    return true;
   }
 
   release(alias: Address): void {

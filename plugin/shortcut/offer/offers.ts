@@ -16,6 +16,7 @@ import type {
   RoutingView,
   ShortcutStatus,
   Underneath,
+  UnderneathVerdict,
 } from "../events.js";
 import { describeReason, no, type Reason, type Verdict, YES } from "../reasons.js";
 import type { AliasPool } from "./alias-pool.js";
@@ -40,6 +41,12 @@ interface Offer {
   reported: string;
 }
 
+const sameInterfaces = (a: readonly string[], b: readonly string[]): boolean =>
+  [...a].sort().join() === [...b].sort().join();
+
+const sameHop = (a: Underneath, b: Underneath): boolean =>
+  a.nextHop === b.nextHop && sameInterfaces(a.via, b.via);
+
 export class Offers {
   private readonly standing = new Map<Prefix, Offer>();
   /**
@@ -48,8 +55,11 @@ export class Offers {
    */
   private readonly leaving = new Map<Prefix, Offer>();
   private readonly overridden = new Set<Prefix>();
-  /** Every alias of this attempt, those of former next hops too: the FIB may still use them. */
-  private readonly aliases = new Set<Address>();
+  /**
+   * Every alias of this attempt, those of former next hops too, since the FIB may still use them; each with
+   * the overlay interfaces of its next hop.
+   */
+  private readonly aliases = new Map<Address, readonly string[]>();
   private to: "overlay" | "direct" = "overlay";
 
   constructor(
@@ -123,9 +133,11 @@ export class Offers {
     const refusals: Reason[] = [];
     const wanted = new Set<Prefix>();
     let orphans = 0;
-    for (const prefix of attested) {
-      if (prefix === hostPrefix(this.owner)) continue;
-      const under = this.host.routing.underneath(prefix);
+    const found = new Map<Prefix, UnderneathVerdict>();
+    for (const prefix of attested)
+      if (prefix !== hostPrefix(this.owner)) found.set(prefix, this.host.routing.underneath(prefix));
+    this.follow(found);
+    for (const [prefix, under] of found) {
       const offered = under.ok ? this.offer(prefix, under, classes) : under;
       if (offered.ok) wanted.add(prefix);
       else if (keepOrphans && !under.ok && under.gone && this.standing.has(prefix)) {
@@ -137,19 +149,58 @@ export class Offers {
     return { refusals, orphans };
   }
 
+  /** Lets the aliases of all offers, withdrawn ones too, follow their routes underneath. */
+  followUnderneath(): void {
+    const found = new Map<Prefix, UnderneathVerdict>();
+    for (const prefix of [...this.standing.keys(), ...this.leaving.keys()])
+      found.set(prefix, this.host.routing.underneath(prefix));
+    this.follow(found);
+  }
+
+  /**
+   * Moves an alias whose offers have all got another next hop, as when a hub is lost: its route is
+   * rewritten at once, and the daemon need not be told. While some offers keep the next hop, the alias
+   * stays; the others get another alias.
+   */
+  private follow(found: ReadonlyMap<Prefix, UnderneathVerdict>): void {
+    const hops = new Map<Address, Underneath[]>();
+    for (const { alias, prefix } of [...this.standing.values(), ...this.leaving.values()]) {
+      const under = found.get(prefix);
+      if (under?.ok !== true) continue;
+      const list = hops.get(alias);
+      if (list === undefined) hops.set(alias, [under]);
+      else list.push(under);
+    }
+    for (const [alias, list] of hops) {
+      const [hop, ...others] = list;
+      const via = this.aliases.get(alias);
+      if (hop === undefined || via === undefined) continue;
+      const stays = list.some((u) => sameInterfaces(u.via, via));
+      if (others.every((u) => sameHop(u, hop))) this.host.aliases.move(alias, this.owner, hop);
+      if (!stays) this.setAlias(alias, hop.via);
+    }
+  }
+
+  private setAlias(alias: Address, via: readonly string[]): void {
+    this.aliases.set(alias, via);
+    this.host.emit({ kind: "alias", alias, to: this.to, via });
+  }
+
   private offer(prefix: Prefix, u: Underneath, classes: OfferClasses): Verdict {
     const holder = this.offeredFor(prefix);
     if (holder !== undefined && holder !== this.owner)
       return no({ kind: "prefix-moved", prefix, from: holder });
-    const alias = this.host.aliases.acquire(this.owner, u.nextHop, familyOf(prefix));
-    if (alias === undefined) return no({ kind: "no-alias", prefix });
-    this.aliases.add(alias);
     const before = this.standing.get(prefix);
+    // on the direct interface the way to a hub does not matter: another alias would only disturb the daemon
+    const kept = this.onDirect ? before?.alias : undefined;
+    const alias = kept ?? this.host.aliases.acquire(this.owner, u, familyOf(prefix));
+    if (alias === undefined) return no({ kind: "no-alias", prefix });
+    const via = this.aliases.get(alias);
     if (before !== undefined && before.alias === alias && before.underneath === u.prefix) {
       this.updateOne(before, classes);
       return YES;
     }
-    this.host.emit({ kind: "alias", alias, to: this.to });
+    if (via === undefined || (kept === undefined && !sameInterfaces(via, u.via))) this.setAlias(alias, u.via);
     this.host.emit({ kind: "offer", prefix, alias, underneath: u.prefix, classes });
     this.leaving.delete(prefix);
     this.standing.set(prefix, {
@@ -189,7 +240,7 @@ export class Offers {
   /** Points every alias at the overlay or at the direct interface: the flip, and the flip back. */
   point(to: "overlay" | "direct"): void {
     this.to = to;
-    for (const alias of this.aliases) this.host.emit({ kind: "alias", alias, to });
+    for (const [alias, via] of this.aliases) this.host.emit({ kind: "alias", alias, to, via });
   }
 
   /** Returns the prefixes, offered or leaving, that the FIB sends via the direct interface. */
@@ -220,8 +271,8 @@ export class Offers {
    * kernel and free for others.
    */
   release(): void {
-    for (const alias of this.aliases) {
-      this.host.emit({ kind: "alias", alias, to: "absent" });
+    for (const [alias, via] of this.aliases) {
+      this.host.emit({ kind: "alias", alias, to: "absent", via });
       this.host.aliases.release(alias);
     }
     this.aliases.clear();

@@ -71,14 +71,14 @@ export class Prober {
   }
 
   /**
-   * Returns the result; `mine` is the generation that the hub attests for this router, which the
-   * other end must accept.
+   * Returns the result; `accepts` tells whether an end that accepts a generation accepts what this router
+   * sends.
    */
-  verdict(mine: Id64): Proof {
+  verdict(accepts: (generation: Id64) => boolean): Proof {
     if (this.remoteDown) return "down";
     if (this.loss !== undefined) return "lost";
     if (!this.hears) return "waiting";
-    if (this.accepted !== mine) return "unaccepted";
+    if (this.accepted === undefined || !accepts(this.accepted)) return "unaccepted";
     return this.heardFullHere && this.heardFullThere ? "proven" : "waiting";
   }
 
@@ -102,12 +102,12 @@ export class Prober {
   }
 
   /** Returns why the path is not proven yet. */
-  unproven(mine: Id64): Reason {
+  unproven(accepts: (generation: Id64) => boolean): Reason {
     if (!this.heard) return { kind: "no-probe" };
     if (!this.hears) return { kind: "probes-unheard" };
     if (!this.heardFullHere || !this.heardFullThere)
       return { kind: "full-size-dropped", bytes: this.fullSize };
-    if (this.accepted !== mine) return { kind: "not-accepted-yet" };
+    if (this.accepted === undefined || !accepts(this.accepted)) return { kind: "not-accepted-yet" };
     return { kind: "proven" };
   }
 }

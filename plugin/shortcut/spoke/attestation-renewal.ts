@@ -1,8 +1,8 @@
 /**
  * Renews attestations. No shortcut outlives what the hub attests: an attestation that has expired,
  * or that the hub withdraws, is asked for again while a shortcut uses it. A changed attestation
- * ends the shortcut. This does not apply while the hub is away or has only just come back: then its
- * answers may be incomplete.
+ * ends the shortcut. This does not apply while the hubs are away, nor while the hub that attests, or
+ * the one that answers, has only just come back: then its answers may be incomplete.
  */
 import type { Address } from "../../net/address.js";
 import type { Shortcut } from "../machine/shortcut.js";
@@ -13,8 +13,8 @@ import type { ShortcutTable } from "./shortcut-table.js";
 const PAUSE = 5_000;
 
 export interface AttestationRenewalHost {
-  /** Returns whether the hub's answers may be incomplete. */
-  unsettled(now: number): boolean;
+  /** Returns whether a hub's answers may be incomplete. */
+  unsettled(now: number, hub: Address | undefined): boolean;
 }
 
 export class AttestationRenewal {
@@ -68,7 +68,8 @@ export class AttestationRenewal {
     resolutions.ofOwner(now, owner, (t, r) => {
       if (shortcuts.get(owner) !== shortcut) return;
       const same = r.ok && shortcut.livesBy(r);
-      if ((!r.ok && r.unanswered) || (!same && this.host.unsettled(t))) {
+      const unsettled = [r.by, before?.by].some((hub) => this.host.unsettled(t, hub));
+      if ((!r.ok && r.unanswered) || (!same && unsettled)) {
         resolutions.restore(now, owner, before);
         this.asked.set(owner, t + PAUSE);
         return;

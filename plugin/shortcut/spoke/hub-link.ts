@@ -4,23 +4,16 @@
  * this spoke. Both end with the registration; the shortcuts do not.
  */
 
-import {
-  type Address,
-  type Endpoint,
-  formatEndpoint,
-  hostPrefix,
-  type Prefix,
-  sameEndpoint,
-} from "../../net/address.js";
+import { type Address, type Endpoint, formatEndpoint, hostPrefix, sameEndpoint } from "../../net/address.js";
 import type { PublicKey } from "../../net/key.js";
 import { PrefixMap } from "../../net/lpm.js";
 import { wholeSeconds } from "../../net/units.js";
-import type { Id64, RequestBody } from "../../wire/control/message.js";
+import type { Id64, RefusalCode, RequestBody } from "../../wire/control/message.js";
 import type { Ping } from "../../wire/ping.js";
 import type { Correspondent, Identity, Outcome } from "../control/link.js";
-import type { PairSecrets } from "../control/pair-secrets.js";
-import { registrationProof } from "../control/registration-proof.js";
-import type { Output, RoutingView } from "../events.js";
+import type { OverlaySecrets } from "../control/pair-secrets.js";
+import { type OverlayKeys, registrationProof } from "../control/registration-proof.js";
+import type { Output, OverlayDevice, OverlayPeer, RoutingView } from "../events.js";
 import type { BootIds } from "../nat/boot-ids.js";
 import { outside, remoteFault } from "../nat/endpoint-check.js";
 import type { Observation } from "../nat/mapping.js";
@@ -28,17 +21,19 @@ import { Observer, type ObserverHost } from "../nat/reflexive-observer.js";
 import type { Parameters } from "../parameters.js";
 import { linkLocalOf } from "../probe/link-local.js";
 import { describeReason, type Reason, type Verdict, YES } from "../reasons.js";
+import { graceOf } from "./hub-presence.js";
 
 /** Milliseconds until it is looked again whether the overlay's peers are known. */
 const OVERLAY_READ_PAUSE = 1_000;
+/** Milliseconds until a key that the hub did not take as a proof is tried again: its routes may follow later. */
+const PROOF_PAUSE = 30_000;
 
 export interface HubLinkHost extends ObserverHost {
   readonly self: Identity;
-  /** Under the private key of the overlay interface. */
-  readonly overlaySecrets: PairSecrets;
+  readonly overlaySecrets: OverlaySecrets;
   readonly parameters: Parameters;
   readonly listenPort: () => number;
-  readonly routing: Pick<RoutingView, "wayTo">;
+  readonly routing: Pick<RoutingView, "wayTo" | "overlayTo">;
   readonly bootIds: BootIds<Address>;
   random(): number;
   emit(output: Output): void;
@@ -49,7 +44,9 @@ export interface HubLinkEvents {
   /** Reports that the hub answered. */
   heard(now: number): void;
   /** Reports that the hub was restarted: it has lost its earlier answers, and may give others. */
-  restarted(now: number): void;
+  restarted(now: number, hub: Address): void;
+  /** Reports that the hub told the generation of this router's own prefixes. */
+  told(now: number): void;
 }
 
 export interface HubStatus {
@@ -69,6 +66,36 @@ export interface HubEndpoint {
   readonly endpoint: Endpoint;
 }
 
+/** A tunnel of the overlay that may lead to a hub. */
+export interface OverlayTunnel {
+  readonly own: PublicKey;
+  readonly peer: OverlayPeer;
+  /** Whether the FIB uses it; otherwise only AllowedIPs permit it. */
+  readonly used: boolean;
+}
+
+/**
+ * Returns the tunnels that lead to an overlay address, those first that the FIB uses: several under ECMP.
+ * The others count where the far end uses another tunnel than this one, and while the FIB has no route.
+ */
+export function tunnelsTo(
+  routing: Pick<RoutingView, "overlayTo">,
+  devices: readonly OverlayDevice[],
+  to: Address,
+): OverlayTunnel[] {
+  const via = routing.overlayTo(to);
+  const out: OverlayTunnel[] = [];
+  for (const { dev, key: own, peers } of devices) {
+    const map = new PrefixMap<OverlayPeer>();
+    for (const peer of peers) for (const a of peer.allowedIps) map.set(a, peer);
+    const peer = map.longestMatch(hostPrefix(to))?.value;
+    if (peer !== undefined && own !== undefined) out.push({ own, peer, used: via.includes(dev) });
+  }
+  return [...out.filter((t) => t.used), ...out.filter((t) => !t.used)];
+}
+
+const tunnelId = (own: PublicKey, peer: PublicKey): string => `${own} ${peer}`;
+
 export class HubLink {
   registered: Correspondent | undefined;
   generation: Id64 | undefined;
@@ -76,8 +103,19 @@ export class HubLink {
   /** Whether the overlay interface can be used. */
   private overlay: Verdict = YES;
   private overlayRead = false;
-  /** Key of the overlay peer behind which the hub is. */
-  private overlayKey: PublicKey | undefined;
+  /** All overlay interfaces, as last read. */
+  private devices: readonly OverlayDevice[] = [];
+  /** The tunnels that may lead to the hub. */
+  private tunnels: readonly OverlayTunnel[] = [];
+  /** The tunnel by whose key the next registration is proven. */
+  private proving: OverlayKeys | undefined;
+  /** Own overlay keys that this registration is proven by. */
+  private readonly proven = new Set<PublicKey>();
+  /** Tunnels whose keys the hub did not take as a proof, and when each is tried again. */
+  private readonly untaken = new Map<string, number>();
+  /** The hub was silent, or was restarted: until then its answers may be incomplete. */
+  private unsettledUntil = Number.NEGATIVE_INFINITY;
+  private wasSilent = false;
   private since: number;
   private nextAt: number;
   private failures = 0;
@@ -146,6 +184,7 @@ export class HubLink {
 
   /** Follows a change of routes or policy rules: asks again when the hub can see the endpoint now. */
   waysChanged(now: number): void {
+    this.findPeer(now);
     const before = this.wasInside;
     this.wasInside = this.inside !== undefined;
     if (before && !this.wasInside) this.observer.ask(now);
@@ -169,8 +208,9 @@ export class HubLink {
       this.lose(now, this.overlay.reason);
       return;
     }
-    const body: RequestBody | undefined =
-      this.registered === undefined ? this.registration() : { kind: "keepalive" };
+    this.proving = this.nextProof(now);
+    const registers = this.registered === undefined || this.proving !== undefined;
+    const body: RequestBody | undefined = registers ? this.registration() : { kind: "keepalive" };
     if (body === undefined) {
       // before the overlay's peers were read once, nothing is wrong
       if (this.overlayRead) this.lose(now, { kind: "overlay-key-unknown" });
@@ -202,12 +242,30 @@ export class HubLink {
     this.nextAt = Math.min(this.nextAt, now);
   }
 
-  /** The registration, proven by the overlay interface's key; undefined while that cannot be done. */
+  /** Returns whether the hub's answers may be incomplete: it has only just come back. */
+  unsettled(now: number): boolean {
+    return now < this.unsettledUntil;
+  }
+
+  /**
+   * Returns the tunnel by whose key the registration is to be proven. The hub attests what it sends by
+   * equal paths once it has a proof of each; a key that it did not take is not the one that it uses.
+   */
+  private nextProof(now: number): OverlayKeys | undefined {
+    const open = this.tunnels.filter(
+      ({ own, peer }) =>
+        !this.proven.has(own) && now >= (this.untaken.get(tunnelId(own, peer.publicKey)) ?? now),
+    );
+    const next = this.registered === undefined ? open[0] : open.find((t) => t.used);
+    return next && { own: next.own, peer: next.peer.publicKey };
+  }
+
+  /** The registration, proven by an overlay interface's key; undefined while that cannot be done. */
   private registration(): RequestBody | undefined {
-    const { host, overlayKey } = this;
-    if (overlayKey === undefined) return undefined;
+    const { host, proving } = this;
+    if (proving === undefined) return undefined;
     const { address: spoke, publicKey: directKey, bootId } = host.self;
-    const proof = registrationProof(host.overlaySecrets, overlayKey, {
+    const proof = registrationProof(host.overlaySecrets, proving, {
       spoke,
       hub: this.address,
       directKey,
@@ -231,8 +289,8 @@ export class HubLink {
           this.observer.refresh(now);
         }
         this.registered = o.from;
-        if (this.boot !== undefined && this.boot !== o.from.bootId) this.on.restarted(now);
-        this.boot = o.from.bootId;
+        if (this.proving !== undefined) this.proven.add(this.proving.own);
+        this.seenBoot(now, o.from.bootId);
         this.host.bootIds.claim(this.address, o.from.bootId, o.from.publicKey);
         this.problem = undefined;
         this.failures = 0;
@@ -251,13 +309,15 @@ export class HubLink {
         if (o.body.reflexive !== undefined && remoteFault(o.body.reflexive) === undefined)
           this.rendezvous = o.body.reflexive;
         this.generation = o.body.generation;
+        this.on.told(now);
         return;
       case "refused":
         if (this.registered !== undefined && o.body.code === "not-registered") {
-          this.registered = undefined;
+          this.unregister();
           this.nextAt = now;
           return;
         }
+        if (this.refusedProof(now, o.body.code)) return;
         this.lose(now, { kind: "hub-refuses", hub: this.address, text: o.body.reason });
         return;
       default:
@@ -265,13 +325,40 @@ export class HubLink {
     }
   }
 
+  private seenBoot(now: number, bootId: Id64): void {
+    const restarted = this.boot !== undefined && this.boot !== bootId;
+    if (restarted || this.wasSilent) this.unsettledUntil = now + graceOf(this.host.parameters);
+    this.wasSilent = false;
+    this.boot = bootId;
+    if (restarted) this.on.restarted(now, this.address);
+  }
+
+  /** Goes on with another key when the hub does not take one as a proof. Returns whether there is more to do. */
+  private refusedProof(now: number, code: RefusalCode): boolean {
+    const further = this.registered !== undefined;
+    if (this.proving === undefined || (!further && code !== "not-permitted")) return false;
+    this.untaken.set(tunnelId(this.proving.own, this.proving.peer), now + PROOF_PAUSE);
+    if (!further && this.nextProof(now) === undefined) return false;
+    this.nextAt = now;
+    return true;
+  }
+
+  private unregister(): void {
+    this.registered = undefined;
+    this.proven.clear();
+    this.untaken.clear();
+  }
+
   private lose(now: number, reason: Reason): void {
     const problem = describeReason(reason);
     // that of the overlay is said once, for all hubs
     if (this.overlay.ok && describeReason(this.problem) !== problem)
       this.host.emit({ kind: "problem", place: `hub ${this.address}`, problem });
-    if (this.registered !== undefined) this.since = now;
-    this.registered = undefined;
+    if (this.registered !== undefined) {
+      this.since = now;
+      this.wasSilent = reason.kind === "hub-silent";
+    }
+    this.unregister();
     this.problem = reason;
     this.failures++;
     this.nextAt =
@@ -282,22 +369,24 @@ export class HubLink {
    * Takes the underlay endpoint of the hub's overlay peer: its direct interface listens at the same
    * address.
    */
-  overlayPeers(
-    now: number,
-    peers: readonly {
-      readonly publicKey: PublicKey;
-      readonly allowedIps: readonly Prefix[];
-      readonly endpoint: Endpoint | undefined;
-    }[],
-  ): void {
-    const map = new PrefixMap<(typeof peers)[number]>();
-    for (const peer of peers) for (const a of peer.allowedIps) map.set(a, peer);
-    const behind = map.longestMatch(hostPrefix(this.address))?.value;
-    const before = this.overlayKey;
+  overlayPeers(now: number, devices: readonly OverlayDevice[]): void {
+    this.devices = devices;
     this.overlayRead = true;
-    this.overlayKey = behind?.publicKey;
-    if (before === undefined && behind !== undefined) this.retrySoon(now);
-    const endpoint = behind?.endpoint;
+    this.findPeer(now);
+  }
+
+  /** Finds the overlay peers behind which the hub is, through the interfaces that the FIB uses for it. */
+  private findPeer(now: number): void {
+    const before = this.tunnels;
+    this.tunnels = tunnelsTo(this.host.routing, this.devices, this.address);
+    const keys = (list: readonly OverlayTunnel[]) =>
+      list.map((t) => `${t.own} ${t.peer.publicKey} ${t.used}`).join();
+    const changed = keys(before) !== keys(this.tunnels);
+    if (changed) this.untaken.clear();
+    if (changed && this.tunnels.length > 0) this.retrySoon(now);
+    if (this.registered !== undefined && this.nextProof(now) !== undefined) this.nextAt = now;
+    const [first, second] = this.tunnels;
+    const endpoint = first?.used === true || second === undefined ? first?.peer.endpoint : undefined;
     if (endpoint === undefined || endpoint.address === this.underlay) return;
     this.underlay = endpoint.address;
     this.meet(now);

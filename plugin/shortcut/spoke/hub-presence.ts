@@ -44,6 +44,10 @@ const READ_ABSENT = 1_000;
  */
 const GRACE_KEEPALIVES = 3;
 
+/** Milliseconds for which the answers of a hub that has come back may be incomplete. */
+export const graceOf = ({ hubKeepalive }: Pick<Parameters, "hubKeepalive">): number =>
+  GRACE_KEEPALIVES * hubKeepalive;
+
 export interface HubPresenceHost {
   readonly parameters: Pick<Parameters, "hubKeepalive">;
   /** Asks every hub for a sign of life. */
@@ -75,7 +79,7 @@ export class HubPresence {
   }
 
   /**
-   * Returns whether the hub's answers may be incomplete: it is away, or has only just come back.
+   * Returns whether the hubs' answers may be incomplete: they are away, or have only just come back.
    */
   unsettled(now: number): boolean {
     return this.state !== "present" || now < this.graceUntil;
@@ -150,13 +154,8 @@ export class HubPresence {
   }
 
   private comeBack(now: number): void {
-    this.restarted(now);
+    this.graceUntil = now + graceOf(this.host.parameters);
     this.enter(now, "returned", this.graceUntil - now);
-  }
-
-  /** Notes that a hub was restarted. */
-  restarted(now: number): void {
-    this.graceUntil = now + GRACE_KEEPALIVES * this.host.parameters.hubKeepalive;
   }
 
   pollTimeout(): number | undefined {

@@ -11,7 +11,7 @@ import type { ReplyBody, RequestBody } from "../../wire/control/message.js";
 import type { Ping } from "../../wire/ping.js";
 import type { Correspondent } from "../control/link.js";
 import { earliest } from "../deadlines.js";
-import type { Input, PeerStatus, Presence, ShortcutStatus } from "../events.js";
+import type { Input, OverlayDevice, PeerStatus, Presence, ShortcutStatus } from "../events.js";
 import type { EngineHost } from "../machine/collaborators.js";
 import { busy } from "../machine/remote.js";
 import type { Shortcut } from "../machine/shortcut.js";
@@ -21,10 +21,11 @@ import { describeReason, no, type Reason, type Verdict, YES } from "../reasons.j
 import { TokenBuckets } from "../token-buckets.js";
 import { AttestationRenewal } from "./attestation-renewal.js";
 import { type DestinationStatus, Destinations, type NotNow } from "./destinations.js";
-import { HubLink, type HubLinkHost, type HubStatus } from "./hub-link.js";
+import { byPath } from "./hub-choice.js";
+import { HubLink, type HubLinkHost, type HubStatus, tunnelsTo } from "./hub-link.js";
 import { HubPresence } from "./hub-presence.js";
 import { OwnPrefixes } from "./own-prefixes.js";
-import { type Owned, Resolutions } from "./resolutions.js";
+import { type Owned, type Refusal, Resolutions } from "./resolutions.js";
 import { ShortcutTable } from "./shortcut-table.js";
 import type { DestinationRate, TriggerParameters } from "./trigger.js";
 
@@ -67,12 +68,7 @@ export class Spoke {
       changed: (t, presence) => this.hubPresence(t, presence),
     });
     this.resolutions = new Resolutions({
-      hub: () =>
-        this.hub()?.address ?? {
-          ok: false,
-          reason: this.links[0]?.problem ?? { kind: "no-hub" },
-          unanswered: true,
-        },
+      hubs: (destination) => this.hubsFor(destination),
       attested: (owner, prefixes) => {
         if (owner !== host.self.address)
           host.emit({ kind: "attested", prefixes: [hostPrefix(owner), ...prefixes] });
@@ -80,22 +76,28 @@ export class Spoke {
       request: (t, to, body, done) => host.request(t, to, body, done),
     });
     this.own = new OwnPrefixes({
-      told: () =>
-        this.links.find((l) => l.registered !== undefined || l.generation !== undefined)?.generation,
-      unsettled: (t) => this.presence.unsettled(t),
-      ask: (t, done) => {
-        this.resolutions.expire(t, host.self.address);
-        this.resolutions.ofOwner(t, host.self.address, done);
-      },
+      hubs: () =>
+        this.links.map((l) => ({
+          address: l.address,
+          registered: l.registered !== undefined,
+          generation: l.generation,
+        })),
+      unsettled: (t, hub) => this.unsettled(t, hub),
+      ask: (t, hub, done) => this.resolutions.ofOwnerAt(t, hub, host.self.address, done),
+      lifetime: host.parameters.resolutionLifetime,
       routesItself: (p) => host.routing.routesItself(p),
       changed: (prefixes) => host.emit({ kind: "own-prefixes", prefixes }),
     });
     const events = {
       heard: (t: number) => this.presence.heard(t),
-      restarted: (t: number) => this.hubRestarted(t),
+      restarted: (t: number, hub: Address) => this.resolutions.expireBy(t, hub),
+      told: (t: number) => this.own.learn(t),
     };
     this.links = config.hubs.map((h) => new HubLink(host, h, now, events));
-    this.reachability = new Reachability(host, config, this.links, () => this.own.prefixes);
+    this.reachability = new Reachability(host, config, this.links, () => [
+      hostPrefix(host.self.address),
+      ...this.own.prefixes,
+    ]);
     this.destinations = new Destinations(
       {
         resolutions: this.resolutions,
@@ -111,7 +113,8 @@ export class Spoke {
       { engine: host, reachability, own, presence, resolutions, traffic, directUsable },
       config.maxShortcuts,
     );
-    this.attestationRenewal = new AttestationRenewal(presence, this.shortcuts, resolutions);
+    const unsettled = (t: number, hub: Address | undefined) => this.unsettled(t, hub);
+    this.attestationRenewal = new AttestationRenewal({ unsettled }, this.shortcuts, resolutions);
   }
 
   /** Handles an authentic ping of the holder of the key. */
@@ -137,8 +140,18 @@ export class Spoke {
     for (const m of this.shortcuts.all()) m.candidatesChanged(now);
   }
 
-  private hub(): HubLink | undefined {
-    return this.links.find((l) => l.registered !== undefined);
+  /** Returns the hubs that may be asked about a destination, in this order. */
+  private hubsFor(destination: Prefix): readonly Address[] | Refusal {
+    const { routing } = this.host;
+    const there = this.links.filter((l) => l.registered !== undefined).map((l) => l.address);
+    if (there.length > 1) return byPath(there, destination, routing);
+    const reason: Reason = this.links[0]?.problem ?? { kind: "no-hub" };
+    return there.length === 1 ? there : { ok: false, reason, unanswered: true, by: undefined };
+  }
+
+  /** Returns whether a hub's answers may be incomplete: it is away, or has only just come back. */
+  private unsettled(now: number, hub: Address | undefined): boolean {
+    return this.presence.unsettled(now) || this.links.some((l) => l.address === hub && l.unsettled(now));
   }
 
   // ------------------------------------------------------------------------------------ resolution
@@ -147,11 +160,6 @@ export class Spoke {
     if (presence === "returned") for (const l of this.links) l.retrySoon(now);
     for (const m of this.shortcuts.all()) m.hubPresence(now, presence);
     this.shortcuts.removeFinished(now);
-  }
-
-  private hubRestarted(now: number): void {
-    this.presence.restarted(now);
-    this.resolutions.expire(now, "all");
   }
 
   /** The reason that keeps this router from every shortcut. */
@@ -246,8 +254,8 @@ export class Spoke {
         this.reachabilityObserved(now);
         break;
       case "overlay-peers":
-        for (const l of this.links) l.overlayPeers(now, input.peers);
-        this.presence.received(now, this.receivedFromHubs(input.peers));
+        for (const l of this.links) l.overlayPeers(now, input.devices);
+        this.presence.received(now, this.receivedFromHubs(input.devices));
         break;
       case "overlay":
         this.overlay = input.verdict;
@@ -358,12 +366,16 @@ export class Spoke {
   }
 
   /** Returns the bytes that came from the hubs' overlay peers. */
-  private receivedFromHubs(peers: Extract<Input, { kind: "overlay-peers" }>["peers"]): number {
-    const byPrefix = new PrefixMap<(typeof peers)[number]>();
-    for (const p of peers) for (const a of p.allowedIps) byPrefix.set(a, p);
-    const behind = new Set(this.config.hubs.map((h) => byPrefix.longestMatch(h)?.value));
+  private receivedFromHubs(devices: readonly OverlayDevice[]): number {
+    const { routing } = this.host;
+    const behind = new Set(
+      this.config.hubs.flatMap((h) => {
+        const [first, ...others] = tunnelsTo(routing, devices, h);
+        return first === undefined ? [] : [first, ...others.filter((t) => t.used)].map((t) => t.peer);
+      }),
+    );
     let bytes = 0;
-    for (const p of behind) bytes += p?.rxBytes ?? 0;
+    for (const p of behind) bytes += p.rxBytes;
     return bytes;
   }
 

@@ -14,11 +14,11 @@ import {
 } from "../../../plugin/net/address.js";
 import { type PublicKey, publicKeyFromBytes } from "../../../plugin/net/key.js";
 import { generationOf } from "../../../plugin/shortcut/control/generation.js";
-import { PairSecrets } from "../../../plugin/shortcut/control/pair-secrets.js";
+import { OverlaySecrets } from "../../../plugin/shortcut/control/pair-secrets.js";
 import { registrationProof } from "../../../plugin/shortcut/control/registration-proof.js";
 import { type Pins, type Preshared, Trust } from "../../../plugin/shortcut/control/trust.js";
 import { Engine, type EngineConfig } from "../../../plugin/shortcut/engine.js";
-import type { Input, Output } from "../../../plugin/shortcut/events.js";
+import type { FibEntry, Input, Output } from "../../../plugin/shortcut/events.js";
 import { defaultParameters } from "../../../plugin/shortcut/parameters.js";
 import { linkLocalOf } from "../../../plugin/shortcut/probe/link-local.js";
 import { describeReason, type Reason } from "../../../plugin/shortcut/reasons.js";
@@ -119,11 +119,12 @@ function engineOf(self: Party, role: EngineConfig["role"]): Engine {
       pins: PINS,
     },
     {
-      crypto: { shared, overlayShared: shared, hmac },
+      crypto: { shared, overlayShared: (_, theirs) => shared(theirs), hmac },
       randomBytes: (n) => Uint8Array.from({ length: n }, () => Math.floor(random() * 256)),
       routing: {
         wayTo: () => "other",
-        underneath: (p) => ({ ok: true, prefix: p, nextHop: HUB.address }),
+        underneath: (p) => ({ ok: true, prefix: p, nextHop: HUB.address, via: ["wg0"] }),
+        overlayTo: () => ["wg0"],
         routesItself: (p) => p === self.site,
       },
       preshared: presharedOf,
@@ -347,7 +348,7 @@ abstract class Play {
     protected readonly r: Reader,
   ) {
     this.others = new Others(self, (from, payload) => {
-      this.input({ kind: "datagram", from, payload });
+      this.input({ kind: "datagram", dev: "wg0", from, payload });
     });
   }
 
@@ -404,7 +405,8 @@ abstract class Play {
 
   protected raw(): void {
     const from = { address: this.r.of(PARTIES).address, port: this.r.flag() ? PORT : 40_000 };
-    this.input({ kind: "datagram", from, payload: this.r.take(this.r.byte()) });
+    const dev = this.r.flag() ? "wg0" : "wg1";
+    this.input({ kind: "datagram", dev, from, payload: this.r.take(this.r.byte()) });
   }
 
   protected ping(): void {
@@ -442,13 +444,18 @@ abstract class Play {
 
 const overlayPeers = (self: Party, others: readonly Party[]): Input => ({
   kind: "overlay-peers",
-  key: self.key,
-  peers: others.map((p) => ({
-    publicKey: p.key,
-    allowedIps: p === HUB ? [prefix("0.0.0.0/0")] : [hostPrefix(p.address), p.site],
-    endpoint: endpointOf(p),
-    rxBytes: 0,
-  })),
+  devices: [
+    {
+      dev: "wg0",
+      key: self.key,
+      peers: others.map((p) => ({
+        publicKey: p.key,
+        allowedIps: p === HUB ? [prefix("0.0.0.0/0")] : [hostPrefix(p.address), p.site],
+        endpoint: endpointOf(p),
+        rxBytes: 0,
+      })),
+    },
+  ],
 });
 
 class SpokePlay extends Play {
@@ -460,7 +467,7 @@ class SpokePlay extends Play {
     maxShortcuts: 2,
     port: DIRECT_PORT,
     denied: [],
-    excludedDevices: ["wg0", "shortcut0"],
+    excludedDevices: new Set(["wg0", "shortcut0"]),
   });
   private readonly offers = new Map<Prefix, Address>();
   private readonly selected = new Set<Prefix>();
@@ -847,15 +854,21 @@ class HubPlay extends Play {
   }
 
   private fib(): void {
-    const routes = this.members.map((p) => [p.site, { overlay: this.r.below(5) !== 0 }] as const);
-    this.input({ kind: "fib", routes: [...routes, [prefix("0.0.0.0/0"), { overlay: false }]] });
+    const entry = (): FibEntry => ({
+      via: [[], ["wg0"], ["wg0"], ["wg0"], ["wg0", "wg1"]][this.r.below(5)] ?? [],
+    });
+    const routes = this.members.flatMap((p): [Prefix, FibEntry][] => [
+      [hostPrefix(p.address), { via: ["wg0"] }],
+      [p.site, entry()],
+    ]);
+    this.input({ kind: "fib", routes: [...routes, [prefix("0.0.0.0/0"), { via: [] }]] });
   }
 
   private register(): void {
     const p = this.r.of([SELF, C, D, IMPOSTOR]);
-    const secrets = new PairSecrets(sharedBy(p.key), hmac);
+    const secrets = new OverlaySecrets({ overlayShared: (own, theirs) => sharedBy(own)(theirs), hmac });
     const statement = { spoke: p.address, hub: HUB.address, directKey: p.key, bootId: p.boot };
-    const proof = registrationProof(secrets, HUB.key, statement);
+    const proof = registrationProof(secrets, { own: p.key, peer: HUB.key }, statement);
     if (proof === undefined) return;
     if (this.r.below(6) === 0) proof[0] = (proof[0] ?? 0) ^ 1;
     const body = encodeBody({ kind: "register", listenPort: DIRECT_PORT, handshakeAge: 0, proof });

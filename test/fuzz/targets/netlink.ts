@@ -35,7 +35,7 @@ const message = (type: number, payload: Uint8Array, flags = 0): Uint8Array =>
 const joined = (...parts: readonly Uint8Array[]): Uint8Array => new Uint8Array(Buffer.concat(parts));
 
 const rule: MarkRule = { family: 4, priority: 900, mark: 0x2000, table: 4243, vrf: "red", protocol: 173 };
-const route = { table: MAIN, prefix: prefix("10.3.0.0/24"), protocol: 173, metric: 20, ifindex: 3 };
+const route = { table: MAIN, prefix: prefix("10.3.0.0/24"), protocol: 173, metric: 20, ifindexes: [3] };
 
 const messages: Target = {
   name: "netlink-message",

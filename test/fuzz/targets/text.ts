@@ -88,7 +88,7 @@ function shown(reply: BirdReply): void {
   isRefused(reply);
   parseVersion(reply);
   const protocols = parseProtocols(reply);
-  sessionsWith(protocols, [address("10.255.0.1")]);
+  sessionsWith(protocols, (n) => n.address === address("10.255.0.1"));
   parseTables(reply);
   for (const r of parseRoutes(reply)) holds(`route ${r.prefix}`, parsePrefix(r.prefix) === r.prefix);
   for (const r of parseStatics(reply)) holds(`static ${r.prefix}`, parsePrefix(r.prefix) === r.prefix);

@@ -24,6 +24,10 @@ describe("reasons", () => {
       "FRR: OSPF route preferred, distance 110 < 200",
     ],
     [
+      { kind: "rp-filter-loose", devices: ["wg-hub1", "wg-hub2"] },
+      "rp_filter is loose on wg-hub1 and wg-hub2 without an IPv4 address there: the kernel would drop IPv4 packets while only one end has flipped; set net.ipv4.conf.{all,wg-hub1,wg-hub2}.rp_filter to 0, or add an IPv4 address",
+    ],
+    [
       { kind: "owner-unanswering", owner: A },
       "10.255.0.2 does not answer, although it is registered at the hub: does the hub forward UDP control.port between spokes, and does no firewall drop it?",
     ],

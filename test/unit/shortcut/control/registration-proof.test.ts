@@ -3,8 +3,8 @@ import { createHmac } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import { generatePrivateKey, publicKeyOf, sharedSecret } from "../../../../plugin/adapters/wireguard/keys.js";
 import { address } from "../../../../plugin/net/address.js";
-import type { PrivateKey } from "../../../../plugin/net/key.js";
-import { PairSecrets } from "../../../../plugin/shortcut/control/pair-secrets.js";
+import type { PrivateKey, PublicKey } from "../../../../plugin/net/key.js";
+import { OverlaySecrets } from "../../../../plugin/shortcut/control/pair-secrets.js";
 import {
   type ProvenRegistration,
   proves,
@@ -14,8 +14,15 @@ import { id64FromBytes } from "../../../../plugin/wire/control/codec.js";
 
 const hmac = (key: Uint8Array, data: Uint8Array): Uint8Array =>
   createHmac("sha256", key).update(data).digest();
-const secretsOf = (own: PrivateKey | undefined): PairSecrets =>
-  new PairSecrets((theirs) => own && sharedSecret(own, theirs), hmac);
+/** The secrets of a router that has these private keys on its overlay interfaces. */
+const secretsOf = (...keys: readonly PrivateKey[]): OverlaySecrets =>
+  new OverlaySecrets({
+    overlayShared: (own: PublicKey, theirs) => {
+      const key = keys.find((k) => publicKeyOf(k) === own);
+      return key && sharedSecret(key, theirs);
+    },
+    hmac,
+  });
 
 const spoke = generatePrivateKey();
 const hub = generatePrivateKey();
@@ -27,12 +34,12 @@ const registration: ProvenRegistration = {
   bootId: id64FromBytes(new Uint8Array(8).fill(7)),
 };
 const made = (own: PrivateKey, r = registration): Uint8Array => {
-  const proof = registrationProof(secretsOf(own), publicKeyOf(hub), r);
+  const proof = registrationProof(secretsOf(own), { own: publicKeyOf(own), peer: publicKeyOf(hub) }, r);
   if (proof === undefined) throw new Error("no proof");
   return proof;
 };
 const holds = (proof: Uint8Array, r = registration, peer = publicKeyOf(spoke)): boolean | undefined =>
-  proves(secretsOf(hub), peer, r, proof);
+  proves(secretsOf(hub), { own: publicKeyOf(hub), peer }, r, proof);
 
 describe("a registration proof", () => {
   it("is 16 bytes that the hub can verify with its own overlay key", () => {
@@ -58,16 +65,36 @@ describe("a registration proof", () => {
   });
 
   it("is neither made nor judged while the own overlay key is unknown", () => {
-    expect(registrationProof(secretsOf(undefined), publicKeyOf(hub), registration)).toBeUndefined();
-    expect(proves(secretsOf(undefined), publicKeyOf(spoke), registration, made(spoke))).toBeUndefined();
+    const own = publicKeyOf(hub);
+    const keys = { own, peer: publicKeyOf(spoke) };
+    expect(registrationProof(secretsOf(), keys, registration)).toBeUndefined();
+    expect(proves(secretsOf(), keys, registration, made(spoke))).toBeUndefined();
+    expect(proves(secretsOf(generatePrivateKey()), keys, registration, made(spoke))).toBeUndefined();
   });
 
-  it("follows an overlay key that has changed, once the secrets are cleared", () => {
-    let own: PrivateKey = hub;
-    const secrets = new PairSecrets((theirs) => sharedSecret(own, theirs), hmac);
-    expect(proves(secrets, publicKeyOf(spoke), registration, made(spoke))).toBe(true);
-    own = generatePrivateKey();
-    secrets.clear();
-    expect(proves(secrets, publicKeyOf(spoke), registration, made(spoke))).toBe(false);
+  it("is made and judged under the key of the interface, where a router has several", () => {
+    const other = generatePrivateKey();
+    const secrets = secretsOf(other, hub);
+    const peer = publicKeyOf(spoke);
+    expect(proves(secrets, { own: publicKeyOf(hub), peer }, registration, made(spoke))).toBe(true);
+    expect(proves(secrets, { own: publicKeyOf(other), peer }, registration, made(spoke))).toBe(false);
+  });
+
+  it("does not outlive the key of an interface that is made again with another", () => {
+    let known = [hub];
+    const secrets = new OverlaySecrets({
+      overlayShared: (own, theirs) => {
+        const key = known.find((k) => publicKeyOf(k) === own);
+        return key && sharedSecret(key, theirs);
+      },
+      hmac,
+    });
+    const keys = { own: publicKeyOf(hub), peer: publicKeyOf(spoke) };
+    expect(proves(secrets, keys, registration, made(spoke))).toBe(true);
+    const next = generatePrivateKey();
+    known = [next];
+    secrets.keep([publicKeyOf(next)]);
+    expect(proves(secrets, keys, registration, made(spoke))).toBeUndefined();
+    expect(proves(secrets, { ...keys, own: publicKeyOf(next) }, registration, made(spoke))).toBe(false);
   });
 });

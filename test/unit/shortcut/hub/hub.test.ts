@@ -3,11 +3,11 @@
  * and what one member costs at most.
  */
 import { beforeEach, describe, expect, it } from "vitest";
-import { type Address, address, hostPrefix, prefix } from "../../../../plugin/net/address.js";
+import { type Address, address, hostPrefix, type Prefix, prefix } from "../../../../plugin/net/address.js";
 import { type PublicKey, publicKeyFromBytes } from "../../../../plugin/net/key.js";
-import { PairSecrets } from "../../../../plugin/shortcut/control/pair-secrets.js";
+import { OverlaySecrets } from "../../../../plugin/shortcut/control/pair-secrets.js";
 import { registrationProof } from "../../../../plugin/shortcut/control/registration-proof.js";
-import type { Output } from "../../../../plugin/shortcut/events.js";
+import type { Output, OverlayDevice } from "../../../../plugin/shortcut/events.js";
 import { Hub } from "../../../../plugin/shortcut/hub/hub.js";
 import { BootIds } from "../../../../plugin/shortcut/nat/boot-ids.js";
 import { PingBudget } from "../../../../plugin/shortcut/nat/ping-budget.js";
@@ -21,7 +21,7 @@ const HUB = address("10.255.0.3");
 const A = address("10.255.0.1");
 const C = address("10.255.0.2");
 const LAN_HOST = address("10.1.0.10");
-const OVERLAY = { hub: key(10), a: key(11), c: key(12), d: key(13) };
+const OVERLAY = { hub: key(10), a: key(11), c: key(12), d: key(13), a2: key(14), hub2: key(15) };
 
 /** A secret that two keys share, whichever end computes it. */
 const shared = (own: PublicKey, theirs: PublicKey): Uint8Array =>
@@ -33,14 +33,19 @@ const hmac = (k: Uint8Array, data: Uint8Array): Uint8Array => {
   });
   return out;
 };
-const secrets = (own: PublicKey | undefined): PairSecrets =>
-  new PairSecrets((theirs) => (own === undefined ? undefined : shared(own, theirs)), hmac);
+/** The secrets of a router that has the private keys of these interfaces. */
+const secrets = (...known: readonly PublicKey[]): OverlaySecrets =>
+  new OverlaySecrets({
+    overlayShared: (own, theirs) => (known.includes(own) ? shared(own, theirs) : undefined),
+    hmac,
+  });
 
 let hub: Hub;
 let out: Output[];
 let purges: { to: Address; owner: Address }[];
 let answers: { to: PublicKey; ping: Omit<Ping, "bootId"> }[];
 let bootIds: BootIds<Address>;
+const overlayTo = new Map<Address, readonly string[]>();
 /** `keyKnown`: the hub has read the private key of its overlay interface. */
 const make = ({ keyKnown = true, maxSpokes = 10 } = {}): void => {
   out = [];
@@ -49,7 +54,8 @@ const make = ({ keyKnown = true, maxSpokes = 10 } = {}): void => {
   bootIds = new BootIds();
   hub = new Hub({
     self: { address: HUB, publicKey: key(3), bootId: id64FromBytes(new Uint8Array(8)) },
-    overlaySecrets: secrets(keyKnown ? OVERLAY.hub : undefined),
+    overlaySecrets: keyKnown ? secrets(OVERLAY.hub, OVERLAY.hub2) : secrets(),
+    routing: { overlayTo: (to) => overlayTo.get(to) ?? [] },
     parameters: defaultParameters,
     listenPort: () => 51821,
     observePort: 4244,
@@ -65,15 +71,32 @@ const make = ({ keyKnown = true, maxSpokes = 10 } = {}): void => {
     },
   });
 };
+/** An interface of the hub, with the AllowedIPs of its peers. */
+const device = (
+  dev: string,
+  peers: Partial<Record<keyof typeof OVERLAY, readonly Prefix[]>>,
+  own = OVERLAY.hub,
+): OverlayDevice => ({
+  dev,
+  key: own,
+  peers: (Object.keys(peers) as (keyof typeof OVERLAY)[]).map((name) => ({
+    publicKey: OVERLAY[name],
+    allowedIps: peers[name] ?? [],
+    endpoint: undefined,
+    rxBytes: 0,
+  })),
+});
+const wg0 = (peers: Parameters<typeof device>[1]): OverlayDevice => device("wg0", peers);
+const overlay = (...devices: readonly OverlayDevice[]): void => hub.updateOverlay(0, devices);
 const readTables = (): void => {
-  hub.updateFib(0, [[prefix("10.0.0.0/8"), { overlay: true }]]);
-  hub.updateAllowedIps(0, [
-    { prefix: hostPrefix(A), peer: OVERLAY.a },
-    { prefix: prefix("10.1.0.0/24"), peer: OVERLAY.a },
-    { prefix: hostPrefix(C), peer: OVERLAY.c },
-    { prefix: prefix("10.3.0.0/24"), peer: OVERLAY.c },
-    { prefix: prefix("10.4.0.0/24"), peer: OVERLAY.d },
-  ]);
+  hub.updateFib(0, [[prefix("10.0.0.0/8"), { via: ["wg0"] }]]);
+  overlay(
+    wg0({
+      a: [hostPrefix(A), prefix("10.1.0.0/24")],
+      c: [hostPrefix(C), prefix("10.3.0.0/24")],
+      d: [prefix("10.4.0.0/24")],
+    }),
+  );
 };
 beforeEach(() => {
   make();
@@ -81,17 +104,18 @@ beforeEach(() => {
 });
 
 const boot = (n: number) => id64FromBytes(new Uint8Array(8).fill(n));
-/** Registers from `at` with the direct key `direct`, proven by the holder of `overlay`. */
+/** Registers from `at` with the direct key `direct`, proven by the holder of `by`. */
 function register(
   at: Address,
   direct: number,
-  overlay: PublicKey,
+  by: PublicKey,
   bootId = boot(1),
   now = 0,
 ): ReplyBody | undefined {
   const publicKey = key(direct);
   const registration = { spoke: at, hub: HUB, directKey: publicKey, bootId };
-  const proof = registrationProof(secrets(overlay), OVERLAY.hub, registration) ?? new Uint8Array(16);
+  const proof =
+    registrationProof(secrets(by), { own: by, peer: OVERLAY.hub }, registration) ?? new Uint8Array(16);
   const from = { address: at, publicKey, bootId };
   const body: RequestBody = { kind: "register", listenPort: 51821, handshakeAge: 0, proof };
   const first = hub.handle(now, from, body);
@@ -247,19 +271,161 @@ describe("a registration whose address has gone to another peer of the overlay",
     register(A, 1, OVERLAY.a);
     register(C, 2, OVERLAY.c);
     resolveBy(A, 1, C);
-    hub.updateAllowedIps(1, [
-      { prefix: hostPrefix(A), peer: OVERLAY.a },
-      { prefix: hostPrefix(C), peer: OVERLAY.d },
-    ]);
+    overlay(wg0({ a: [hostPrefix(A)], d: [hostPrefix(C)] }));
     expect(registered()).toEqual([`${A} 1`]);
     expect(purges).toContainEqual({ to: A, owner: C });
   });
 
   it("stays while the peers are not there for a moment", () => {
     register(A, 1, OVERLAY.a);
-    hub.updateAllowedIps(1, []);
+    overlay();
     readTables();
     expect(registered()).toEqual([`${A} 1`]);
+  });
+});
+
+describe("a hub with an interface for each tunnel", () => {
+  const ANY = [prefix("0.0.0.0/0"), prefix("::/0")];
+  const SITE = prefix("10.1.0.0/24");
+  type Peers = Parameters<typeof device>[1];
+  const tunnels = (extra: Readonly<Record<string, Peers>> = {}): void =>
+    overlay(
+      ...Object.entries({ "wg-a": { a: ANY }, "wg-a2": { a2: ANY }, "wg-c": { c: ANY }, ...extra }).map(
+        ([dev, peers]) => device(dev, peers),
+      ),
+    );
+  const fib = (routes: Readonly<Record<string, readonly string[]>>): void =>
+    hub.updateFib(
+      0,
+      Object.entries(routes).map(([p, via]) => [prefix(p), { via }] as const),
+    );
+  const ONE = { [hostPrefix(A)]: ["wg-a"], [hostPrefix(C)]: ["wg-c"], [SITE]: ["wg-a"] };
+  const BOTH = { ...ONE, [hostPrefix(A)]: ["wg-a", "wg-a2"], [SITE]: ["wg-a", "wg-a2"] };
+  const prefixesOf = (at: Address) => hub.status().find((r) => r.address === at)?.prefixes;
+  beforeEach(() => {
+    make();
+    tunnels();
+    fib(ONE);
+  });
+
+  it("believes a datagram only by the interface to which the FIB routes its source", () => {
+    const V6 = address("fd00:255::1");
+    overlayTo.set(A, ["wg-a", "wg-a2"]).set(V6, ["wg-a"]);
+    expect(["wg-a", "wg-a2", "wg-c"].map((dev) => hub.believes(A, dev))).toEqual([true, true, false]);
+    expect(["wg-a", "wg-a2", "wg-c"].map((dev) => hub.believes(V6, dev))).toEqual([true, false, false]);
+    expect(hub.believes(LAN_HOST, "wg-a")).toBe(false);
+  });
+
+  it("registers the holder of the peer by which it reaches the address, and nobody else", () => {
+    expect(register(A, 1, OVERLAY.c)).toMatchObject({ code: "not-permitted" });
+    expect(register(A, 1, OVERLAY.a2)).toMatchObject({ code: "not-permitted" });
+    expect(register(A, 1, OVERLAY.a)).toMatchObject({ kind: "registered" });
+    expect(prefixesOf(A)).toEqual([SITE]);
+  });
+
+  it("refuses a spoke that comes through another router, and says so", () => {
+    // the address is behind the peer C, as where C is another hub
+    fib({ ...ONE, [hostPrefix(A)]: ["wg-c"] });
+    expect(register(A, 1, OVERLAY.a)).toEqual({
+      kind: "refused",
+      code: "not-permitted",
+      reason:
+        `${A} has not proven the key of its overlay peer on wg-c: ` +
+        "a spoke must be the WireGuard peer by which this hub reaches it",
+    });
+  });
+
+  it("attests what goes by equal paths once the spoke has proven the key of each", () => {
+    fib(BOTH);
+    register(C, 2, OVERLAY.c);
+    register(A, 1, OVERLAY.a2);
+    expect(prefixesOf(A)).toEqual([]);
+    expect(resolveBy(C, 2, A)).toMatchObject({ prefixes: [] });
+    register(A, 1, OVERLAY.a);
+    expect(prefixesOf(A)).toEqual([SITE]);
+    // what was answered before is not right any more
+    expect(purges).toEqual([{ to: C, owner: A }]);
+    // and neither proof has to be repeated in any order
+    register(A, 1, OVERLAY.a2);
+    expect(hub.status()).toHaveLength(2);
+    expect(prefixesOf(A)).toEqual([SITE]);
+  });
+
+  it("takes one proof for two tunnels of one key, whichever own key it has there", () => {
+    overlay(
+      device("wg-a", { a: ANY }),
+      device("wg-a2", { a: ANY }, OVERLAY.hub2),
+      device("wg-c", { c: ANY }),
+    );
+    fib(BOTH);
+    expect(register(A, 1, OVERLAY.a)).toMatchObject({ kind: "registered" });
+    expect(prefixesOf(A)).toEqual([SITE]);
+  });
+
+  it("lets no other spoke that draws equal paths to the address take its registration or its prefixes", () => {
+    register(A, 1, OVERLAY.a);
+    fib({ ...ONE, [hostPrefix(A)]: ["wg-a", "wg-c"] });
+    expect(register(A, 2, OVERLAY.c)).toMatchObject({ code: "not-permitted" });
+    expect(registered()).toEqual([`${A} 1`]);
+    expect(prefixesOf(A)).toEqual([SITE]);
+    expect(register(A, 1, OVERLAY.a)).toMatchObject({ kind: "registered" });
+  });
+
+  it("revokes when the address has moved to another spoke's interface, and not when its route is gone", () => {
+    register(A, 1, OVERLAY.a);
+    register(C, 2, OVERLAY.c);
+    resolveBy(C, 2, A);
+    fib({ [hostPrefix(C)]: ["wg-c"], [SITE]: ["wg-a"] });
+    expect(registered()).toContain(`${A} 1`);
+    expect(purges).toEqual([]);
+    fib({ ...ONE, [hostPrefix(A)]: ["wg-c"] });
+    expect(registered()).toEqual([`${C} 2`]);
+    expect(purges).toEqual([{ to: C, owner: A }]);
+  });
+
+  it("keeps a registration whose equal paths become one, and that whose one path moves to its other tunnel", () => {
+    fib(BOTH);
+    register(A, 1, OVERLAY.a);
+    register(A, 1, OVERLAY.a2);
+    fib({ ...ONE, [hostPrefix(A)]: ["wg-a2"], [SITE]: ["wg-a2"] });
+    expect(registered()).toEqual([`${A} 1`]);
+    expect(prefixesOf(A)).toEqual([SITE]);
+  });
+
+  it("purges when a prefix moves from one spoke's interface to another's", () => {
+    register(A, 1, OVERLAY.a);
+    register(C, 2, OVERLAY.c);
+    resolveBy(C, 2, A);
+    fib({ ...ONE, [SITE]: ["wg-c"] });
+    expect(purges).toEqual([{ to: C, owner: A }]);
+    expect(prefixesOf(C)).toEqual([SITE]);
+  });
+
+  it("does not purge when an interface is made again with the same name and peer", () => {
+    register(A, 1, OVERLAY.a);
+    register(C, 2, OVERLAY.c);
+    resolveBy(C, 2, A);
+    tunnels({ "wg-a": {} });
+    fib({ [hostPrefix(C)]: ["wg-c"] });
+    purges = [];
+    tunnels();
+    fib(ONE);
+    expect(registered()).toContain(`${A} 1`);
+    expect(resolveBy(C, 2, A)).toMatchObject({ prefixes: [SITE] });
+  });
+
+  it("does not purge an owner that is merely silent", () => {
+    register(A, 1, OVERLAY.a);
+    register(C, 2, OVERLAY.c, boot(1), 20_000);
+    hub.handle(
+      20_000,
+      { address: C, publicKey: key(2), bootId: boot(1) },
+      { kind: "resolve-owner", owner: A, page: 0 },
+    );
+    hub.handleTimeout(30_000);
+    expect(registered()).toEqual([`${C} 2`]);
+    fib({ ...ONE, "10.77.0.0/24": ["wg-c"] });
+    expect(purges).toEqual([]);
   });
 });
 

@@ -127,7 +127,7 @@ describe("a direct shortcut", () => {
     expect(direct(a, c)).toBe(true);
     w.input(a, { kind: "direct-blocked", owner: c.address, reason });
     until(w, 1_500, () => onHub(a, c));
-    expect(ends().filter((e) => e.includes("drops new connections from shortcut0"))).toHaveLength(2);
+    expect(ends().some((e) => e.includes("drops new connections from shortcut0"))).toBe(true);
     // a firewall is not corrected in seconds
     w.run(w.now + 15_000);
     expect(onHub(a, c)).toBe(true);
@@ -368,7 +368,12 @@ describe("a direct shortcut", () => {
     bothDirect(w, a, c, 60_000);
     expect(replay.length).toBeGreaterThan(3);
     for (const r of replay)
-      w.input(c, { kind: "datagram", from: { address: a.address, port: 4243 }, payload: r.payload });
+      w.input(c, {
+        kind: "datagram",
+        dev: "wg0",
+        from: { address: a.address, port: 4243 },
+        payload: r.payload,
+      });
     w.run(w.now + 2_000);
     expect(direct(a, c)).toBe(true);
     expect(stage(c, a)).toBe("direct");

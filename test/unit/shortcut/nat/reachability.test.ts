@@ -1,6 +1,7 @@
 /** Candidates, mapping behaviour, and the number of NATs to open. */
 import { describe, expect, it } from "vitest";
 import { address, type Endpoint, parseEndpoint, prefix } from "../../../../plugin/net/address.js";
+import { InterfaceNames } from "../../../../plugin/net/interface-names.js";
 import { publicKeyFromBytes } from "../../../../plugin/net/key.js";
 import { onLink, ownCandidates, priorityOf } from "../../../../plugin/shortcut/nat/candidates.js";
 import { HopCount } from "../../../../plugin/shortcut/nat/hop-count.js";
@@ -26,7 +27,7 @@ describe("what a router offers", () => {
   const sources = {
     configured: [],
     addresses: [],
-    excludedDevices: ["wg0", "shortcut0"],
+    excludedDevices: new Set(["wg0", "shortcut0"]),
     denied: [],
     reflexive: [],
     port: 51821,
@@ -68,6 +69,13 @@ describe("what a router offers", () => {
     expect(offered({ addresses: [a], denied: [prefix("10.1.0.0/24"), prefix("172.20.0.0/16")] })).toEqual([]);
   });
 
+  it("never what is on an interface of the overlay that a pattern names, nor its prefix", () => {
+    const addresses = [at("wg-hub7", "203.0.113.4", 31), at("wgx", "203.0.113.9", 24)];
+    const excludedDevices = new InterfaceNames(["wg-*", "shortcut0"]);
+    expect(offered({ addresses, excludedDevices })).toEqual(["host 203.0.113.9 51821"]);
+    expect(onLink(addresses, excludedDevices)).toEqual(["203.0.113.0/24"]);
+  });
+
   it("is limited to what an exchange carries, with room for what hubs see", () => {
     const addresses = Array.from({ length: 40 }, (_, i) => at("eth0", `203.0.113.${i + 1}`, 24));
     const list = offered({ addresses, reflexive: [endpoint("192.0.2.2:1")] });
@@ -84,7 +92,7 @@ describe("what a router offers", () => {
 
 describe("what is tried first", () => {
   it("the same LAN, then what is configured, IPv6, public, private, and what hubs see", () => {
-    const here = onLink([at("eth0", "192.168.1.2", 24), at("wg0", "10.255.0.1", 24)], ["wg0"]);
+    const here = onLink([at("eth0", "192.168.1.2", 24), at("wg0", "10.255.0.1", 24)], new Set(["wg0"]));
     const p = (text: string, kind: Parameters<typeof priorityOf>[1]) =>
       priorityOf(endpoint(text), kind, here);
     const order = [
@@ -200,7 +208,7 @@ describe("where this router may be reached", () => {
     const config = {
       port: 51821,
       denied: [],
-      excludedDevices: ["wg0"],
+      excludedDevices: new Set(["wg0"]),
       publicEndpoints: [endpoint("203.0.113.7:51821")],
       hubs: [],
       aliasPools: [],

@@ -1,14 +1,15 @@
 /** Shows that an alias belongs to one owner and next hop at a time, and how generations come about. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { address, contains, prefix } from "../../../../plugin/net/address.js";
+import { type Address, address, contains, prefix } from "../../../../plugin/net/address.js";
 import { publicKeyFromBytes } from "../../../../plugin/net/key.js";
 import { generationOf } from "../../../../plugin/shortcut/control/generation.js";
-import { AliasPool } from "../../../../plugin/shortcut/offer/alias-pool.js";
+import { AliasPool, type UnderlyingHop } from "../../../../plugin/shortcut/offer/alias-pool.js";
 import { linkLocalOf } from "../../../../plugin/shortcut/probe/link-local.js";
 
 const owner = (n: number) => address(`10.255.${n >> 8}.${n & 255}`);
-const HUB = address("10.255.0.1");
+const hop = (nextHop: Address, ...via: string[]): UnderlyingHop => ({ nextHop, via });
+const HUB = hop(address("10.255.0.1"), "wg0");
 
 describe("the alias pool", () => {
   const pool = () => new AliasPool({ 4: prefix("198.18.0.0/29"), 6: prefix("fd00:1::/64") });
@@ -17,7 +18,7 @@ describe("the alias pool", () => {
     const p = pool();
     expect(p.acquire(owner(3), HUB, 4)).toBe("198.18.0.1");
     expect(p.acquire(owner(3), HUB, 4)).toBe("198.18.0.1");
-    expect(p.acquire(owner(3), owner(9), 4)).toBe("198.18.0.2");
+    expect(p.acquire(owner(3), hop(owner(9), "wg0"), 4)).toBe("198.18.0.2");
     expect(p.acquire(owner(4), HUB, 4)).toBe("198.18.0.3");
     expect(p.acquire(owner(3), HUB, 6)).toBe("fd00:1::1");
   });
@@ -29,6 +30,30 @@ describe("the alias pool", () => {
     if (first !== undefined) p.release(first);
     expect(p.acquire(owner(5), HUB, 4)).toBe("198.18.0.1");
     expect(p.acquire(owner(3), HUB, 4)).toBe("198.18.0.3");
+  });
+
+  it("tells equal next hops on two interfaces apart, and knows ECMP in any order", () => {
+    const p = pool();
+    const linkLocal = address("fe80::1");
+    expect(p.acquire(owner(3), hop(linkLocal, "wg-hub1"), 4)).toBe("198.18.0.1");
+    expect(p.acquire(owner(3), hop(linkLocal, "wg-hub2"), 4)).toBe("198.18.0.2");
+    expect(p.acquire(owner(3), hop(linkLocal, "wg-hub1", "wg-hub2"), 4)).toBe("198.18.0.3");
+    expect(p.acquire(owner(3), hop(linkLocal, "wg-hub2", "wg-hub1"), 4)).toBe("198.18.0.3");
+  });
+
+  it("lets an alias stand for another next hop, unless that has one already", () => {
+    const p = pool();
+    const [one, two] = [hop(owner(8), "wg-hub1"), hop(owner(9), "wg-hub2")];
+    const alias = address("198.18.0.1");
+    expect(p.move(alias, owner(3), two)).toBe(false);
+    expect(p.acquire(owner(3), one, 4)).toBe(alias);
+    expect(p.move(alias, owner(3), two)).toBe(true);
+    expect(p.acquire(owner(3), two, 4)).toBe(alias);
+    expect(p.acquire(owner(3), one, 4)).toBe("198.18.0.2");
+    expect(p.move(alias, owner(3), one)).toBe(false);
+    expect(p.move(alias, owner(3), two)).toBe(true);
+    p.release(alias);
+    expect(p.acquire(owner(4), two, 4)).toBe(alias);
   });
 
   it("is used up without its network address and its last", () => {

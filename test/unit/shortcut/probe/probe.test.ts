@@ -116,11 +116,11 @@ class Pair {
   }
 
   verdict(end: End) {
-    return this.probers[end].verdict(end === "a" ? GEN_A : GEN_C);
+    return this.probers[end].verdict((g) => g === (end === "a" ? GEN_A : GEN_C));
   }
 
   describe(end: End): string {
-    return describeReason(this.probers[end].unproven(end === "a" ? GEN_A : GEN_C));
+    return describeReason(this.probers[end].unproven((g) => g === (end === "a" ? GEN_A : GEN_C)));
   }
 
   /** Returns the intervals between the probes that an end sent since `from`. */

@@ -46,7 +46,7 @@ beforeEach(() => {
   resting = false;
   told = [];
   resolutions = new Resolutions({
-    hub: () => HUB.address,
+    hubs: () => [HUB.address],
     attested: () => {},
     request: (_, __, ___, done) => {
       asked.push(done);
@@ -122,8 +122,7 @@ it("an owner that the hub no longer knows is forgotten", () => {
     from: HUB,
     body: { kind: "refused", code: "not-found", reason: "nobody" },
   });
-  expect(told).toEqual([
-    { ok: false, reason: { kind: "resolution-refused", text: "nobody" }, unanswered: false },
-  ]);
+  const reason = { kind: "resolution-refused", text: "nobody" };
+  expect(told).toEqual([{ ok: false, reason, unanswered: false, by: HUB.address }]);
   expect(resolutions.known(C)).toBeUndefined();
 });

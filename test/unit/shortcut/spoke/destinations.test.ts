@@ -12,6 +12,7 @@ const C = address("10.255.0.3");
 const D = prefix("10.1.0.0/24");
 const OWNED: Owned = {
   owner: C,
+  by: address("10.255.0.1"),
   publicKey: publicKeyFromBytes(new Uint8Array(32)),
   prefixes: [D],
   generation: id64FromBytes(new Uint8Array(8)),
@@ -71,6 +72,7 @@ const NOBODY = {
   ok: false,
   reason: { kind: "resolution-refused", text: "nobody owns it" },
   unanswered: false,
+  by: OWNED.by,
 } as const;
 
 describe("a destination", () => {
