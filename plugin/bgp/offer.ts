@@ -52,7 +52,7 @@ export interface OfferSpec {
 }
 
 export interface OfferRefusal {
-  readonly kind: "session-type" | "neighbour-as" | "as-path";
+  readonly kind: "session-type" | "as-path";
   /** In words, with the AS to configure. */
   readonly reason: string;
   /** The `local AS` that the offers session would need; undefined when no AS would do. */
@@ -79,9 +79,10 @@ function refusal(by: LearnedBy, { localAs, remoteAs }: OfferSpec["session"]): Of
             wantedLocalAs: remoteAs,
           };
     case "ebgp":
-      if (!internal && by.neighbourAs === localAs) return undefined;
+      // the AS of the session may be another hub's: nothing compares it where enforce-first-as is off
+      if (!internal) return undefined;
       return {
-        kind: internal ? "session-type" : "neighbour-as",
+        kind: "session-type",
         reason: `the route underneath was learned by eBGP from AS ${by.neighbourAs}, but ${now}: configure AS ${by.neighbourAs} as shortcutd's AS at both ends`,
         wantedLocalAs: by.neighbourAs,
       };

@@ -8,6 +8,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { type Lab, type Node, startLab, until } from "../../lab/runner/lab.js";
 import { type DaemonExpectation, type DaemonPort, PortError } from "../../plugin/driver/ports.js";
 import { address, prefix } from "../../plugin/net/address.js";
+import { InterfaceNames } from "../../plugin/net/interface-names.js";
 import { describeReason } from "../../plugin/shortcut/reasons.js";
 import {
   ALIAS4,
@@ -101,7 +102,7 @@ export class ClientBench {
   ) {
     this.client = kit.open(node);
     this.expectation = {
-      overlay: "wg0",
+      overlay: new InterfaceNames(["wg0"]),
       overlayAddresses: [
         { address: address("10.255.0.1"), length: 24 },
         { address: address("fd00:255::1"), length: 64 },

@@ -246,16 +246,16 @@ const flaws: readonly Flaw<Lines>[] = [
     change: {
       break: [
         "no bgp large-community-list expanded SHORTCUT-OWN",
-        "bgp large-community-list expanded SHORTCUT-OWN seq 10 permit ^65001:[12]:[0-9]+$",
+        "bgp large-community-list expanded SHORTCUT-OWN seq 10 permit ^65001:[1-4]:[0-9]+$",
       ],
       mend: [
         "no bgp large-community-list expanded SHORTCUT-OWN",
-        "bgp large-community-list expanded SHORTCUT-OWN seq 10 permit ^65000:[12]:[0-9]+$",
+        "bgp large-community-list expanded SHORTCUT-OWN seq 10 permit ^65000:[1-4]:[0-9]+$",
       ],
     },
     severity: "warning",
     problem: /deletes what large-community-list SHORTCUT-OWN matches, and that does not match 65000:1:1/,
-    remedy: /SHORTCUT-OWN seq 10 permit \^65000:\[12\]/,
+    remedy: /SHORTCUT-OWN seq 10 permit \^65000:\[1-4\]/,
   },
   {
     what: "redistributed routes that hold prefixes on the overlay",

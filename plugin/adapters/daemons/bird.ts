@@ -10,6 +10,7 @@ import { listeners, sentAttributes } from "../../driver/daemon/bird/neighbour-vi
 import {
   type DaemonExpectation,
   type DaemonExplanation,
+  type DaemonNeighbour,
   type DaemonPort,
   type NeighbourView,
   PortError,
@@ -28,6 +29,7 @@ import {
 } from "../../wire/bird/reply.js";
 import {
   type BirdProtocol,
+  parseBfdNeighbours,
   parseInterfaces,
   parseNumber,
   parseProtocols,
@@ -93,6 +95,8 @@ class BirdClient implements DaemonPort {
   readonly kind = "bird";
   /** BIRD's feed has every route. */
   readonly igpNextHops = undefined;
+  /** The filter of BIRD's feed marks each path with its interface. */
+  readonly pathInterfaces = undefined;
   private readonly place: string;
   private readonly connection: CommandConnection<BirdReply>;
   /** For questions about many prefixes: no other question waits behind them. */
@@ -121,8 +125,12 @@ class BirdClient implements DaemonPort {
     return explainBird(prefix, alias, await this.offerFacts(prefix, alias));
   }
 
-  async hubSession(hubs: readonly Address[]): Promise<HubSession> {
-    return summarySession(sessionsWith(parseProtocols(await this.show("show protocols all")), hubs));
+  async hubSession(
+    hubs: readonly Address[],
+    isOnLink: (neighbour: DaemonNeighbour) => boolean = () => false,
+  ): Promise<HubSession> {
+    const protocols = parseProtocols(await this.show("show protocols all"));
+    return summarySession(sessionsWith(protocols, (n) => hubs.includes(n.address) || isOnLink(n)));
   }
 
   async neighbourView(prefixes: readonly Prefix[]): Promise<NeighbourView> {
@@ -179,8 +187,8 @@ class BirdClient implements DaemonPort {
 
   /** Reads what the audit looks at. */
   private async facts(): Promise<BirdFacts> {
-    const [status, tables, all, table, underneath, offer, aliases4, aliases6, interfaces] = await Promise.all(
-      [
+    const [status, tables, all, table, underneath, offer, aliases4, aliases6, interfaces, bfd] =
+      await Promise.all([
         this.connection.ask("show status"),
         this.show("show symbols table"),
         this.show("show protocols all"),
@@ -190,8 +198,8 @@ class BirdClient implements DaemonPort {
         this.lookUp("eval SHORTCUT_ALIASES4"),
         this.lookUp("eval SHORTCUT_ALIASES6"),
         this.show("show interfaces"),
-      ],
-    );
+        this.lookUp("show bfd sessions"),
+      ]);
     const version = parseVersion(status);
     if (version === undefined)
       throw this.misunderstood(
@@ -211,6 +219,7 @@ class BirdClient implements DaemonPort {
       routerId: parseRouterId(status),
       interfaces: parseInterfaces(interfaces),
       directs: await this.directsOf(known),
+      bfd: parseBfdNeighbours(bfd),
     };
   }
 

@@ -18,7 +18,9 @@ import {
 import {
   type DaemonExpectation,
   type DaemonExplanation,
+  type DaemonNeighbour,
   type DaemonPort,
+  type IgpNextHop,
   type Neighbour,
   type NeighbourView,
   PortError,
@@ -30,6 +32,7 @@ import {
   type Family,
   familyOf,
   type Prefix,
+  parseAddress,
   prefixAddress,
 } from "../../net/address.js";
 import { err, ok, type Result } from "../../net/result.js";
@@ -44,7 +47,9 @@ import {
   decodeFilteredRoutes,
   decodeNeighbor,
   decodeOutgoing,
+  decodePathInterfaces,
   decodeRouterId,
+  decodeSessions,
   decodeZebraRoutes,
   parseFrrVersion,
 } from "../../wire/frr/json.js";
@@ -251,10 +256,10 @@ class FrrClient implements DaemonPort {
   async check(expect: DaemonExpectation) {
     this.source = expect.offersSource;
     this.feed = expect.feedSource;
-    const [version, running, , elsewhere, instances] = await Promise.all([
+    const [version, running, zebra, elsewhere, instances] = await Promise.all([
       this.bgpd.ask("show version"),
       this.bgpd.ask("show running-config"),
-      this.zebra.ask("show version"),
+      this.zebra.ask("show running-config"),
       this.otherConfigurations(),
       this.bgpd.ask("show bgp vrfs json"),
     ]);
@@ -262,6 +267,8 @@ class FrrClient implements DaemonPort {
       config: parseRunningConfig(running, this.options.vrf),
       elsewhere: elsewhere.map((text) => parseRunningConfig(text)),
       routerId: decodeRouterId(instances, this.options.vrf ?? "default"),
+      resolvesViaDefault: parseRunningConfig(zebra, this.options.vrf).resolvesViaDefault,
+      version: parseFrrVersion(version),
     };
     return {
       version: parseFrrVersion(version) ?? "unknown",
@@ -313,21 +320,51 @@ class FrrClient implements DaemonPort {
     return this.bgpd.decoded(`show bgp${this.vrf} neighbors ${of} json`, (text) => decodeNeighbor(text, of));
   }
 
-  async hubSession(hubs: readonly Address[]): Promise<HubSession> {
-    const neighbors = await Promise.all(hubs.map((hub) => this.neighbor(hub)));
-    return summarySession(neighbors.flatMap((n) => (n === undefined ? [] : [n.state === "Established"])));
+  async hubSession(
+    hubs: readonly Address[],
+    isOnLink: (neighbour: DaemonNeighbour) => boolean = () => false,
+  ): Promise<HubSession> {
+    const all = await this.bgpd.decoded(`show bgp${this.vrf} neighbors json`, decodeSessions);
+    return summarySession(
+      [...all].flatMap(([key, isUp]) => {
+        const own = parseAddress(key);
+        if (own === this.source || own === this.feed) return [];
+        const isHub = own !== undefined && hubs.includes(own);
+        return isHub || isOnLink({ address: own, dev: own === undefined ? key : undefined }) ? [isUp] : [];
+      }),
+    );
   }
 
   /** A property of the port: it may be called without its object. */
-  readonly igpNextHops = async (prefix: Prefix): Promise<readonly Address[]> => {
+  readonly igpNextHops = async (prefix: Prefix): Promise<readonly IgpNextHop[]> => {
     const ip = familyOf(prefix) === 4 ? "ip" : "ipv6";
-    const routes = await this.zebra.decoded(`show ${ip} route ${prefix} json`, (text) =>
+    const routes = await this.zebra.decoded(`show ${ip} route${this.vrf} ${prefix} json`, (text) =>
       decodeZebraRoutes(text, prefix),
     );
     const [best] = routes
       .filter((r) => !NO_IGP.has(r.protocol))
       .sort((a, b) => a.distance - b.distance || a.metric - b.metric);
-    return (best?.nextHops ?? []).flatMap((h) => h.gateway ?? []);
+    const unnamed = address(familyOf(prefix) === 4 ? "0.0.0.0" : "::");
+    return (best?.nextHops ?? []).flatMap(({ gateway, dev, fib }) =>
+      gateway !== undefined || fib ? [{ nextHop: gateway ?? unnamed, dev }] : [],
+    );
+  };
+
+  /** A property of the port: it may be called without its object. */
+  readonly pathInterfaces = async (prefix: Prefix): Promise<ReadonlyMap<number, string>> => {
+    const command = `show bgp${this.vrf} ipv${familyOf(prefix)} unicast ${prefix} json`;
+    const paths = await this.bgpd.decoded(command, decodePathInterfaces);
+    // a neighbour that is configured by its link-local address has its interface in the configuration alone
+    const unnamed = paths.some((p) => p.dev === undefined && p.peer.startsWith("fe80:"));
+    const configured = unnamed
+      ? parseRunningConfig(await this.bgpd.ask("show running-config"), this.options.vrf).bgp?.neighbors
+      : undefined;
+    return new Map(
+      paths.flatMap(({ dev, pathId, peer }) => {
+        const name = dev ?? configured?.get(peer)?.interfaceName;
+        return name === undefined ? [] : [[pathId, name] as const];
+      }),
+    );
   };
 
   async neighbourView(prefixes: readonly Prefix[]): Promise<NeighbourView> {

@@ -6,6 +6,7 @@
  */
 import {
   type Address,
+  address,
   contains,
   familyOf,
   type Prefix,
@@ -13,7 +14,9 @@ import {
   prefixLength,
   prefixOf,
 } from "../../net/address.js";
+import type { KernelRoute } from "../../wire/netlink/fib.js";
 import type { FibView } from "../kernel/fib-view.js";
+import type { IgpNextHop } from "../ports.js";
 
 /**
  * Numbers of RTA_PROTOCOL: babel, isis, ospf, rip, eigrp; zebra itself and its static routes
@@ -24,7 +27,12 @@ const IGP_PROTOCOLS: ReadonlySet<number> = new Set([11, 42, 187, 188, 189, 192, 
 export interface IgpRoute {
   readonly prefix: Prefix;
   readonly nextHop: Address;
+  /** The interfaces that it leaves through; empty when they are not known. */
+  readonly via: readonly string[];
 }
+
+/** Stands for the next hop of a route that names an interface alone, such as `ip route P wg-hub1`. */
+const NO_NEXT_HOP = { 4: address("0.0.0.0"), 6: address("::") } as const;
 
 export class IgpRoutes {
   /** The route underneath each prefix when the FIB last showed it. */
@@ -50,8 +58,9 @@ export class IgpRoutes {
       if (this.isAlias(gateway)) {
         const held = this.held.get(match);
         if (held !== undefined) return held;
-      } else if (route !== undefined && gateway !== undefined && IGP_PROTOCOLS.has(route.protocol)) {
-        const found = { prefix: match, nextHop: gateway };
+      } else if (route !== undefined && IGP_PROTOCOLS.has(route.protocol) && this.leads(route)) {
+        const via = this.fib.via(route);
+        const found = { prefix: match, nextHop: gateway ?? NO_NEXT_HOP[familyOf(match)], via };
         this.held.set(prefix, found);
         return found;
       } else if (route !== undefined) return undefined;
@@ -59,6 +68,11 @@ export class IgpRoutes {
       of = length === 0 ? undefined : prefixOf(prefixAddress(match), length - 1);
     }
     return undefined;
+  }
+
+  /** Returns whether a route has a gateway, or leaves through overlay interfaces alone. */
+  private leads(route: KernelRoute): boolean {
+    return route.nextHops[0]?.gateway !== undefined || this.fib.via(route).length > 0;
   }
 
   /**
@@ -77,11 +91,17 @@ export class IgpRoutes {
   }
 
   /** Takes the daemon's answer. Returns whether anything changed. */
-  learn(prefix: Prefix, asked: IgpRoute, nextHops: readonly Address[]): boolean {
-    if (this.held.get(prefix) !== asked || nextHops.includes(asked.nextHop)) return false;
-    const [nextHop] = nextHops;
-    if (nextHop === undefined) this.held.delete(prefix);
-    else this.held.set(prefix, { ...asked, nextHop });
+  learn(prefix: Prefix, asked: IgpRoute, nextHops: readonly IgpNextHop[]): boolean {
+    if (this.held.get(prefix) !== asked) return false;
+    const used = nextHops.find((h) => h.nextHop === asked.nextHop) ?? nextHops[0];
+    if (used === undefined) {
+      this.held.delete(prefix);
+      return true;
+    }
+    const devices = [...new Set(nextHops.flatMap((h) => h.dev ?? []))];
+    const same = [...devices].sort().join() === [...asked.via].sort().join();
+    if (used.nextHop === asked.nextHop && (same || devices.length === 0)) return false;
+    this.held.set(prefix, { prefix: asked.prefix, nextHop: used.nextHop, via: devices });
     return true;
   }
 }

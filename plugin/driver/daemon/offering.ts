@@ -6,18 +6,26 @@
  */
 
 import type { Config, DaemonConfig } from "../../config/config.js";
-import type { Address, Prefix } from "../../net/address.js";
+import {
+  type Address,
+  addressBits,
+  familyOf,
+  hostPrefix,
+  type Prefix,
+  prefixLength,
+} from "../../net/address.js";
 import { unreachable } from "../../net/result.js";
 import type { Input, Output } from "../../shortcut/events.js";
 import { describeReason } from "../../shortcut/reasons.js";
-import type { FibView } from "../kernel/fib-view.js";
+import { type FibView, RTPROT_KERNEL } from "../kernel/fib-view.js";
 import type { OwnRoutes } from "../kernel/own-routes.js";
-import type { BgpPort, Clock, DaemonPort, LogPort } from "../ports.js";
+import type { BgpPort, Clock, DaemonNeighbour, DaemonPort, LogPort } from "../ports.js";
 import type { Journal } from "../runtime/journal.js";
 import type { Schedule } from "../runtime/schedule.js";
 import type { TaskQueue } from "../runtime/task-queue.js";
 import { IgpRoutes } from "./igp-routes.js";
 import { NeighbourGuard } from "./neighbour-guard.js";
+import { PathInterfaces } from "./path-interfaces.js";
 import { birdRule, frrRule, SelectionWatcher } from "./selection.js";
 import { DaemonSessions } from "./sessions.js";
 import { Routing } from "./underneath.js";
@@ -58,6 +66,8 @@ export class Offering {
   readonly routing: Routing;
   private readonly sessions: DaemonSessions;
   private readonly igp: IgpRoutes | undefined;
+  private readonly interfaces: PathInterfaces | undefined;
+  private asking = false;
   private readonly neighbourGuard: NeighbourGuard | undefined;
   private readonly selection: SelectionWatcher;
   /** The state of the sessions that the engine was last told. */
@@ -77,6 +87,9 @@ export class Offering {
       {
         onChange: () => this.sessionChanged(),
         onUnderneath: (prefixes) => {
+          if (prefixes === "all") this.interfaces?.clear();
+          else this.interfaces?.feedChanged(prefixes);
+          host.routes.follow(prefixes);
           host.input({ kind: "underneath-changed", prefixes });
           this.neighbourGuard?.underneathChanged();
         },
@@ -85,14 +98,23 @@ export class Offering {
       (prefix, alias, classes) => this.routing.attributes(prefix, alias, classes),
     );
     this.igp = d.kind === "frr" ? new IgpRoutes(fib, config.aliases) : undefined;
+    this.interfaces =
+      host.daemon?.pathInterfaces === undefined
+        ? undefined
+        : new PathInterfaces(this.sessions.feed, () => this.askInterfaces());
     this.routing = new Routing({
       fib,
       feed: this.sessions.feed,
       igp: this.igp,
+      interfaces: this.interfaces,
       pools: config.aliases,
+      blackboard: d.kind === "bird" ? d.table : undefined,
       session: { localAs: d.offersAs, remoteAs: d.as },
       anyType: d.kind === "bird",
-      addresses: host.overlayAddresses,
+      addresses: [
+        ...new Set([host.self, ...(d.peer === undefined ? [] : [d.peer]), ...host.overlayAddresses]),
+      ],
+      hubs: config.hubs,
       as: d.as,
     });
     if (host.daemon !== undefined)
@@ -118,8 +140,11 @@ export class Offering {
 
   /** Starts to ask repeatedly for what the daemon does not announce by itself. */
   poll(): void {
-    const { igp } = this;
-    if (igp !== undefined) this.host.schedule.every("read IGP routes", IGP_POLL, () => this.readIgp(igp));
+    const { igp, host, interfaces } = this;
+    if (igp !== undefined) host.schedule.every("read IGP routes", IGP_POLL, () => this.readIgp(igp));
+    // asks again after a question that failed
+    if (interfaces !== undefined)
+      host.schedule.every("read interfaces of paths", IGP_POLL, async () => this.askInterfaces());
   }
 
   /** Stops all comparisons. */
@@ -170,12 +195,13 @@ export class Offering {
     const { routes, tasks } = this.host;
     switch (o.kind) {
       case "alias":
-        this.setAlias(o.alias, o.to);
+        this.setAlias(o.alias, o.to, o.via);
         return;
       case "offer":
         routes.holdNet(o.prefix, routes.pointsDirect(o.alias));
         this.selection.stand({ prefix: o.prefix, alias: o.alias });
         this.sessions.offer(o.prefix, o.alias, o.classes, this.neighbourGuard?.permits(o.prefix));
+        this.routing.offersChanged();
         tasks.add("selection", async () => this.examine([o.prefix]));
         return;
       case "update-classes":
@@ -188,6 +214,7 @@ export class Offering {
         this.selection.withdraw(o.prefix);
         this.neighbourGuard?.withdraw(o.prefix);
         this.sessions.withdraw(o.prefix);
+        this.routing.offersChanged();
         return;
       case "explain":
         this.explain(o.prefix, o.alias);
@@ -197,13 +224,13 @@ export class Offering {
     }
   }
 
-  private setAlias(alias: Address, to: "overlay" | "direct" | "absent"): void {
+  private setAlias(alias: Address, to: "overlay" | "direct" | "absent", via: readonly string[]): void {
     const { routes } = this.host;
     if (to === "absent") this.selection.release(alias, (prefix) => routes.holdsOverride(prefix));
     // the daemon resolves again what this alias resolves
     else if (routes.hasAlias(alias))
       for (const prefix of this.sessions.offered(alias)) routes.holdNet(prefix, to === "direct");
-    routes.setAlias(alias, to);
+    routes.setAlias(alias, to, via);
   }
 
   private explain(prefix: Prefix, alias: Address): void {
@@ -220,8 +247,24 @@ export class Offering {
     const { daemon, schedule } = this.host;
     if (daemon !== undefined)
       void schedule.attempt("the daemon's session with the hub", async () =>
-        this.host.input({ kind: "hub-session", session: await daemon.hubSession(hubs) }),
+        this.host.input({
+          kind: "hub-session",
+          session: await daemon.hubSession(hubs, (neighbour) => this.isOnLink(neighbour)),
+        }),
       );
+  }
+
+  /**
+   * Returns whether a neighbour is the other end of a tunnel: on an overlay interface by name, or by an address of a link of two. On a
+   * larger subnet another spoke may be a neighbour too.
+   */
+  private isOnLink({ address, dev }: DaemonNeighbour): boolean {
+    const { fib } = this.host;
+    if (dev !== undefined) return fib.overlay.has(dev);
+    if (address === undefined) return false;
+    const route = fib.daemonLookup(hostPrefix(address));
+    if (route?.protocol !== RTPROT_KERNEL || fib.via(route).length === 0) return false;
+    return prefixLength(route.prefix) >= addressBits(familyOf(address)) - 2;
   }
 
   // --------------------------------------------------------------------------------------- results
@@ -235,10 +278,47 @@ export class Offering {
     this.host.arm();
   }
 
-  /** Handles changes in the FIB of IGP routes that lie underneath offers. */
-  igpTouched(touched: readonly Prefix[]): void {
-    const prefixes = touched.flatMap((p) => this.igp?.restingOn(p) ?? []);
+  /**
+   * Handles changes in the FIB of IGP routes that lie underneath offers, and of the routes that lead to next hops
+   * underneath: an offer's alias follows at once.
+   */
+  igpTouched(touched: readonly Prefix[] | "all"): void {
+    const byIgp = touched === "all" ? [] : touched.flatMap((p) => this.igp?.restingOn(p) ?? []);
+    const byNextHop = this.routing.changedBy(touched, this.sessions.offered());
+    const prefixes = [...new Set([...byIgp, ...byNextHop])];
     if (prefixes.length > 0) this.host.input({ kind: "underneath-changed", prefixes });
+  }
+
+  /** Asks the daemon for the interfaces of paths, one prefix at a time, until nothing is due. */
+  private askInterfaces(): void {
+    if (this.asking) return;
+    this.asking = true;
+    void this.host.schedule
+      .attempt("read interfaces of paths", () => this.readInterfaces())
+      .finally(() => {
+        this.asking = false;
+      });
+  }
+
+  private async readInterfaces(): Promise<void> {
+    const { host, interfaces } = this;
+    const ask = host.daemon?.pathInterfaces;
+    if (interfaces === undefined || ask === undefined) return;
+    // the caller is in the middle of its own look-up
+    await Promise.resolve();
+    for (let prefix = interfaces.next(); prefix !== undefined; prefix = interfaces.next()) {
+      try {
+        if (interfaces.learn(prefix, await ask(prefix))) this.pathsKnown(prefix);
+      } catch (e) {
+        interfaces.failed(prefix);
+        throw e;
+      }
+    }
+  }
+
+  private pathsKnown(prefix: Prefix): void {
+    this.sessions.announceAgain();
+    this.host.input({ kind: "underneath-changed", prefixes: [prefix] });
   }
 
   /** Asks the daemon for the routes that its FIB does not show while an offer is selected. */

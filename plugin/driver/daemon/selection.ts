@@ -21,7 +21,12 @@ import { type FibView, RTPROT_BIRD } from "../kernel/fib-view.js";
 export interface StandingOffer {
   readonly prefix: Prefix;
   readonly alias: Address;
+  /** Aliases that the offer had before: the FIB shows one until the daemon has taken the new one. */
+  readonly former?: readonly Address[];
 }
+
+/** Former aliases that an offer remembers. */
+const MOST_FORMER = 4;
 
 /** The result of a definition at this moment. */
 export interface Decision {
@@ -71,8 +76,9 @@ export const frrRule: SelectionRule = (fib, offer) => {
   const best = fib.daemonBest(offer.prefix);
   if (best === undefined) return absent({ kind: "frr-no-route" });
   const gateways = best.nextHops.map((n) => n.gateway);
-  if (!gateways.includes(offer.alias)) return not({ kind: "frr-not-selected" });
-  if (gateways.some((g) => g !== offer.alias)) return not({ kind: "frr-tied-fib" });
+  const ours = gateways.filter((g) => g !== undefined && (g === offer.alias || offer.former?.includes(g)));
+  if (ours.length === 0) return not({ kind: "frr-not-selected" });
+  if (ours.length < gateways.length) return not({ kind: "frr-tied-fib" });
   const path = fib.pathOf(best);
   return path === "overlay" || path === "direct"
     ? selected
@@ -104,8 +110,13 @@ export class SelectionWatcher {
   ) {}
 
   stand(offer: StandingOffer): void {
+    const before = this.offers.get(offer.prefix);
     this.forget(offer.prefix);
-    this.offers.set(offer.prefix, { ...offer, told: "", withdrawn: false, doubtUntil: undefined });
+    const former =
+      before === undefined || before.withdrawn
+        ? []
+        : [before.alias, ...(before.former ?? [])].filter((a) => a !== offer.alias).slice(0, MOST_FORMER);
+    this.offers.set(offer.prefix, { ...offer, former, told: "", withdrawn: false, doubtUntil: undefined });
   }
 
   private forget(prefix: Prefix): void {

@@ -113,9 +113,14 @@ export class DaemonSessions {
 
   private underneathChanged(prefixes: readonly Prefix[]): void {
     if (!this.state.feed) return;
-    // attributes may have changed while the route stays: the offer follows
-    for (const prefix of this.standing.keys()) this.announce(prefix);
+    // the daemon may replace its route by delete and add: what holds the prefix meanwhile follows first
     this.on.onUnderneath(prefixes);
+    this.tasks.add("offers", async () => this.announceAgain());
+  }
+
+  /** Announces what has changed: attributes may be others while the route stays, and the offer follows. */
+  announceAgain(): void {
+    for (const prefix of this.standing.keys()) this.announce(prefix);
   }
 
   start(): void {

@@ -39,7 +39,10 @@ export interface BirdProtocol {
   readonly state: string;
   /** `Established`, `Passive`, the last error; empty for most. */
   readonly info: string;
-  /** Of `show protocols all`: `Neighbor address`, `Neighbor AS`, `Session`; also `Last error`. */
+  /**
+   * Of `show protocols all`: `Neighbor address`, `Neighbor AS`, `Session`; also `Last error`. `Local graceful restart` and
+   * `Neighbor graceful restart` are there, empty, when that end has announced the capability.
+   */
   readonly fields: ReadonlyMap<string, string>;
   readonly channels: readonly BirdChannel[];
 }
@@ -85,6 +88,7 @@ export function parseProtocols(reply: BirdReply): BirdProtocol[] {
   let fields = new Map<string, string>();
   let channels: BirdChannel[] = [];
   let channel: OpenChannel | undefined;
+  let end = "";
   const endChannel = (): void => {
     if (channel !== undefined) channels.push(channelOf(channel));
     channel = undefined;
@@ -107,6 +111,9 @@ export function parseProtocols(reply: BirdReply): BirdProtocol[] {
         channel = { name: opening[1] ?? "", fields: new Map() };
         continue;
       }
+      const capabilities = /^ {4}(Local|Neighbor) capabilities$/.exec(text)?.[1];
+      if (capabilities !== undefined) end = capabilities;
+      if (text.trim() === "Graceful restart") fields.set(`${end} graceful restart`, "");
       const colon = line.indexOf(":");
       if (colon < 1 || !/\s/.test(line.charAt(colon + 1))) continue;
       (channel?.fields ?? fields).set(line.slice(0, colon).trim(), line.slice(colon + 1).trim());
@@ -116,15 +123,31 @@ export function parseProtocols(reply: BirdReply): BirdProtocol[] {
   return out;
 }
 
+/** The neighbour of a BGP protocol; undefined for a protocol of another type. */
+export function neighbourOf({
+  type,
+  fields,
+}: BirdProtocol): { readonly address: Address; readonly dev: string | undefined } | undefined {
+  // a link-local address is followed by %IFACE
+  const [text = "", dev] = (fields.get("Neighbor address") ?? "").split("%");
+  const address = parseAddress(text);
+  return type !== "BGP" || address === undefined ? undefined : { address, dev };
+}
+
 /** Whether each BGP protocol with one of these neighbours is Established. Of `show protocols all`. */
-export function sessionsWith(protocols: readonly BirdProtocol[], neighbours: readonly Address[]): boolean[] {
-  return protocols.flatMap(({ type, info, fields }) => {
-    // a link-local address is followed by %IFACE
-    const neighbour = parseAddress((fields.get("Neighbor address") ?? "").replace(/%.*$/, ""));
-    if (type !== "BGP" || neighbour === undefined || !neighbours.includes(neighbour)) return [];
-    return [info === "Established"];
+export function sessionsWith(
+  protocols: readonly BirdProtocol[],
+  isMeant: (neighbour: { readonly address: Address; readonly dev: string | undefined }) => boolean,
+): boolean[] {
+  return protocols.flatMap((p) => {
+    const neighbour = neighbourOf(p);
+    return neighbour !== undefined && isMeant(neighbour) ? [p.info === "Established"] : [];
   });
 }
+
+/** `show bfd sessions`: the addresses of the neighbours. */
+export const parseBfdNeighbours = (reply: BirdReply): ReadonlySet<Address> =>
+  new Set(reply.lines.flatMap((l) => parseAddress(/^\s*([0-9a-f.:]+)\s/.exec(l.text)?.[1] ?? "") ?? []));
 
 function channelOf({ name, fields }: OpenChannel): BirdChannel {
   const igp = [...fields].find(([key]) => /^IGP IPv[46] table$/.test(key));

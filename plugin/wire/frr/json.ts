@@ -133,6 +133,46 @@ export function decodeBgpRoute(text: string): Result<readonly BgpPath[], string>
   );
 }
 
+const pathInterfaces = z.object({
+  paths: z
+    .array(
+      z.object({
+        addpathTxIdAll: z.number().optional(),
+        nexthops: z.array(nextHop).optional(),
+        peer: z.object({ peerId: z.string().optional(), interface: z.string().optional() }).optional(),
+      }),
+    )
+    .optional(),
+});
+
+/** A path that came over a session on link-local addresses. */
+export interface PathInterface {
+  /** The identifier with which the path is announced to neighbours that are sent all paths. */
+  readonly pathId: number;
+  /** The neighbour: an interface's address is link-local. */
+  readonly peer: string;
+  /** Undefined when the neighbour is configured by its address. */
+  readonly dev: string | undefined;
+}
+
+/**
+ * `show bgp ipv4 unicast PREFIX json`: the paths whose next hop is link-local, each with its neighbour's interface. One that
+ * keeps a global next hop of another router is resolved by the FIB.
+ */
+export function decodePathInterfaces(text: string): Result<readonly PathInterface[], string> {
+  const r = decode(text, "show bgp PREFIX json", pathInterfaces);
+  if (!r.ok) return r;
+  return ok(
+    (r.value.paths ?? []).flatMap(({ addpathTxIdAll: pathId, nexthops, peer }) => {
+      const isLocal = (nexthops ?? []).some(
+        (h) => h.scope === "link-local" || h.ip?.startsWith("fe80:") === true,
+      );
+      if (pathId === undefined || peer?.peerId === undefined || !isLocal) return [];
+      return [{ pathId, peer: peer.peerId, dev: peer.interface }];
+    }),
+  );
+}
+
 /** `show bgp neighbors ADDRESS json`; undefined when bgpd has no such neighbour (a dynamic one exists only while it is connected). */
 export function decodeNeighbor(text: string, address: Address): Result<BgpNeighbor | undefined, string> {
   const what = "show bgp neighbors json";
@@ -152,6 +192,21 @@ export function decodeNeighbor(text: string, address: Address): Result<BgpNeighb
       6: addressFamilyInfo?.ipv6Unicast?.routeMapForIncomingAdvertisements,
     },
   });
+}
+
+/** `show bgp neighbors json`: whether the session with each neighbour is up. The key is its address or its interface. */
+export function decodeSessions(text: string): Result<ReadonlyMap<string, boolean>, string> {
+  const r = decode(text, "show bgp neighbors json", z.record(z.string(), z.unknown()));
+  if (!r.ok) return r;
+  const state = z.object({ bgpState: z.string() });
+  return ok(
+    new Map(
+      Object.entries(r.value).flatMap(([key, value]) => {
+        const n = state.safeParse(value);
+        return n.success ? [[key, n.data.bgpState === "Established"] as const] : [];
+      }),
+    ),
+  );
 }
 
 const advertised = z.object({

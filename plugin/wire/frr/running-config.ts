@@ -3,7 +3,7 @@
  * redistribution by any protocol, route-maps and prefix lists. The text of `show running-config` is FRR's own canonical form (two
  * levels of indentation, one statement a line), so it is read by lines; statements that are not needed are skipped.
  */
-import { type Family, type Prefix, parsePrefix } from "../../net/address.js";
+import { type Family, type Prefix, parseAddress, parsePrefix } from "../../net/address.js";
 
 /** A neighbour or a peer group, in one address family. */
 export interface NeighborFamily {
@@ -18,6 +18,9 @@ export interface ConfiguredNeighbor {
   readonly group: string | undefined;
   /** A number, `internal` or `external`. */
   readonly remoteAs: string | undefined;
+  /** Of a neighbour that is configured by a link-local address: `neighbor fe80::2 interface wg0`. */
+  readonly interfaceName: string | undefined;
+  /** A negated statement begins with `no`. */
   readonly flags: ReadonlySet<string>;
   readonly families: Readonly<Record<Family, NeighborFamily | undefined>>;
 }
@@ -35,6 +38,8 @@ export interface RouteMapEntry {
   readonly matches: readonly string[];
   readonly sets: readonly string[];
   readonly call: string | undefined;
+  /** `on-match next` or `goto`: the entry decides nothing by itself. */
+  readonly continues: boolean;
 }
 
 export interface BgpInstance {
@@ -60,6 +65,8 @@ export interface RunningConfig {
   readonly communityLists: ReadonlyMap<string, CommunityList>;
   /** `network PREFIX area ...` of OSPF. */
   readonly ospfNetworks: readonly { readonly where: string; readonly prefix: Prefix }[];
+  /** Families in which a default route resolves next hops; of zebra. */
+  readonly resolvesViaDefault: readonly Family[];
 }
 
 interface OpenFamily {
@@ -72,6 +79,7 @@ interface OpenNeighbor {
   isGroup: boolean;
   group: string | undefined;
   remoteAs: string | undefined;
+  interfaceName: string | undefined;
   flags: Set<string>;
   families: Record<Family, OpenFamily | undefined>;
 }
@@ -81,6 +89,7 @@ interface OpenEntry {
   matches: string[];
   sets: string[];
   call: string | undefined;
+  continues: boolean;
 }
 
 class Reader {
@@ -97,6 +106,9 @@ class Reader {
     { expanded: boolean; entries: { action: "permit" | "deny"; value: string }[] }
   >();
   readonly ospfNetworks: { where: string; prefix: Prefix }[] = [];
+  private readonly viaDefault = new Map<Family, boolean>();
+  private datacenter = false;
+  private blockOfVrf = "default";
   private router: string | undefined;
   private inBgp = false;
   private family: Family | undefined;
@@ -110,7 +122,9 @@ class Reader {
     const text = raw.trim();
     if (text === "" || text === "!") return;
     if (!raw.startsWith(" ")) this.top(text);
-    else if (this.entry !== undefined) this.mapLine(this.entry, text);
+    this.nexthopTracking(text);
+    if (!raw.startsWith(" ")) return;
+    if (this.entry !== undefined) this.mapLine(this.entry, text);
     else if (this.router !== undefined) this.routerLine(text);
   }
 
@@ -118,6 +132,7 @@ class Reader {
     this.router = undefined;
     this.entry = undefined;
     this.inBgp = false;
+    this.blockOfVrf = /^vrf (\S+)$/.exec(text)?.[1] ?? "default";
     this.leaveFamily();
     const bgp = /^router bgp (\d+)( vrf (\S+)| view \S+)?/.exec(text);
     if (text.startsWith("router ")) this.router = text;
@@ -135,6 +150,7 @@ class Reader {
         matches: [],
         sets: [],
         call: undefined,
+        continues: false,
       };
       this.entry = entry;
       const name = map[1] ?? "";
@@ -147,6 +163,14 @@ class Reader {
       lists.set(name, [...(lists.get(name) ?? []), list[3] ?? ""]);
     }
     this.communityList(text);
+  }
+
+  /** `[no] ip nht resolve-via-default`, at the top or in `vrf NAME`; it is the default of `frr defaults datacenter`. */
+  private nexthopTracking(text: string): void {
+    if (text === "frr defaults datacenter") this.datacenter = true;
+    const m = /^(no )?(ip|ipv6) nht resolve-via-default$/.exec(text);
+    if (m === null || this.blockOfVrf !== (this.vrf ?? "default")) return;
+    this.viaDefault.set(m[2] === "ip" ? 4 : 6, m[1] === undefined);
   }
 
   private communityList(text: string): void {
@@ -164,6 +188,7 @@ class Reader {
     if (text.startsWith("match ")) entry.matches.push(text.slice(6));
     else if (text.startsWith("set ")) entry.sets.push(text.slice(4));
     else if (text.startsWith("call ")) entry.call = text.slice(5);
+    else if (text.startsWith("on-match ")) entry.continues = true;
   }
 
   private leaveFamily(): void {
@@ -209,8 +234,10 @@ class Reader {
     const [, no, name = "", rest = ""] = m;
     const n = this.neighbor(name);
     if (this.family !== undefined) this.familyLine(n, this.family, no !== undefined, rest);
-    else if (no !== undefined) n.flags.delete(rest);
-    else if (rest === "peer-group") n.isGroup = true;
+    else if (no !== undefined) {
+      n.flags.delete(rest);
+      n.flags.add(`no ${rest}`);
+    } else if (rest === "peer-group") n.isGroup = true;
     else if (rest.startsWith("peer-group ")) n.group = rest.slice(11);
     else if (rest.startsWith("remote-as ")) n.remoteAs = rest.slice(10);
     else if (rest.startsWith("interface ")) this.unnumbered(n, rest.slice(10));
@@ -219,6 +246,10 @@ class Reader {
 
   /** `neighbor wg0 interface [v6only] [remote-as internal] [peer-group HUBS]` */
   private unnumbered(n: OpenNeighbor, rest: string): void {
+    if (parseAddress(n.name) !== undefined) {
+      n.interfaceName = rest;
+      return;
+    }
     n.remoteAs = /(?:^| )remote-as (\S+)/.exec(rest)?.[1] ?? n.remoteAs;
     n.group = /(?:^| )peer-group (\S+)/.exec(rest)?.[1] ?? n.group;
   }
@@ -240,6 +271,7 @@ class Reader {
       isGroup: false,
       group: undefined,
       remoteAs: undefined,
+      interfaceName: undefined,
       flags: new Set(),
       families: { 4: undefined, 6: undefined },
     };
@@ -268,6 +300,7 @@ class Reader {
       prefixLists: this.prefixLists,
       communityLists: this.communityLists,
       ospfNetworks: this.ospfNetworks,
+      resolvesViaDefault: ([4, 6] as const).filter((f) => this.viaDefault.get(f) ?? this.datacenter),
     };
   }
 }

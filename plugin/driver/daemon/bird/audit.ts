@@ -19,6 +19,7 @@ import {
   type BirdChannel,
   type BirdProtocol,
   matchesPattern,
+  neighbourOf,
   type StaticRoute,
 } from "../../../wire/bird/show.js";
 import type { DaemonExpectation, DaemonFinding } from "../../ports.js";
@@ -42,6 +43,8 @@ export interface BirdFacts {
   readonly interfaces: ReadonlySet<string>;
   /** By direct protocol: the interfaces whose addresses it takes. */
   readonly directs: ReadonlyMap<string, ReadonlySet<string>>;
+  /** The neighbours that BFD watches. */
+  readonly bfd: ReadonlySet<Address>;
 }
 
 const FILE = "shortcut.conf";
@@ -65,6 +68,7 @@ export function auditBird(facts: BirdFacts, expect: DaemonExpectation): DaemonFi
   audit.sessions();
   audit.constants();
   audit.underneath();
+  audit.gracefulRestart();
   audit.directs();
   audit.family(4, expect.aliasPool4, "error");
   if (expect.aliasPool6 !== undefined) audit.family(6, expect.aliasPool6, "warning");
@@ -185,16 +189,36 @@ class Audit {
 
   /** The protocols on the overlay, with the address of their neighbour. */
   private towardsOverlay(): (readonly [BirdProtocol, Address])[] {
-    const { hubs, overlayAddresses } = this.expect;
+    const { hubs, overlay, overlayAddresses } = this.expect;
     const nets = overlayAddresses.map((a) => prefixOf(a.address, a.length));
     return [...this.facts.protocols.values()].flatMap((p) => {
-      const text = p.type === "BGP" && !isOwn(p.name) ? p.fields.get("Neighbor address") : undefined;
-      const neighbour = parseAddress((text ?? "").replace(/%.*$/, ""));
+      const neighbour = isOwn(p.name) ? undefined : neighbourOf(p);
       if (neighbour === undefined) return [];
-      return hubs.includes(neighbour) || nets.some((n) => contains(n, neighbour))
-        ? [[p, neighbour] as const]
-        : [];
+      const { address, dev } = neighbour;
+      const isMeant =
+        dev === undefined
+          ? hubs.includes(address) || nets.some((n) => contains(n, address))
+          : overlay.has(dev);
+      return isMeant ? [[p, address] as const] : [];
     });
+  }
+
+  /** Checks that routes of a dead hub do not stay for its restart time, where another hub could take over. */
+  gracefulRestart(): void {
+    const sessions = this.towardsOverlay();
+    if (sessions.length < 2 || this.expect.hubs.length < 2) return;
+    const kept = sessions.filter(
+      ([p, neighbour]) =>
+        p.fields.has("Local graceful restart") &&
+        p.fields.has("Neighbor graceful restart") &&
+        !this.facts.bfd.has(neighbour),
+    );
+    if (kept.length > 0)
+      this.find(
+        `protocol ${kept.map(([p]) => p.name).join(", ")} has graceful restart and no BFD: the routes of a dead hub stay for its restart time, although another hub has them`,
+        `bird.conf, protocol bgp ${kept.map(([p]) => p.name).join(", ")}: \`graceful restart off;\`, or \`bfd;\` with a \`protocol bfd { interface "..."; }\` for ${this.expect.overlay}`,
+        "warning",
+      );
   }
 
   /** Checks that the pattern of what is fed matches something, and the sessions on the overlay. */
@@ -236,7 +260,11 @@ class Audit {
           `protocol ${name} takes the addresses of ${direct}: the router's overlay address would be announced as a host route`,
           `${place}: \`interface "-${direct}", "*";\`, or name the interfaces of your LANs`,
         );
-      else if (!interfaces.has(direct) && devs.has(overlay) && [...interfaces].every((i) => devs.has(i)))
+      else if (
+        !interfaces.has(direct) &&
+        [...devs].some((d) => overlay.has(d)) &&
+        [...interfaces].every((i) => devs.has(i))
+      )
         this.find(
           `protocol ${name} takes the addresses of every interface, so probably those of ${direct} too, once it exists: the router's overlay address would be announced as a host route`,
           `${place}: name the interfaces of your LANs, such as \`interface "eth2";\`; with \`interface "-${direct}", "*";\` this warning goes when ${direct} exists`,
@@ -496,7 +524,7 @@ class Audit {
     else if (forwarding.some((r) => r.dormant))
       this.find(
         `the fallback ${name} is dormant: BIRD knows no interface towards its next hop`,
-        `shortcut-defines.conf: \`define ${hub} = \` the hub's overlay address on ${this.expect.overlay}`,
+        `shortcut-defines.conf: \`define ${hub} = \` the hub's address on the link of ${this.expect.overlay}; where it has no address of this family, ${FILE}, protocol ${name}: \`route ${pool} via fe80::1%'wg-hub1' bfd via fe80::2%'wg-hub2' bfd;\` with the hubs' own`,
         "warning",
       );
   }

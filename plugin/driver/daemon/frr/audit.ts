@@ -16,6 +16,7 @@ import {
   prefixLength,
   prefixOf,
 } from "../../../net/address.js";
+import { InterfaceNames } from "../../../net/interface-names.js";
 import type {
   BgpInstance,
   ConfiguredNeighbor,
@@ -32,6 +33,10 @@ export interface FrrConfigFacts {
   readonly elsewhere: readonly Pick<RunningConfig, "redistributions" | "ospfNetworks">[];
   /** The BGP identifier in use; undefined when it is not known. */
   readonly routerId: Address | undefined;
+  /** Families in which zebra resolves next hops by a default route. */
+  readonly resolvesViaDefault: readonly Family[];
+  /** `8.4.4`; undefined when it is not known. */
+  readonly version: string | undefined;
 }
 
 const FILE = "shortcut.conf";
@@ -78,6 +83,7 @@ export function auditFrr(
   if (feed === undefined) audit.noListenRange(expect.feedSource, "SHORTCUT-FEED", "the feed");
   else audit.feed(feed);
   audit.routerId();
+  audit.nexthopTracking();
   audit.aliases();
   audit.redistribution();
   audit.ospfNetworks();
@@ -176,6 +182,84 @@ class Audit {
     );
   }
 
+  /** Checks that an alias that has gone takes its offers with it, instead of a default route. */
+  nexthopTracking(): void {
+    const { vrf } = this.expect;
+    for (const family of this.facts.resolvesViaDefault) {
+      const ip = family === 4 ? "ip" : "ipv6";
+      this.find(
+        `zebra resolves IPv${family} next hops by a default route: where an alias has gone, its prefixes would leave by the default route, unencrypted`,
+        `your own configuration, ${vrf === undefined ? "at the top" : `in \`vrf ${vrf}\``}: \`no ${ip} nht resolve-via-default\``,
+        family === 6 && this.expect.aliasPool6 === undefined ? "warning" : "error",
+      );
+    }
+  }
+
+  /** Checks that offers over the routes of hubs with another AS than the session's are accepted. FRR has enforced the first AS since 10. */
+  private firstAs(g: ConfiguredNeighbor): void {
+    const major = Number(this.facts.version?.split(".")[0] ?? 0);
+    if (major < 10 || g.flags.has("no enforce-first-as")) return;
+    const others = [...this.bgp.neighbors.values()].filter((n) => {
+      const as = this.remoteAsOf(n);
+      return (
+        this.isOnOverlay(n) &&
+        as !== undefined &&
+        as !== "internal" &&
+        as !== String(this.bgp.as) &&
+        as !== g.remoteAs
+      );
+    });
+    const sure = others.filter((n) => this.remoteAsOf(n) !== "external");
+    if (others.length === 0) return;
+    this.find(
+      `bgpd refuses offers over the routes of ${others.map((n) => n.name).join(", ")}${sure.length === 0 ? " if its AS is not" : ", whose AS is not"} that of peer group ${g.name}, ${g.remoteAs ?? "none"}: FRR ${this.facts.version ?? ""} enforces the first AS`,
+      `shortcut-ebgp.conf, router bgp ${this.bgp.as}: \`no neighbor ${g.name} enforce-first-as\``,
+      sure.length === 0 ? "warning" : "error",
+    );
+  }
+
+  /** Checks that the import policy restores each LOCAL_PREF that the router's own route-maps set. */
+  private localPrefs(map: string): void {
+    const { routeMaps } = this.facts.config;
+    const inbound = new Set(
+      [...this.bgp.neighbors.values()].flatMap((n) =>
+        this.families.flatMap(([f]) => n.families[f]?.routeMapIn ?? []),
+      ),
+    );
+    const valuesOf = (entries: readonly RouteMapEntry[]): readonly string[] =>
+      entries
+        .flatMap((e) => this.setsOf(e))
+        .flatMap((set) => /^local-preference (\d+)$/.exec(set)?.[1] ?? []);
+    const used = [...inbound].filter((m) => m !== map).flatMap((m) => valuesOf(routeMaps.get(m) ?? []));
+    const restored = new Set(
+      (routeMaps.get(map) ?? []).flatMap((e) =>
+        valuesOf([e]).filter((value) =>
+          e.matches.some((m) =>
+            this.permits(/^large-community (\S+)/.exec(m)?.[1] ?? "", `${this.expect.localAs}:4:${value}`),
+          ),
+        ),
+      ),
+    );
+    const marked = [...new Set(used)].filter((value) => value !== "100");
+    const [first] = marked;
+    const deleted = (routeMaps.get(map) ?? [])
+      .flatMap((e) => this.setsOf(e))
+      .flatMap((set) => /^large-comm-list (\S+) delete$/.exec(set)?.[1] ?? []);
+    if (first !== undefined && !deleted.some((l) => this.permits(l, `${this.expect.localAs}:4:${first}`)))
+      this.once(
+        `route-map ${map} does not delete ${this.expect.localAs}:4:${first}, which offers over routes with local-preference ${first} carry: neighbours would receive it`,
+        `${FILE} with your AS: \`bgp large-community-list expanded SHORTCUT-OWN seq 10 permit ^${this.expect.localAs}:[1-4]:[0-9]+$\``,
+        "warning",
+      );
+    const lost = marked.filter((value) => !restored.has(value));
+    if (lost.length > 0)
+      this.once(
+        `route-map ${map} does not restore local-preference ${lost.join(", ")}, which your own route-maps set: an iBGP neighbour would hear it change with an offer`,
+        `shortcut-ebgp.conf has the entry for 200; for ${lost[0]}: \`bgp large-community-list standard SHORTCUT-LP-${lost[0]} seq 10 permit ${this.expect.localAs}:4:${lost[0]}\`, and in an entry of route-map ${map} before the others \`match large-community SHORTCUT-LP-${lost[0]}\`, \`set local-preference ${lost[0]}\`, \`on-match next\``,
+        "warning",
+      );
+  }
+
   offers(name: string): void {
     const g = this.group(name);
     if (g === undefined) return;
@@ -196,6 +280,7 @@ class Audit {
         `peer group ${name} has remote AS ${remoteAs}; shortcutd speaks as AS ${wanted} on the offers session`,
         this.line(`neighbor ${name} remote-as ${wanted}`),
       );
+    if (remoteAs !== undefined && !internal) this.firstAs(g);
     if (remoteAs !== undefined && !internal && ![...g.flags].some((f) => f.startsWith("ebgp-multihop")))
       this.find(
         `peer group ${name} is eBGP without ebgp-multihop: its neighbour is on no connected subnet, no session comes up`,
@@ -209,7 +294,9 @@ class Audit {
       );
     for (const [family, severity] of this.families) {
       const f = this.active(g, family, severity);
-      if (f !== undefined) this.offersFamily(g, f, family, severity);
+      if (f === undefined) continue;
+      this.offersFamily(g, f, family, severity);
+      if (remoteAs !== undefined && !internal && f.routeMapIn !== undefined) this.localPrefs(f.routeMapIn);
     }
   }
 
@@ -252,7 +339,7 @@ class Audit {
     }
     const other = family === 4 ? "ipv6 " : "ip ";
     const permits = entries.filter(
-      (e) => e.action === "permit" && !e.matches.some((m) => m.startsWith(`${other}address`)),
+      (e) => e.action === "permit" && !e.continues && !e.matches.some((m) => m.startsWith(`${other}address`)),
     );
     // with another AS than the daemon's everything would differ
     if (this.bgp.as === this.expect.localAs) this.communities(name, permits, severity);
@@ -302,7 +389,7 @@ class Audit {
     if (deletes !== undefined && left !== undefined)
       this.once(
         `route-map ${map} deletes what large-community-list ${deletes} matches, and that does not match ${left}: neighbours would receive shortcutd's large communities`,
-        `${FILE} with your AS: \`bgp large-community-list expanded ${deletes} seq 10 permit ^${this.expect.localAs}:[12]:[0-9]+$\``,
+        `${FILE} with your AS: \`bgp large-community-list expanded ${deletes} seq 10 permit ^${this.expect.localAs}:[1-4]:[0-9]+$\``,
         "warning",
       );
   }
@@ -460,8 +547,8 @@ class Audit {
       const keepsAliases = this.refuses(r.routeMap, ip, family);
       const keepsOthers =
         r.source === "kernel"
-          ? this.refusesInterface(r.routeMap, this.expect.overlay)
-          : this.refusesInterface(r.routeMap, this.expect.direct);
+          ? this.refusesOverlay(r.routeMap)
+          : this.refusesInterface(r.routeMap, (dev) => dev === this.expect.direct);
       if (r.source === "kernel" ? keepsAliases && keepsOthers : keepsAliases || keepsOthers) continue;
       const leaks =
         r.source === "connected"
@@ -470,10 +557,13 @@ class Audit {
             ? `routes with which shortcutd keeps a prefix on ${this.expect.overlay}`
             : "alias next hops";
       const by = r.routeMap === undefined ? "without a route-map" : `by route-map ${r.routeMap}`;
+      const { overlay } = this.expect;
+      const entries =
+        overlay.open || overlay.patterns.length > 1
+          ? "an entry with `match metric 1` alone"
+          : `\`match interface ${overlay}\` and \`match metric 1\``;
       const entry =
-        r.source === "kernel" && keepsAliases
-          ? `; in ${NO_ALIAS} \`match interface ${this.expect.overlay}\` and \`match metric 1\` (deny 40 of ${FILE})`
-          : "";
+        r.source === "kernel" && keepsAliases ? `; in ${NO_ALIAS} ${entries} (deny 40 of ${FILE})` : "";
       this.find(
         `${r.where} redistributes ${r.source} routes ${by}: ${leaks} would leak to neighbours`,
         `your own configuration, ${r.where}: \`redistribute ${r.source} route-map ${NO_ALIAS}\`, or \`call ${NO_ALIAS}\` in your route-map${entry}`,
@@ -495,15 +585,28 @@ class Audit {
         );
   }
 
-  /** Returns whether a route-map denies an interface, itself or through a call. A further match of the metric is that of our routes. */
-  private refusesInterface(map: string | undefined, dev: string, depth = 0): boolean {
+  /** Returns whether a route-map denies our routes on each overlay interface that the configuration names. */
+  private refusesOverlay(map: string | undefined): boolean {
+    const { overlay } = this.expect;
+    return overlay.patterns.every((pattern) => {
+      const one = new InterfaceNames([pattern]);
+      return this.refusesInterface(map, (dev) => one.has(dev));
+    });
+  }
+
+  /**
+   * Returns whether a route-map denies an interface, itself or through a call. A further match of the metric is that of
+   * our routes; alone it denies them on every interface.
+   */
+  private refusesInterface(map: string | undefined, isMeant: (dev: string) => boolean, depth = 0): boolean {
     if (map === undefined || depth > 8) return false;
     return (this.facts.config.routeMaps.get(map) ?? []).some((e) => {
-      if (e.call !== undefined && this.refusesInterface(e.call, dev, depth + 1)) return true;
+      if (e.call !== undefined && this.refusesInterface(e.call, isMeant, depth + 1)) return true;
+      const meant = e.matches.filter((m) => m.startsWith("interface ") && isMeant(m.slice(10)));
+      const everywhere = e.matches.length === 1 && e.matches[0] === "metric 1";
       return (
         e.action === "deny" &&
-        e.matches.includes(`interface ${dev}`) &&
-        e.matches.every((m) => m === `interface ${dev}` || m === "metric 1")
+        (everywhere || (meant.length > 0 && e.matches.every((m) => meant.includes(m) || m === "metric 1")))
       );
     });
   }
@@ -521,13 +624,23 @@ class Audit {
     };
   }
 
+  private remoteAsOf(n: ConfiguredNeighbor): string | undefined {
+    return n.remoteAs ?? this.bgp.neighbors.get(n.group ?? "")?.remoteAs;
+  }
+
   /** Returns whether the session with a neighbour is iBGP, and on the overlay or with an address of `hubs`. */
   private isInternalHub(n: ConfiguredNeighbor): boolean {
+    const remoteAs = this.remoteAsOf(n);
+    return (remoteAs === "internal" || remoteAs === String(this.bgp.as)) && this.isOnOverlay(n);
+  }
+
+  /** Returns whether a neighbour is on an overlay interface, or has an address of `hubs`. */
+  private isOnOverlay(n: ConfiguredNeighbor): boolean {
     const { hubs, overlay, overlayAddresses } = this.expect;
-    const remoteAs = n.remoteAs ?? this.bgp.neighbors.get(n.group ?? "")?.remoteAs;
-    if (n.isGroup || (remoteAs !== "internal" && remoteAs !== String(this.bgp.as))) return false;
+    if (n.isGroup) return false;
     const address = parseAddress(n.name);
-    if (address === undefined) return n.name === overlay;
+    if (address === undefined) return overlay.has(n.name);
+    if (n.interfaceName !== undefined) return overlay.has(n.interfaceName);
     return (
       hubs.includes(address) || overlayAddresses.some((a) => contains(prefixOf(a.address, a.length), address))
     );

@@ -1,8 +1,9 @@
 /** Offers to the daemon: their order with routes, sessions and what is selected. */
 import { beforeEach, describe, expect, it } from "vitest";
 import { parseConfig } from "../../../../plugin/config/config.js";
-import { Offering } from "../../../../plugin/driver/daemon/offering.js";
+import { Offering, type OfferingHost } from "../../../../plugin/driver/daemon/offering.js";
 import { ClearGuard } from "../../../../plugin/driver/kernel/clear-guard.js";
+import type { FibView } from "../../../../plugin/driver/kernel/fib-view.js";
 import { OwnRoutes } from "../../../../plugin/driver/kernel/own-routes.js";
 import { Journal } from "../../../../plugin/driver/runtime/journal.js";
 import { Schedule } from "../../../../plugin/driver/runtime/schedule.js";
@@ -25,6 +26,8 @@ const NET = "254 10.1.0.0/24 dev wg0 proto 173 metric 4278190081";
 let w: MemoryWorld;
 let inputs: Input[];
 let o: Offering;
+let fib: FibView;
+let host: OfferingHost;
 let done: () => Promise<void>;
 
 beforeEach(() => {
@@ -36,10 +39,7 @@ beforeEach(() => {
   const journal = new Journal(clock, log);
   const schedule = new Schedule(clock, (place, e) => journal.problem(place, e.message));
   const tasks = new TaskQueue((e) => journal.problem(e.place, e.message));
-  const fib = fibOf(
-    route("10.255.0.0/24", OVERLAY, { protocol: 2, metric: 0 }),
-    route("10.1.0.0/24", OVERLAY),
-  );
+  fib = fibOf(route("10.255.0.0/24", OVERLAY, { protocol: 2, metric: 0 }), route("10.1.0.0/24", OVERLAY));
   const routes = new OwnRoutes({
     routes: kernel,
     clock,
@@ -49,13 +49,14 @@ beforeEach(() => {
     aliasTable: BLACKBOARD,
     aliasPools: c.value.aliases,
     hasUnderneath: () => true,
+    overlayWay: () => [OVERLAY],
     daemonUp: () => o.established,
     clearGuard: new ClearGuard(
       { fib, put: () => {}, take: () => {}, save: () => {} },
       { enabled: false, except: [] },
     ),
   });
-  o = new Offering(c.value, c.value.daemon, {
+  host = {
     self: SELF,
     overlayAddresses: [SELF],
     bgp,
@@ -71,7 +72,8 @@ beforeEach(() => {
     resync: () => w.calls.push("resync"),
     sessionsChanged: () => o.examine("all"),
     arm: () => {},
-  });
+  };
+  o = new Offering(c.value, c.value.daemon, host);
   done = async () => {
     await w.clock.during(tasks.drained());
     await w.clock.advance(500);
@@ -96,7 +98,7 @@ describe("an offer", () => {
       before = w.table;
       return set(p, a);
     };
-    o.perform({ kind: "alias", alias: ALIAS, to: "overlay" });
+    o.perform({ kind: "alias", alias: ALIAS, to: "overlay", via: [OVERLAY] });
     o.perform(OFFER);
     await done();
     expect([...announced.keys()]).toEqual([P]);
@@ -105,7 +107,7 @@ describe("an offer", () => {
 
   it("is reported once for every change of its state, also after its withdrawal", async () => {
     w.establish();
-    o.perform({ kind: "alias", alias: ALIAS, to: "overlay" });
+    o.perform({ kind: "alias", alias: ALIAS, to: "overlay", via: [OVERLAY] });
     o.perform(OFFER);
     await done();
     o.recheckPending();
@@ -152,7 +154,7 @@ describe("the sessions", () => {
 
   it("that fail leave a guard route for each offer, for longer than the daemon takes to start", async () => {
     w.establish();
-    o.perform({ kind: "alias", alias: ALIAS, to: "overlay" });
+    o.perform({ kind: "alias", alias: ALIAS, to: "overlay", via: [OVERLAY] });
     o.perform(OFFER);
     await w.clock.advance(5_000);
     await done();
@@ -169,5 +171,71 @@ describe("the sessions", () => {
 });
 
 it("tells which routes the daemon has itself", () => {
-  expect(o.routing.underneath(P)).toEqual({ ok: true, prefix: P, nextHop: C });
+  expect(o.routing.underneath(P)).toEqual({ ok: true, prefix: P, nextHop: C, via: [OVERLAY] });
+});
+
+it("tells at once when the route of a next hop underneath an offer has moved", async () => {
+  w.establish();
+  o.perform({ kind: "alias", alias: ALIAS, to: "overlay", via: [OVERLAY] });
+  o.perform(OFFER);
+  await done();
+  expect(o.routing.underneath(P).ok).toBe(true);
+  const before = of("underneath-changed").length;
+  o.igpTouched([prefix("10.9.0.0/24")]);
+  o.igpTouched("all");
+  expect(of("underneath-changed")).toHaveLength(before);
+  fib.apply({ kind: "set", route: route("10.255.0.3/32", "eth0") });
+  o.igpTouched([prefix("10.255.0.3/32")]);
+  expect(of("underneath-changed").slice(before)).toEqual([{ kind: "underneath-changed", prefixes: [P] }]);
+});
+
+describe("the interfaces of FRR's paths", () => {
+  const asked: string[] = [];
+  const frr = () => {
+    const c = parseConfig("role: spoke\noverlay: wg0\nhubs: [10.255.0.1]\ndaemon: frr\nbgp: { as: 65000 }\n");
+    if (!c.ok || c.value.daemon === undefined) throw new Error(JSON.stringify(c));
+    const sessions = new MemoryWorld();
+    const { daemon } = w.ports;
+    if (daemon === undefined) throw new Error("no daemon");
+    const answers: (() => Promise<ReadonlyMap<number, string>>)[] = [];
+    const pathInterfaces = (p: string): Promise<ReadonlyMap<number, string>> => {
+      asked.push(p);
+      return answers.shift()?.() ?? Promise.resolve(new Map([[0, OVERLAY]]));
+    };
+    const made = new Offering(c.value, c.value.daemon, {
+      ...host,
+      bgp: sessions.ports.bgp,
+      daemon: { ...daemon, kind: "frr", pathInterfaces },
+    });
+    sessions.session("feed").rib.apply({
+      withdrawn: [],
+      endOfRib: undefined,
+      reach: [{ attributes: pathAttributes({ nextHop: SELF }), nlri: [{ prefix: P, pathId: 0 }] }],
+    });
+    return { made, answers };
+  };
+
+  it("are asked for when an offer needs them, and the engine is told of the answer", async () => {
+    asked.length = 0;
+    const { made } = frr();
+    expect(made.routing.underneath(P)).toMatchObject({ ok: false, reason: { kind: "interface-unknown" } });
+    await w.clock.advance(1);
+    expect(asked).toEqual([P]);
+    expect(of("underneath-changed").at(-1)).toEqual({ kind: "underneath-changed", prefixes: [P] });
+    expect(made.routing.underneath(P)).toMatchObject({ ok: true, via: [OVERLAY] });
+  });
+
+  it("are asked for again, some time later, when the question has failed", async () => {
+    asked.length = 0;
+    const { made, answers } = frr();
+    answers.push(() => Promise.reject(new Error("busy")));
+    made.poll();
+    made.routing.underneath(P);
+    await w.clock.advance(1);
+    expect(asked).toEqual([P]);
+    expect(made.routing.underneath(P).ok).toBe(false);
+    await w.clock.advance(2_000);
+    expect(asked).toEqual([P, P]);
+    expect(made.routing.underneath(P)).toMatchObject({ ok: true, via: [OVERLAY] });
+  });
 });

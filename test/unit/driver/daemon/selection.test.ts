@@ -103,6 +103,18 @@ describe("FRR's decision", () => {
     });
   });
 
+  it("holds while the FIB still shows the alias that the offer had before", () => {
+    const w = new SelectionWatcher(frrRule, by([ALIAS]));
+    w.setSession(YES);
+    w.stand(offer);
+    w.stand({ ...offer, alias: OTHER });
+    expect(w.examine(0, "all")).toMatchObject([{ selected: true }]);
+    // not that of an offer that was withdrawn
+    w.withdraw(offer.prefix);
+    w.stand({ ...offer, alias: address("198.18.0.9") });
+    expect(w.examine(0, "all")).toMatchObject([{ selected: false, reason: { kind: "frr-not-selected" } }]);
+  });
+
   it("does not count an override of our own", () => {
     const fib = by([ALIAS], DIRECT);
     fib.apply({ kind: "set", route: ours("10.1.0.0/24", OVERLAY) });

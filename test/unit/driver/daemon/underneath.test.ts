@@ -45,6 +45,9 @@ function routing(
     fib: fibOf(...fib),
     feed: rib,
     igp: undefined,
+    interfaces: undefined,
+    blackboard: undefined,
+    hubs: [HUB],
     pools: { 4: prefix("198.18.0.0/16"), 6: undefined },
     session,
     anyType,
@@ -62,7 +65,12 @@ const attributes = (r: Routing, p = P) => {
 
 describe("what lies underneath an offer", () => {
   it("is the feed's route for the prefix, with its next hop", () => {
-    expect(routing({ "10.1.0.0/24": [{}] }).underneath(P)).toEqual({ ok: true, prefix: P, nextHop: C });
+    expect(routing({ "10.1.0.0/24": [{}] }).underneath(P)).toEqual({
+      ok: true,
+      prefix: P,
+      nextHop: C,
+      via: [OVERLAY],
+    });
   });
 
   it("is another route, as text, when its attributes change", () => {
@@ -112,21 +120,21 @@ describe("what lies underneath an offer", () => {
       route("10.255.0.0/24", OVERLAY),
       route("10.1.0.0/24", DIRECT),
     ]);
-    expect(flipped.underneath(P)).toEqual({ ok: true, prefix: P, nextHop: C });
+    expect(flipped.underneath(P)).toEqual({ ok: true, prefix: P, nextHop: C, via: [OVERLAY] });
   });
 
   it("is never an offer of ours that an add-path feed brings back", () => {
     const r = routing({ "10.1.0.0/24": [{ nextHop: ALIAS, localPref: 900 }, { nextHop: HUB }] });
-    expect(r.underneath(P)).toEqual({ ok: true, prefix: P, nextHop: HUB });
+    expect(r.underneath(P)).toEqual({ ok: true, prefix: P, nextHop: HUB, via: [OVERLAY] });
   });
 
   it("is the covering route where the only exact one is an offer of ours", () => {
     const r = routing({ "10.1.0.0/24": [{ nextHop: ALIAS }], "10.0.0.0/8": [{ nextHop: HUB, med: 7 }] });
-    expect(r.underneath(P)).toEqual({ ok: true, prefix: "10.0.0.0/8", nextHop: HUB });
+    expect(r.underneath(P)).toEqual({ ok: true, prefix: "10.0.0.0/8", nextHop: HUB, via: [OVERLAY] });
     expect(attributes(r)).toMatchObject({ med: 7, communities: [NO_ADVERTISE] });
     expect(
       routing({ "10.1.0.0/24": [{ nextHop: ALIAS }], "0.0.0.0/0": [{ nextHop: HUB }] }).underneath(P),
-    ).toEqual({ ok: true, prefix: "0.0.0.0/0", nextHop: HUB });
+    ).toEqual({ ok: true, prefix: "0.0.0.0/0", nextHop: HUB, via: [OVERLAY] });
     expect(routing({ "10.1.0.0/24": [{ nextHop: ALIAS }] }).underneath(P)).toHaveProperty("ok", false);
   });
 
@@ -198,7 +206,7 @@ describe("an offer", () => {
 
   it("over a covering route is a new prefix, which no neighbour may receive", () => {
     const r = routing({ "10.0.0.0/8": [{}] });
-    expect(r.underneath(P)).toEqual({ ok: true, prefix: "10.0.0.0/8", nextHop: C });
+    expect(r.underneath(P)).toEqual({ ok: true, prefix: "10.0.0.0/8", nextHop: C, via: [OVERLAY] });
     expect(attributes(r).communities).toEqual([NO_ADVERTISE]);
     expect(attributes(routing({ "10.1.0.0/24": [{}] })).communities).toEqual([]);
   });
@@ -211,7 +219,8 @@ describe("an offer", () => {
       ok: true,
       prefix: P,
       nextHop: C,
+      via: [OVERLAY],
     });
-    expect(routing(ebgp).underneath(P)).toEqual({ ok: true, prefix: P, nextHop: C });
+    expect(routing(ebgp).underneath(P)).toEqual({ ok: true, prefix: P, nextHop: C, via: [OVERLAY] });
   });
 });

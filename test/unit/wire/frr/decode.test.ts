@@ -7,7 +7,9 @@ import {
   decodeBgpRoute,
   decodeFilteredRoutes,
   decodeNeighbor,
+  decodePathInterfaces,
   decodeRouterId,
+  decodeSessions,
   decodeZebraRoutes,
   parseFrrVersion,
 } from "../../../../plugin/wire/frr/json.js";
@@ -53,6 +55,26 @@ describe("FRR's JSON", () => {
     });
     expect(must(decodeBgpRoute(recorded("bgp6"))).map((p) => p.nextHop)).toContain("fd53:4843:5554::1");
     expect(must(decodeBgpRoute(recorded("bgp-absent")))).toEqual([]);
+  });
+
+  it("has the interface of each path that came over link-local addresses, where the neighbour has one", () => {
+    expect(must(decodePathInterfaces(recorded("bgp-link-local")))).toEqual([
+      { pathId: 4, peer: "fe80::1", dev: "wg-hub1" },
+      { pathId: 2, peer: "fe80::2", dev: undefined },
+    ]);
+    const { bgp } = parseRunningConfig(recorded("running-config-link-local"));
+    expect(bgp?.neighbors.get("fe80::2")).toMatchObject({ interfaceName: "wg-hub2", remoteAs: "65002" });
+    expect(bgp?.neighbors.get("wg-hub1")).toMatchObject({ interfaceName: undefined, remoteAs: "external" });
+    expect(must(decodePathInterfaces(recorded("bgp-selected")))).toEqual([]);
+    expect(must(decodePathInterfaces(recorded("bgp-absent")))).toEqual([]);
+  });
+
+  it("has the state of every session", () => {
+    expect([...must(decodeSessions(recorded("neighbor")))]).toEqual([["127.0.0.2", true]]);
+    expect([...must(decodeSessions('{"wg-hub1":{"bgpState":"Idle"},"vrfName":"red"}'))]).toEqual([
+      ["wg-hub1", false],
+    ]);
+    expect(decodeSessions("[]").ok).toBe(false);
   });
 
   it("has neighbours", () => {

@@ -5,6 +5,7 @@ import { auditBird, type BirdFacts } from "../../../../../plugin/driver/daemon/b
 import { explainBird, type OfferFacts } from "../../../../../plugin/driver/daemon/bird/explain.js";
 import type { DaemonExpectation } from "../../../../../plugin/driver/ports.js";
 import { address, prefix } from "../../../../../plugin/net/address.js";
+import { InterfaceNames } from "../../../../../plugin/net/interface-names.js";
 import { describeReason } from "../../../../../plugin/shortcut/reasons.js";
 import {
   type BirdChannel,
@@ -17,7 +18,7 @@ import {
 import { recorded } from "../../../wire/bird/support.js";
 
 const expectation: DaemonExpectation = {
-  overlay: "wg0",
+  overlay: new InterfaceNames(["wg0"]),
   overlayAddresses: [
     { address: address("10.255.0.1"), length: 24 },
     { address: address("fd00:255::1"), length: 64 },
@@ -54,6 +55,7 @@ for (const [name, neighbour] of hubs) {
 }
 const facts: BirdFacts = {
   version: "2.0.12",
+  bfd: new Set(),
   tables: parseTables(recorded("tables")),
   protocols: new Map(protocols.map((p) => [p.name, p])),
   statics: new Map([
@@ -231,6 +233,46 @@ describe("the audit of BIRD", () => {
 
   it("does not judge constants that an operator has written out", () => {
     expect(problems({ ...facts, underneath: undefined, offer: undefined })).toEqual([]);
+  });
+
+  it("warns of graceful restart without BFD where another hub could take over", () => {
+    const hub = (name: string, neighbour: string, ...ends: string[]): [string, BirdProtocol] => {
+      const p = facts.protocols.get("hub");
+      if (p === undefined) throw new Error(name);
+      const fields = new Map([
+        ["Neighbor address", neighbour],
+        ...ends.map((e) => [`${e} graceful restart`, ""] as const),
+      ]);
+      return [name, { ...p, name, fields }];
+    };
+    const both = ["Local", "Neighbor"];
+    const two = {
+      ...expectation,
+      overlay: new InterfaceNames(["wg-hub*"]),
+      hubs: [address("10.255.0.1"), address("10.255.0.2")],
+    };
+    const found = (bfd: readonly string[], ends = both, e = two): string[] =>
+      auditBird(
+        {
+          ...facts,
+          bfd: new Set(bfd.map(address)),
+          protocols: new Map([
+            ...facts.protocols,
+            hub("hub1", "fe80::1%wg-hub1", ...ends),
+            hub("hub2", "fe80::2%wg-hub2", ...ends),
+            hub("site_ra", "fe80::9%eth2", ...both),
+          ]),
+        },
+        e,
+      )
+        .map((f) => f.problem)
+        .filter((p) => p.includes("graceful restart"));
+    expect(found([])).toEqual([
+      "protocol hub1, hub2 has graceful restart and no BFD: the routes of a dead hub stay for its restart time, although another hub has them",
+    ]);
+    expect(found(["fe80::1", "fe80::2"])).toEqual([]);
+    expect(found([], ["Neighbor"])).toEqual([]);
+    expect(found([], both, { ...two, hubs: [address("10.255.0.1")] })).toEqual([]);
   });
 
   it("accepts a fallback in parts, and an operator who wrote the table's number", () => {

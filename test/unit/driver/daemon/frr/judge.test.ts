@@ -5,13 +5,14 @@ import { auditFrr } from "../../../../../plugin/driver/daemon/frr/audit.js";
 import { explainFrr, type FrrFacts } from "../../../../../plugin/driver/daemon/frr/explain.js";
 import type { DaemonExpectation } from "../../../../../plugin/driver/ports.js";
 import { address, prefix } from "../../../../../plugin/net/address.js";
+import { InterfaceNames } from "../../../../../plugin/net/interface-names.js";
 import { describeReason } from "../../../../../plugin/shortcut/reasons.js";
 import { decodeBgpRoute, decodeNeighbor, decodeZebraRoutes } from "../../../../../plugin/wire/frr/json.js";
 import { parseRunningConfig } from "../../../../../plugin/wire/frr/running-config.js";
 import { must, recorded } from "../../../wire/frr/support.js";
 
 const expectation: DaemonExpectation = {
-  overlay: "wg0",
+  overlay: new InterfaceNames(["wg0"]),
   overlayAddresses: [
     { address: address("10.255.0.1"), length: 24 },
     { address: address("fd00:255::1"), length: 64 },
@@ -34,9 +35,16 @@ const problems = (
   elsewhere = "",
   offersAs?: number,
   routerId = address("10.255.0.1"),
+  version = "8.4.4",
 ): string[] =>
   auditFrr(
-    { config: parseRunningConfig(text), elsewhere: [parseRunningConfig(elsewhere)], routerId },
+    {
+      config: parseRunningConfig(text),
+      elsewhere: [parseRunningConfig(elsewhere)],
+      routerId,
+      resolvesViaDefault: parseRunningConfig(text).resolvesViaDefault,
+      version,
+    },
     e,
     offersAs,
   ).map((f) => f.problem);
@@ -145,7 +153,13 @@ describe("the audit of FRR", () => {
     expect(problems(shipped, own)).toHaveLength(2);
     expect(problems(shipped, { ...expectation, password: undefined })).toEqual([]);
     const findings = auditFrr(
-      { config: parseRunningConfig(withPassword(shipped, "secret2")), elsewhere: [], routerId: undefined },
+      {
+        config: parseRunningConfig(withPassword(shipped, "secret2")),
+        elsewhere: [],
+        routerId: undefined,
+        resolvesViaDefault: [],
+        version: undefined,
+      },
       own,
     );
     expect(JSON.stringify(findings)).not.toMatch(/secret2|secret1/);
@@ -187,13 +201,90 @@ describe("the audit of FRR", () => {
     expect(problems(old, expectation, ospf)).toEqual([
       "router ospf redistributes kernel routes by route-map SHORTCUT-NO-ALIAS: routes with which shortcutd keeps a prefix on wg0 would leak to neighbours",
     ]);
-    expect(problems(old, { ...expectation, overlay: "wg9" }, ospf)).toEqual([]);
+    expect(problems(old, { ...expectation, overlay: new InterfaceNames(["wg9"]) }, ospf)).toEqual([]);
     const ospf6 = "router ospf6\n redistribute kernel route-map MINE\nexit\n";
     const only4 = `${shipped}route-map MINE deny 10\n match ip address prefix-list SHORTCUT-ALIASES\nexit\nroute-map MINE deny 20\n match interface wg0\nexit\n`;
     expect(problems(only4, expectation, ospf6)).toEqual([
       "router ospf6 redistributes kernel routes by route-map MINE: alias next hops would leak to neighbours",
     ]);
     expect(problems(only4, expectation, ospf6.replace("ospf6", "ospf"))).toEqual([]);
+  });
+
+  it("asks redistribution for every overlay interface of the configuration, or for all by the metric", () => {
+    const ospf = "router ospf\n redistribute kernel route-map SHORTCUT-NO-ALIAS\nexit\n";
+    const at = (...names: string[]) => ({ ...expectation, overlay: new InterfaceNames(names) });
+    expect(problems(shipped, at("wg0", "wg-hub2"), ospf)).toEqual([
+      "router ospf redistributes kernel routes by route-map SHORTCUT-NO-ALIAS: routes with which shortcutd keeps a prefix on wg0, wg-hub2 would leak to neighbours",
+    ]);
+    expect(problems(shipped, at("wg*"), ospf)).toEqual([]);
+    const both = `${shipped}route-map SHORTCUT-NO-ALIAS deny 41\n match interface wg-hub2\n match metric 1\nexit\n`;
+    expect(problems(both, at("wg0", "wg-hub2"), ospf)).toEqual([]);
+    const all = edited(" match interface wg0\n match metric 1\n", " match metric 1\n");
+    expect(problems(all, at("wg-hub1", "wg-hub2"), ospf)).toEqual([]);
+  });
+
+  it("refuses a default route that resolves next hops", () => {
+    const line = "ip nht resolve-via-default\n";
+    expect(problems(`${line}${shipped}`)).toEqual([
+      expect.stringMatching(/^zebra resolves IPv4 next hops by a default route: where an alias has gone/),
+    ]);
+    expect(problems(`${line}${shipped}`, { ...expectation, vrf: "red" })).toHaveLength(1);
+    const datacenter = shipped.replace("frr defaults traditional", "frr defaults datacenter");
+    expect(problems(datacenter)).toHaveLength(2);
+    expect(problems(`${datacenter}no ip nht resolve-via-default\nno ipv6 nht resolve-via-default\n`)).toEqual(
+      [],
+    );
+    const inVrf = `vrf red\n${" "}ip nht resolve-via-default\nexit-vrf\n`;
+    expect(problems(`${inVrf}${shipped}`)).toEqual([]);
+    expect(parseRunningConfig(inVrf, "red").resolvesViaDefault).toEqual([4]);
+  });
+
+  describe("on an eBGP session", () => {
+    const external = shipped.replace(
+      " neighbor SHORTCUT remote-as 65000\n",
+      " neighbor SHORTCUT remote-as 64999\n neighbor SHORTCUT ebgp-multihop 2\n neighbor wg-hub1 interface remote-as 64999\n neighbor wg-hub2 interface remote-as 64998\n",
+    );
+    const e = { ...expectation, overlay: new InterfaceNames(["wg-hub*", "wg0"]) };
+    const found = (text: string, version: string) =>
+      problems(text, e, "", 64999, undefined, version).filter((p) => !p.includes("outgoing route-map"));
+
+    it("asks FRR 10 and later not to enforce the first AS, where a hub has another one", () => {
+      expect(found(external, "8.4.4")).toEqual([]);
+      expect(found(external, "10.3")).toEqual([
+        "bgpd refuses offers over the routes of wg-hub2, whose AS is not that of peer group SHORTCUT, 64999: FRR 10.3 enforces the first AS",
+      ]);
+      const told = external.replace(
+        " neighbor SHORTCUT ebgp-multihop 2\n",
+        " neighbor SHORTCUT ebgp-multihop 2\n no neighbor SHORTCUT enforce-first-as\n",
+      );
+      expect(found(told, "10.3")).toEqual([]);
+      expect(found(external.replace("remote-as 64998", "remote-as external"), "10.3")).toEqual([
+        expect.stringContaining("if its AS is not that of peer group SHORTCUT"),
+      ]);
+      expect(found(external.replace("remote-as 64998", "remote-as 64999"), "10.3")).toEqual([]);
+    });
+
+    it("asks for every LOCAL_PREF that the router's own route-maps set", () => {
+      const prefers = external
+        .replace(
+          "  neighbor SHORTCUT activate\n",
+          "  neighbor SHORTCUT activate\n  neighbor wg-hub1 route-map HUB1 in\n",
+        )
+        .concat("route-map HUB1 permit 10\n set local-preference 200\nexit\n");
+      expect(prefers).toContain("HUB1 in");
+      expect(found(prefers, "8.4.4")).toEqual([
+        expect.stringMatching(/^route-map SHORTCUT-IN does not delete 65000:4:200/),
+        expect.stringMatching(/^route-map SHORTCUT-IN does not restore local-preference 200/),
+      ]);
+      const restored = prefers
+        .replace("^65000:[12]:[0-9]+$", "^65000:[1-4]:[0-9]+$")
+        .concat(
+          "bgp large-community-list standard SHORTCUT-LP-200 seq 10 permit 65000:4:200\n",
+          "route-map SHORTCUT-IN permit 1\n match large-community SHORTCUT-LP-200\n set local-preference 200\n on-match next\nexit\n",
+        );
+      expect(found(restored, "8.4.4")).toEqual([]);
+      expect(found(restored.replace("permit 65000:4:200", "permit 65000:4:300"), "8.4.4")).toHaveLength(1);
+    });
   });
 
   it("finds OSPF on a network that the direct interface is in too, and a router ID that is ours", () => {
@@ -215,9 +306,16 @@ describe("the audit of FRR", () => {
       "router bgp 65000\n bgp graceful-restart\n",
     );
     expect(
-      auditFrr({ config: parseRunningConfig(text), elsewhere: [], routerId: undefined }, expectation).map(
-        (f) => f.severity,
-      ),
+      auditFrr(
+        {
+          config: parseRunningConfig(text),
+          elsewhere: [],
+          routerId: undefined,
+          resolvesViaDefault: [],
+          version: undefined,
+        },
+        expectation,
+      ).map((f) => f.severity),
     ).toEqual(["error"]);
   });
 
