@@ -40,7 +40,7 @@ import {
 import { Reloads } from "./config/reload.js";
 import { Driver, type ThisRouter } from "./driver/driver.js";
 import { type HostFinding, hostFindings, isFoundAtStart, readHost } from "./driver/host-check.js";
-import { ConfigMismatch, type Overlay, readOverlay } from "./driver/overlay.js";
+import { addressesForDaemon, ConfigMismatch, type Overlay, readOverlay } from "./driver/overlay.js";
 import { type Clock, type DaemonPort, type LogPort, PortError, type RoutePort } from "./driver/ports.js";
 import { STOP_PATIENCE, StopSignals } from "./driver/runtime/stop-signals.js";
 import type { PrivateKey } from "./net/key.js";
@@ -112,9 +112,7 @@ async function checkDaemon(
   if (d === undefined) return;
   const { version, findings } = await daemon.check({
     overlay: config.overlay,
-    overlayAddresses: (await routes.allAddresses()).filter(
-      (a) => a.dev === config.overlay && !a.address.startsWith("fe80:"),
-    ),
+    overlayAddresses: addressesForDaemon(config, await routes.allAddresses()),
     hubs: config.hubs,
     direct: config.direct.interface,
     routerId: d.routerId,

@@ -7,10 +7,11 @@
 import { fileURLToPath } from "node:url";
 import { birdClient } from "../../plugin/adapters/daemons/bird.js";
 import { address, prefix } from "../../plugin/net/address.js";
+import { InterfaceNames } from "../../plugin/net/interface-names.js";
 
 /** What shortcutd's own configuration would say, with its defaults. */
 const EXPECTED = {
-  overlay: "wg0",
+  overlay: new InterfaceNames(["wg0"]),
   overlayAddresses: [
     { address: address("10.255.0.1"), length: 24 },
     { address: address("fd00:255::1"), length: 64 },

@@ -34,12 +34,18 @@ function engine(self: typeof HUB, role: EngineConfig["role"], now: number): Engi
   const crypto = {
     shared: (theirs: typeof identity.publicKey) => sharedSecret(key, theirs),
     // The overlay interfaces of this example have the same keys as the direct ones.
-    overlayShared: (theirs: typeof identity.publicKey) => sharedSecret(key, theirs),
+    overlayShared: (_own: typeof identity.publicKey, theirs: typeof identity.publicKey) =>
+      sharedSecret(key, theirs),
     hmac: (secret: Uint8Array, data: Uint8Array) => createHmac("sha256", secret).update(data).digest(),
   };
   // A real router answers from the daemon's routes; this one has no routes.
   const none = { ...no({ kind: "hub-offers-nothing" }), gone: false };
-  const routing = { underneath: () => none, routesItself: () => false, wayTo: () => "other" as const };
+  const routing = {
+    underneath: () => none,
+    routesItself: () => false,
+    overlayTo: () => ["wg0"],
+    wayTo: () => "other" as const,
+  };
   return new Engine(config, { crypto, randomBytes, routing }, now);
 }
 
@@ -48,7 +54,7 @@ export function run(): string[] {
   const said: string[] = [];
   let now = 0;
   const trigger = { rate: 10e6, duration: 5_000, hysteresis: 0.3, capacity: 1000 };
-  const candidates = { port: 51821, denied: [], excludedDevices: ["wg0"], publicEndpoints: [] };
+  const candidates = { port: 51821, denied: [], excludedDevices: new Set(["wg0"]), publicEndpoints: [] };
   const spoke = { kind: "spoke", hubs: [HUB], trigger, maxShortcuts: 100, ...candidates } as const;
   const engines = new Map([
     [HUB, engine(HUB, { kind: "hub", maxSpokes: 100 }, now)],
@@ -60,7 +66,9 @@ export function run(): string[] {
     said.push(`${Math.round(now)} ms: ${self}: ${out.kind}`);
     if (out.kind === "send") {
       const from = { address: self, port: CONTROL_PORT };
-      engines.get(out.to.address)?.handleInput(now, { kind: "datagram", from, payload: out.payload });
+      engines
+        .get(out.to.address)
+        ?.handleInput(now, { kind: "datagram", dev: "wg0", from, payload: out.payload });
     } else if (out.kind === "peer")
       e.handleInput(now, { kind: "peer-applied", publicKey: out.want.publicKey, error: undefined });
   };
@@ -74,7 +82,10 @@ export function run(): string[] {
     if (publicKey === undefined) continue;
     const peer = { publicKey, allowedIps: [hostPrefix(other)], endpoint: undefined, rxBytes: 0 };
     const key = engines.get(self)?.config.self.publicKey;
-    engines.get(self)?.handleInput(now, { kind: "overlay-peers", key, peers: [peer] });
+    engines
+      .get(self)
+      ?.handleInput(now, { kind: "overlay-peers", devices: [{ dev: "wg0", key, peers: [peer] }] });
+    engines.get(self)?.handleInput(now, { kind: "fib", routes: [[hostPrefix(other), { via: ["wg0"] }]] });
   }
   while (!registered() && now < 60_000) {
     // Take outputs until no engine has any: what one puts out may be another's input.

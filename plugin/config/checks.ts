@@ -1,5 +1,6 @@
 /** Rules between keys: each value is valid by itself, and together they are not. */
 import { type Address, contains, familyOf } from "../net/address.js";
+import { InterfaceNames } from "../net/interface-names.js";
 import type { Parsed } from "./schema.js";
 
 export interface Finding {
@@ -128,7 +129,7 @@ function tables(c: Parsed, has: Has): Finding[] {
 
 function interfacesAndPorts(c: Parsed, has: Has): Finding[] {
   const out: Finding[] = [];
-  if (c.direct.interface === c.overlay)
+  if (new InterfaceNames(c.overlay).has(c.direct.interface))
     out.push({
       path: has(["direct", "interface"]) ? ["direct", "interface"] : ["overlay"],
       problem: "overlay and direct interface must be two interfaces",

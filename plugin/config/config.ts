@@ -5,6 +5,7 @@
  * schema.ts has the keys and their defaults, fields.ts the kinds of values, positions.ts the YAML, checks.ts the rules between keys.
  */
 import { type Address, address, type Endpoint, type Prefix } from "../net/address.js";
+import { InterfaceNames } from "../net/interface-names.js";
 import type { PublicKey } from "../net/key.js";
 import { err, ok, type Result } from "../net/result.js";
 import { type BitsPerSecond, type Milliseconds, type Seconds, toMilliseconds } from "../net/units.js";
@@ -16,12 +17,13 @@ import { allowedKeys, type Parsed, schema } from "./schema.js";
 
 export interface Config {
   readonly role: "spoke" | "hub";
-  readonly overlay: string;
+  /** The interfaces of the overlay. */
+  readonly overlay: InterfaceNames;
   /** The VRF that the overlay interface, the LANs and the daemon's sessions are in; undefined: none. */
   readonly vrf: { readonly name: string; readonly table: number } | undefined;
   /** The kernel table that routes the overlay's packets: the VRF's, else the main one. */
   readonly fibTable: number;
-  /** Undefined: the overlay interface's first address. */
+  /** Undefined: the first address of the overlay interface. It may be on any interface of the router. */
   readonly address: Address | undefined;
   readonly hubs: readonly Address[];
   readonly daemon: DaemonConfig | undefined;
@@ -168,13 +170,15 @@ const inOrder = (errors: readonly ConfigError[]): ConfigError[] =>
 const divertTable = (vrfTable: number | undefined): number =>
   vrfTable === undefined ? 4243 : (424_300_000 + vrfTable) % 2 ** 32;
 
-const ownTable = (overlay: string): string => `shortcutd_${overlay.replace(/[^A-Za-z0-9_]/g, "_")}`;
+const ownTable = (overlay: InterfaceNames): string =>
+  `shortcutd_${overlay.id.replace(/[^A-Za-z0-9_]/g, "_")}`;
 
 /** The file's terms in the program's, with the defaults that depend on other keys. */
 function complete(c: Parsed): Config {
+  const overlay = new InterfaceNames(c.overlay);
   return {
     role: c.role,
-    overlay: c.overlay,
+    overlay,
     vrf: c.vrf,
     fibTable: c.vrf?.table ?? MAIN_TABLE,
     address: c.address,
@@ -190,8 +194,8 @@ function complete(c: Parsed): Config {
     control: {
       port: c.control.port,
       socket: c.control.socket,
-      table: ownTable(c.overlay),
-      sourcesTable: `${ownTable(c.overlay)}_sources`,
+      table: ownTable(overlay),
+      sourcesTable: `${ownTable(overlay)}_sources`,
     },
     trigger: {
       rate: c.trigger.rate,
@@ -204,7 +208,7 @@ function complete(c: Parsed): Config {
     publicEndpoints: c.endpoints,
     denied: c["deny-candidates"],
     aliases: { 4: c.aliases.ipv4, 6: c.aliases.ipv6 },
-    guard: { ...c.guard, file: `${directoryOf(c.direct.key)}/guard-${c.overlay}` },
+    guard: { ...c.guard, file: `${directoryOf(c.direct.key)}/guard-${overlay.id}` },
     pins: new Map(Object.entries(c.pins ?? {}) as [Address, readonly PublicKey[]][]),
     psk: { directory: c.psk.directory, required: c.psk.required },
     divert: { ...c.divert, table: c.divert.table ?? divertTable(c.vrf?.table) },

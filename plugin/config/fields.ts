@@ -15,6 +15,7 @@ import {
   prefixLength,
   prefixOf,
 } from "../net/address.js";
+import { isInterfacePattern } from "../net/interface-names.js";
 import { type PublicKey, parsePublicKey } from "../net/key.js";
 import type { BitsPerSecond, Milliseconds } from "../net/units.js";
 
@@ -212,6 +213,19 @@ export const fractionField = () => {
 export const interfaceField = z.string({ error: "must be an interface name" }).regex(/^[^\s/]{1,15}$/, {
   error: "must be an interface name of 1 to 15 characters without blanks and slashes",
 });
+
+const OVERLAY = "must be a name of the overlay's WireGuard interface, a pattern (`wg-*`), or a list of them";
+
+/** The rules of nftables grow with it. */
+const MOST_NAMES = 64;
+
+/** One name or pattern, or several; read as a list. */
+export const overlayField = z
+  .union([z.string(), z.array(z.string())], { error: OVERLAY })
+  .transform((v) => (typeof v === "string" ? [v] : v))
+  .refine((names) => names.length > 0 && names.every(isInterfacePattern), { error: OVERLAY })
+  .refine((names) => names.length <= MOST_NAMES, { error: `lists more than ${MOST_NAMES}: use a pattern` })
+  .refine((names) => new Set(names).size === names.length, { error: "lists an interface twice" });
 
 export const pathField = z
   .string({ error: "must be an absolute path" })

@@ -12,6 +12,7 @@ import {
   fractionField,
   interfaceField,
   numberField,
+  overlayField,
   pathField,
   pinsField,
   poolField,
@@ -128,7 +129,7 @@ const psk = group({ directory: pathField.optional(), required: switchField.defau
 
 export const schema = group({
   role: choiceField(["spoke", "hub"]),
-  overlay: interfaceField,
+  overlay: overlayField,
   vrf: vrf.optional(),
   address: addressField.optional(),
   hubs: z.array(addressField, { error: "must be a list of the hubs' overlay addresses" }).default([]),

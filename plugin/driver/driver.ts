@@ -5,7 +5,7 @@
  */
 
 import type { Config, DaemonConfig } from "../config/config.js";
-import { type Address, hostPrefix } from "../net/address.js";
+import { type Address, hostPrefix, type Prefix } from "../net/address.js";
 import type { PrivateKey, PublicKey } from "../net/key.js";
 import { PrefixMap } from "../net/lpm.js";
 import { unreachable } from "../net/result.js";
@@ -76,15 +76,18 @@ const RTPROT_STATIC = 4;
 const ATTESTATION_DELAY_MS = 20;
 /** The same for the paths to endpoints. */
 const WAYS_DELAY_MS = 50;
+/** The same for own routes that follow the daemon's to another overlay interface. */
+const OWN_ROUTES_DELAY_MS = 20;
 /** A stop that takes longer gives up waiting for the other ends. */
 const STOP_DEADLINE_MS = 15_000;
 /** Prefixes that are attested one after another are written at once. */
 const GUARD_SAVE_DELAY_MS = 500;
 
-/** Whether the event is about the interface of this name. */
-function concerns(event: RouteEvent, name: string): boolean {
-  if (event.kind === "link") return event.link.name === name || event.formerName === name;
-  return event.kind === "snapshot" || (event.kind === "address" && event.dev === name);
+/** Whether the event is about one of these interfaces. */
+function concerns(event: RouteEvent, has: (name: string) => boolean): boolean {
+  if (event.kind === "link")
+    return has(event.link.name) || (event.formerName !== undefined && has(event.formerName));
+  return event.kind === "snapshot" || (event.kind === "address" && has(event.dev));
 }
 
 /** Whether an address or an uplink of the router may have changed. */
@@ -107,8 +110,8 @@ export class Driver {
   private readonly tables: OwnTables;
   private readonly others: OthersRules;
   private readonly schedule: Schedule;
-  /** The private key of the overlay interface: it proves the registration. */
-  private overlayKey: PrivateKey | undefined;
+  /** The private keys of the overlay interfaces: they prove the registration. */
+  private overlayKeys: ReadonlyMap<PublicKey, PrivateKey> = new Map();
   private readonly pollers: Pollers;
   private readonly steps: Steps;
   /** Aliases, offers and whatever else must follow them, in order. */
@@ -121,6 +124,7 @@ export class Driver {
   /** The content of the guard's file that is to be written. */
   private guardText: string | undefined;
   private waysDirty = false;
+  private ownRoutesDirty = false;
   /** Whether new flows are judged for themselves: firewalls here look at the state of connections. */
   private stateful = false;
   private stopping: (() => void) | undefined;
@@ -142,8 +146,9 @@ export class Driver {
     this.sources = new SourceGuard(
       ports.sources,
       ports.divert,
-      { ...config.divert, overlay: config.overlay, vrf: config.vrf?.name, protocol: RTPROT_SHORTCUTD },
-      { direct: config.direct.interface, overlay: config.overlay },
+      { ...config.divert, vrf: config.vrf?.name, protocol: RTPROT_SHORTCUTD },
+      config.direct.interface,
+      () => this.hubDevices().find((dev) => this.fib.overlayDevices.includes(dev)),
       router.overlayAddresses.map(hostPrefix),
       (place, text) => journal.problem(place, text),
     );
@@ -164,6 +169,7 @@ export class Driver {
         const under = this.routing?.underneath(prefix);
         return under?.ok === true;
       },
+      overlayWay: (prefix) => this.overlayWay(prefix),
       daemonUp: () => this.offering?.established ?? false,
     });
     if (config.daemon !== undefined) this.offering = this.offeringTo(config.daemon);
@@ -172,7 +178,10 @@ export class Driver {
       {
         crypto: {
           shared: (theirs) => router.crypto.shared(theirs),
-          overlayShared: (theirs) => this.overlayKey && router.crypto.x25519(this.overlayKey, theirs),
+          overlayShared: (own, theirs) => {
+            const key = this.overlayKeys.get(own);
+            return key && router.crypto.x25519(key, theirs);
+          },
           hmac: (key, data) => router.crypto.hmac(key, data),
         },
         randomBytes: router.randomBytes,
@@ -188,8 +197,9 @@ export class Driver {
       direct: this.direct,
       sources: this.sources,
       preshared: this.preshared,
-      overlayKey: (key) => {
-        this.overlayKey = key;
+      overlayDevices: () => this.fib.overlayDevices,
+      overlayKeys: (keys) => {
+        this.overlayKeys = keys;
       },
       shortcuts: () => this.engine.spoke?.shortcutStatus(this.ports.clock.now()) ?? [],
       overlay: this.overlay,
@@ -209,7 +219,7 @@ export class Driver {
         now: () => ports.clock.now(),
         changed: () => this.othersChanged(),
       },
-      { overlay: config.overlay, direct: config.direct.interface },
+      () => ({ overlay: this.fib.overlayDevices, direct: config.direct.interface }),
       router.self.address,
       router.overlayAddresses,
     );
@@ -226,6 +236,9 @@ export class Driver {
       () => (this.tables.verdict.ok ? this.others.verdict : this.tables.verdict),
       () => this.restoreRoutes(),
       () => this.engine.spoke?.directSites() ?? new PrefixMap(),
+      () => this.fib.overlayDevices,
+      // where no IPv4 packets go it does not matter how they are judged
+      (dev) => this.pollers.hasIpv4(dev) || !this.fib.carriesIpv4(dev),
       // the rendezvous with a hub is not a pair of spokes
       (owner) => (config.hubs.includes(owner) ? undefined : this.preshared.key(owner)),
     );
@@ -253,7 +266,8 @@ export class Driver {
   private overlayBinding(): OverlayBinding {
     return new OverlayBinding(this.config, this.router.self.address, {
       ...this.ports,
-      datagram: (from, payload) => this.input({ kind: "datagram", from, payload }),
+      overlayTo: (to) => this.overlayTo(to),
+      datagram: (dev, from, payload) => this.input({ kind: "datagram", dev, from, payload }),
       problem: (place, text) => this.journal.problem(place, text),
       changed: (verdict) => this.overlayChanged(verdict),
     });
@@ -290,6 +304,7 @@ export class Driver {
       return {
         underneath: () => ({ ...no({ kind: "hub-offers-nothing" }), gone: false }),
         routesItself: () => false,
+        overlayTo: (to) => this.overlayTo(to),
         wayTo: () => "other",
       };
     const { fwmark: mark, port } = config.direct;
@@ -299,8 +314,33 @@ export class Driver {
     return {
       underneath: (prefix) => routing.underneath(prefix),
       routesItself: (prefix) => routing.routesItself(prefix),
+      overlayTo: (to) => routing.overlayTo(to),
       wayTo: (to) => ways.to(to),
     };
+  }
+
+  /** The overlay interfaces through which the FIB reaches an overlay address. */
+  private overlayTo(to: Address): readonly string[] {
+    return this.routing?.overlayTo(to) ?? this.fib.via(this.fib.lookup(to));
+  }
+
+  /** The overlay interfaces that lead to the hubs, that of the hub in use first. */
+  private hubDevices(): readonly string[] {
+    const { hubs, overlay } = this.config;
+    const ways = [...new Set(hubs.flatMap((h) => this.overlayTo(h)))];
+    if (ways.length > 0) return ways;
+    // while no hub is routed, any interface is better than the underlay
+    const { overlayDevices } = this.fib;
+    return overlayDevices.length > 0 ? overlayDevices : overlay.patterns.filter((p) => !p.endsWith("*"));
+  }
+
+  /** The overlay interfaces that packets for a prefix leave through when they do not go direct. */
+  private overlayWay(prefix: Prefix | undefined): readonly string[] {
+    if (prefix !== undefined) {
+      const under = this.routing?.underneath(prefix);
+      if (under?.ok === true) return under.via;
+    }
+    return this.hubDevices();
   }
 
   private offeringTo(daemon: DaemonConfig): Offering {
@@ -339,7 +379,8 @@ export class Driver {
 
   /** For status: faults of this router's own interfaces that keep it from its work. */
   get problems(): readonly Reason[] {
-    return [this.overlay.verdict, this.direct.usable].flatMap((v) => (v.ok ? [] : [v.reason]));
+    const { direct, overlay } = this;
+    return [...overlay.problems, ...(direct.usable.ok ? [] : [direct.usable.reason])];
   }
 
   /** For status: the state of the sessions with the daemon, in words. */
@@ -424,8 +465,9 @@ export class Driver {
       { place: "overrides", down: () => this.removeOverrides() },
       { place: "aliases", down: () => this.routes.removeAliasesAndNets() },
       { place: "counters", up: () => this.setUpCounters(), down: () => ports.traffic.tearDown() },
-      { place: "table watch", up: () => this.watchRules(), down: () => this.tables.end() },
       { place: "watch", up: () => this.openWatch(), down: () => this.watch?.close() },
+      // rules are read as they apply to the overlay interfaces, which the watch has told
+      { place: "table watch", up: () => this.watchRules(), down: () => this.tables.end() },
       { place: "probe socket", up: () => direct.openProbes(), down: () => direct.closeProbes() },
       { place: "ping socket", up: () => direct.openPings(), down: () => direct.closePings() },
       { place: "first reading", up: () => this.readFirst() },
@@ -465,7 +507,7 @@ export class Driver {
     const { config } = this;
     return this.ports.traffic.setUp({
       table: config.control.table,
-      overlay: config.overlay,
+      overlay: config.overlay.patterns,
       direct: config.direct.interface,
       inVrf: config.vrf !== undefined,
       stateful: this.stateful,
@@ -524,7 +566,7 @@ export class Driver {
     const { direct, overlay } = this.config;
     this.journal.problem(
       "stop",
-      `the daemon still routes ${pointing.join(", ")} via ${direct.interface}; a route of shortcutd's keeps it on ${overlay} until the next start`,
+      `the daemon still routes ${pointing.join(", ")} via ${direct.interface}; a route of shortcutd's keeps it on ${overlay.toString()} until the next start`,
     );
   }
 
@@ -543,9 +585,11 @@ export class Driver {
     const touched = this.fib.apply(event);
     for (const link of event.kind === "link" ? [event.link] : event.kind === "snapshot" ? event.links : [])
       this.sources.linkSeen(link.name, link.ifindex);
-    if (concerns(event, this.config.direct.interface))
+    if (event.kind === "link" || event.kind === "snapshot") this.others.linksChanged();
+    const { direct, overlay } = this.config;
+    if (concerns(event, (name) => name === direct.interface))
       void this.schedule.attempt("direct interface", () => this.direct.poll());
-    if (concerns(event, this.config.overlay)) {
+    if (concerns(event, (name) => overlay.has(name))) {
       this.direct.checkUsable();
       void this.schedule.attempt("overlay interface", () => this.overlay.follow());
     }
@@ -553,9 +597,20 @@ export class Driver {
     else this.tellSpoke(event);
     if (touched !== "all" && touched.length === 0) return;
     this.clearGuard.touched(touched);
+    this.followHub();
     this.dropOverrides();
     this.offering?.examine(touched);
-    if (touched !== "all") this.offering?.igpTouched(touched);
+    this.offering?.igpTouched(touched);
+  }
+
+  /** Own routes that hold a prefix on the overlay go where the daemon's would: to another hub when one is lost. */
+  private followHub(): void {
+    if (this.ownRoutesDirty) return;
+    this.ownRoutesDirty = true;
+    this.schedule.later(OWN_ROUTES_DELAY_MS, () => {
+      this.ownRoutesDirty = false;
+      this.routes.follow("all");
+    });
   }
 
   /** The overlay interface went, or is there again: its peers are read first, then the hubs are asked. */
@@ -666,6 +721,8 @@ export class Driver {
         return;
       case "attested":
         this.clearGuard.attested(o.prefixes);
+        // the daemon is asked early for what the feed does not tell
+        for (const p of o.prefixes) this.routing?.underneath(p);
         return;
       case "own-prefixes":
         this.sources.attested(o.prefixes);

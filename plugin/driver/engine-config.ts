@@ -31,7 +31,7 @@ export function engineConfig(config: Config, router: DirectEnds): EngineConfig {
             maxShortcuts: config.maxShortcuts,
             port: direct.port,
             denied: [...config.denied, aliases[4], ...(aliases[6] === undefined ? [] : [aliases[6]])],
-            excludedDevices: [config.overlay, direct.interface],
+            excludedDevices: { has: (dev: string) => config.overlay.has(dev) || dev === direct.interface },
           },
     controlPort: config.control.port,
     listenPort: direct.port,

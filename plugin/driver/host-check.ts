@@ -1,15 +1,21 @@
 /**
- * Judges the host that shortcutd is to run on: the overlay interface and its addresses, the direct interface, the private key, the ports, and what
+ * Judges the host that shortcutd is to run on: the overlay interfaces and their addresses, the direct interface, the private key, the ports, and what
  * the alias pools would hide. Pure, apart from {@link readHost}, which asks the ports.
  */
 import type { Config, DaemonConfig } from "../config/config.js";
 import { type Address, contains, familyOf, overlaps, type Prefix, prefixLength } from "../net/address.js";
 import type { PublicKey } from "../net/key.js";
 import { RTPROT_FORMER, RTPROT_SHORTCUTD } from "./kernel/fib-view.js";
-import { isNear, overlayLink, overlayOf } from "./overlay.js";
+import {
+  ConfigMismatch,
+  existingOverlays,
+  isNear,
+  overlayLinks,
+  overlayOf,
+  type PlacedAddress,
+} from "./overlay.js";
 import {
   type HostPort,
-  type InterfaceAddress,
   type KernelLink,
   type KernelRoute,
   PortError,
@@ -69,15 +75,22 @@ export interface HostProbes {
   isRunning(socket: string): Promise<boolean>;
 }
 
+/** One overlay interface. */
+export interface OverlayFacts {
+  readonly name: string;
+  /** Undefined: there is no WireGuard behind it. */
+  readonly device: WireGuardDevice | undefined;
+  readonly reversePathFilter: number | undefined;
+}
+
 export interface HostFacts {
   readonly links: readonly KernelLink[];
-  readonly addresses: readonly (InterfaceAddress & { readonly dev: string })[];
-  /** Undefined: there is no WireGuard behind the overlay interface. */
-  readonly overlay: WireGuardDevice | undefined;
+  readonly addresses: readonly PlacedAddress[];
+  /** The overlay interfaces that exist. */
+  readonly overlay: readonly OverlayFacts[];
   readonly direct: WireGuardDevice | undefined;
   /** Of the table that routes packets. */
   readonly routes: readonly KernelRoute[];
-  readonly reversePathFilter: number | undefined;
   readonly key: KeyState;
   readonly capabilities: bigint;
   /** Undefined on a hub, which has no sessions. */
@@ -118,18 +131,22 @@ export async function readHost(
   const device = async (name: string): Promise<WireGuardDevice | undefined> =>
     has(name) ? wireguard.device(name).catch(() => undefined) : undefined;
   const direct = await device(config.direct.interface);
-  const self = addresses.find((a) => a.dev === config.overlay && a.address === selfOf(config, addresses));
-  const needed = running ? [] : neededPorts(config, self?.address);
+  const needed = running ? [] : neededPorts(config, selfOf(config, links, addresses));
   // a direct interface that is there has its port already
   const asked = needed.filter((p) => p.key !== "direct.port" || direct?.listenPort !== p.port);
   const taken = await Promise.all(asked.map(async (p) => ((await probes.isTaken(p)) ? [p] : [])));
   return {
     links,
     addresses,
-    overlay: await device(config.overlay),
+    overlay: await Promise.all(
+      existingOverlays(config, links).map(async ({ name }) => ({
+        name,
+        device: await device(name),
+        reversePathFilter: host.reversePathFilter(name),
+      })),
+    ),
     direct,
     routes: table,
-    reversePathFilter: has(config.overlay) ? host.reversePathFilter(config.overlay) : undefined,
     key,
     capabilities: probes.capabilities(),
     password: config.daemon && probes.readPassword(config.daemon.password),
@@ -138,12 +155,18 @@ export async function readHost(
   };
 }
 
-function selfOf(config: Config, addresses: HostFacts["addresses"]): Address | undefined {
-  const own = addresses.filter((a) => a.dev === config.overlay);
-  return (
-    config.address ??
-    (own.find((a) => isNear(a, config.hubs)) ?? own.find((a) => !a.address.startsWith("fe80:")))?.address
-  );
+/** This router's address, where it can be told and is usable. */
+function selfOf(
+  config: Config,
+  links: readonly KernelLink[],
+  addresses: readonly PlacedAddress[],
+): Address | undefined {
+  try {
+    return overlayOf(config, links, addresses).self;
+  } catch (e) {
+    if (e instanceof PortError) return undefined;
+    throw e;
+  }
 }
 
 /** Whether a start finds it itself: it takes the ports, and takes over a direct interface that a crash left. */
@@ -173,70 +196,130 @@ const ofError = (subject: HostFinding["subject"], e: PortError): HostFinding => 
 });
 
 function overlayFindings(config: Config, facts: HostFacts): HostFinding[] {
-  const place = `interface ${config.overlay}`;
-  const onInterface = facts.addresses.filter((a) => a.dev === config.overlay);
-  const out: HostFinding[] = [];
-  let link: KernelLink;
+  let links: readonly KernelLink[];
   try {
-    link = overlayLink(config, facts.links);
+    links = overlayLinks(config, facts.links);
   } catch (e) {
     if (e instanceof PortError) return [ofError("overlay", e)];
     throw e;
   }
-  if (facts.overlay === undefined)
-    out.push({
-      subject: "overlay",
-      severity: "error",
-      place,
-      problem: "is not a WireGuard interface, or the wireguard-go behind it does not answer",
-      remedy: `name the overlay's WireGuard interface in \`overlay\`; \`wg show ${config.overlay}\` must answer`,
-    });
-  if (!link.up)
-    return [
-      ...out,
-      {
-        subject: "overlay",
-        severity: "warning",
-        place,
-        problem: "is down: no shortcut is made before it is up",
-        remedy: `\`ip link set ${config.overlay} up\``,
-      },
-    ];
-  try {
-    const { self } = overlayOf(config, link, onInterface);
-    out.push(...addressFindings(config, onInterface, self));
-  } catch (e) {
-    if (!(e instanceof PortError)) throw e;
-    out.push(ofError("overlay", e));
-  }
-  if (facts.reversePathFilter === 1 && config.role === "spoke")
-    out.push({
+  const interfaces = links.flatMap((link) => interfaceFindings(config, facts, link));
+  // the addresses of an interface that is down are not known
+  const known = links.every((l) => l.up);
+  return [...absenceFindings(config, links), ...interfaces, ...identityFindings(config, facts, links, known)];
+}
+
+/** Interfaces of the configuration that are not there while that may be so. */
+function absenceFindings({ overlay }: Config, links: readonly KernelLink[]): HostFinding[] {
+  const missing = overlay.patterns.filter((p) => !p.endsWith("*") && !links.some((l) => l.name === p));
+  const out: HostFinding[] = missing.map((name) => ({
+    subject: "overlay",
+    severity: "warning",
+    place: `interface ${name}`,
+    problem: "does not exist: nothing goes by it before it does",
+    remedy: "bring it up (wg-quick up, systemd-networkd, …), or remove it from `overlay`",
+  }));
+  if (links.length > 0 || missing.length === overlay.patterns.length) return out;
+  const patterns = overlay.patterns.filter((p) => p.endsWith("*")).join(", ");
+  return [
+    ...out,
+    {
       subject: "overlay",
       severity: "warning",
-      place,
-      problem: "has a strict reverse path filter (rp_filter is 1): no shortcut is made",
-      remedy: `\`sysctl net.ipv4.conf.${config.overlay}.rp_filter=2\`, and net.ipv4.conf.all.rp_filter at most 2 but not 1`,
-    });
+      place: `interface ${patterns}`,
+      problem: "none exists as yet: nothing goes by the overlay before",
+      remedy: "bring the overlay's interfaces up (wg-quick up, systemd-networkd, …), or correct `overlay`",
+    },
+  ];
+}
+
+/** One overlay interface. */
+function interfaceFindings(config: Config, facts: HostFacts, { name, up }: KernelLink): HostFinding[] {
+  const of = facts.overlay.find((o) => o.name === name);
+  const found = (severity: HostFinding["severity"], problem: string, remedy: string): HostFinding => ({
+    subject: "overlay",
+    severity,
+    place: `interface ${name}`,
+    problem,
+    remedy,
+  });
+  const out: HostFinding[] = [];
+  if (of?.device === undefined)
+    out.push(
+      found(
+        // other programs make interfaces whose names a pattern fits
+        config.overlay.patterns.includes(name) ? "error" : "warning",
+        "is not a WireGuard interface, or the wireguard-go behind it does not answer",
+        `name the overlay's WireGuard interface in \`overlay\`; \`wg show ${name}\` must answer`,
+      ),
+    );
+  if (!up)
+    return [
+      ...out,
+      found("warning", "is down: no shortcut is made before it is up", `\`ip link set ${name} up\``),
+    ];
+  if (config.role === "hub") return out;
+  if (of?.reversePathFilter === 1)
+    out.push(
+      found(
+        "warning",
+        "has a strict reverse path filter (rp_filter is 1): no shortcut is made",
+        `\`sysctl net.ipv4.conf.${name}.rp_filter=2\`, and net.ipv4.conf.all.rp_filter at most 2 but not 1`,
+      ),
+    );
+  else if (of?.reversePathFilter === 2 && isLooseInVain(config, facts, name))
+    out.push(
+      found(
+        "warning",
+        "has a loose reverse path filter (rp_filter is 2) and no IPv4 address: the kernel drops IPv4 packets that come by it while only the other end has flipped; no shortcut is made",
+        `\`sysctl net.ipv4.conf.${name}.rp_filter=0\`, and net.ipv4.conf.all.rp_filter to 0 as well; or an IPv4 address on ${name}`,
+      ),
+    );
   return out;
 }
 
-/** Of several addresses one is taken: said where that is a guess. */
-function addressFindings(
+/**
+ * Whether a loose rp_filter is as good as a strict one: without an IPv4 address on the interface the kernel looks no further than
+ * the interface itself (__fib_validate_source() in net/ipv4/fib_frontend.c). It does not matter where no IPv4 packets go by it.
+ */
+function isLooseInVain({ hubs }: Config, { addresses, routes }: HostFacts, name: string): boolean {
+  if (addresses.some((a) => a.dev === name && familyOf(a.address) === 4)) return false;
+  if (hubs.some((hub) => familyOf(hub) === 4)) return true;
+  return routes.some((r) => familyOf(r.prefix) === 4 && r.nextHops.some((n) => n.dev === name));
+}
+
+/** This router's address. @param known whether the addresses of all overlay interfaces are */
+function identityFindings(
   config: Config,
-  onInterface: readonly InterfaceAddress[],
-  self: Address,
+  facts: HostFacts,
+  links: readonly KernelLink[],
+  known: boolean,
 ): HostFinding[] {
-  const same = onInterface.filter(
+  try {
+    const { self } = overlayOf(config, facts.links, facts.addresses);
+    const onOverlay = links.flatMap((l) => facts.addresses.filter((a) => a.dev === l.name));
+    return addressFindings(config, onOverlay, self);
+  } catch (e) {
+    if (!(e instanceof PortError)) throw e;
+    return known || e instanceof ConfigMismatch ? [ofError("overlay", e)] : [];
+  }
+}
+
+/** Of several addresses one is taken: said where that is a guess. */
+function addressFindings(config: Config, onOverlay: readonly PlacedAddress[], self: Address): HostFinding[] {
+  const same = onOverlay.filter(
     (a) => familyOf(a.address) === familyOf(self) && !a.address.startsWith("fe80:"),
   );
-  if (config.address !== undefined || same.length < 2 || same.some((a) => isNear(a, config.hubs))) return [];
+  const different = [...new Set(same.map((a) => a.address))];
+  if (config.address !== undefined || different.length < 2 || same.some((a) => isNear(a, config.hubs)))
+    return [];
   const why = config.role === "hub" ? "" : ", and no hub is in the subnet of one";
   return [
     {
       subject: "overlay",
       severity: "warning",
       place: `interface ${config.overlay}`,
-      problem: `has the addresses ${same.map((a) => a.address).join(", ")}${why}: ${self} is taken for this router's`,
+      problem: `has the addresses ${different.join(", ")}${why}: ${self} is taken for this router's`,
       remedy: "`address:` in the configuration: the one by which hubs and spokes know this router",
     },
   ];

@@ -3,13 +3,15 @@
  * depends on what waits for it: peers are read fast while a handshake is expected, forwarding counters after a flip.
  */
 import type { Config } from "../config/config.js";
+import { familyOf } from "../net/address.js";
 import type { PrivateKey, PublicKey } from "../net/key.js";
 import type { Milliseconds } from "../net/units.js";
-import type { Input, ShortcutStatus } from "../shortcut/events.js";
+import type { Input, OverlayDevice, ShortcutStatus } from "../shortcut/events.js";
 import type { Verdict } from "../shortcut/reasons.js";
 import type { Clock, RoutePort, TrafficPort, WireGuardPort } from "./ports.js";
 import type { Journal } from "./runtime/journal.js";
 import type { Schedule } from "./runtime/schedule.js";
+import { asPortError } from "./runtime/task-queue.js";
 
 /** Milliseconds between two readings of the peers: while a handshake is awaited, on a path without traffic, otherwise. */
 const PEERS_CONNECTING_MS = 50;
@@ -40,8 +42,10 @@ export interface PollersHost {
   readonly sources: { read(): Promise<void> };
   readonly preshared: { readonly watched: boolean; read(): Promise<void> };
   readonly overlay: { readonly verdict: Verdict; follow(): Promise<void> };
-  /** The overlay interface has this private key from now on; undefined: none that can be read. */
-  overlayKey(key: PrivateKey | undefined): void;
+  /** The overlay interfaces that exist. */
+  overlayDevices(): readonly string[];
+  /** The overlay interfaces have these private keys from now on; those that cannot be read are not there. */
+  overlayKeys(keys: ReadonlyMap<PublicKey, PrivateKey>): void;
   shortcuts(): readonly ShortcutStatus[];
   reconcile(): Promise<void>;
   input(input: Input): void;
@@ -49,8 +53,9 @@ export interface PollersHost {
 
 export class Pollers {
   private addressesPending = false;
-  /** The overlay interface's own key, as last read. */
-  private overlayKey: PublicKey | undefined;
+  /** The interfaces with an IPv4 address; undefined before they were read. */
+  private withIpv4: ReadonlySet<string> | undefined;
+  private overlayKeys: ReadonlyMap<PublicKey, PrivateKey> = new Map();
   /** Between two readings of the traffic counters. */
   trafficInterval: Milliseconds;
 
@@ -105,16 +110,38 @@ export class Pollers {
   }
 
   async readOverlay(): Promise<void> {
-    const { overlay } = this.config;
-    const device = await this.host.wireguard.device(overlay);
-    if (device === undefined) {
-      if (!this.host.overlay.verdict.ok) return;
-      this.host.journal.problem(`interface ${overlay}`, "no WireGuard answers for the overlay interface");
-      return;
+    const { host } = this;
+    const devices: OverlayDevice[] = [];
+    const keys = new Map<PublicKey, PrivateKey>();
+    for (const dev of host.overlayDevices()) {
+      const device = await this.readDevice(dev, keys);
+      if (device !== undefined) devices.push(device);
     }
-    if (device.publicKey !== this.overlayKey) {
-      this.host.overlayKey(await this.host.wireguard.privateKey(overlay));
-      this.overlayKey = device.publicKey;
+    this.overlayKeys = keys;
+    host.overlayKeys(keys);
+    host.input({ kind: "overlay-peers", devices });
+    host.direct.checkUsable();
+  }
+
+  private async readDevice(
+    dev: string,
+    keys: Map<PublicKey, PrivateKey>,
+  ): Promise<OverlayDevice | undefined> {
+    const { wireguard, journal, overlay } = this.host;
+    const device = await wireguard.device(dev).catch((e: unknown) => {
+      // one that goes while it is read must not keep the others from being read
+      journal.problem(`interface ${dev}`, asPortError("WireGuard", e).message);
+      return undefined;
+    });
+    if (device === undefined) {
+      if (overlay.verdict.ok)
+        journal.problem(`interface ${dev}`, "no WireGuard answers for this overlay interface");
+      return undefined;
+    }
+    const { publicKey: key } = device;
+    if (key !== undefined) {
+      const own = this.overlayKeys.get(key) ?? (await wireguard.privateKey(dev));
+      if (own !== undefined) keys.set(key, own);
     }
     // nothing else of a peer, its pre-shared key above all, goes further
     const peers = device.peers.map(({ publicKey, allowedIps, endpoint, rxBytes }) => ({
@@ -123,13 +150,20 @@ export class Pollers {
       endpoint,
       rxBytes,
     }));
-    this.host.input({ kind: "overlay-peers", key: device.publicKey, peers });
-    this.host.direct.checkUsable();
+    return { dev, key, peers };
   }
 
   async readAddresses(): Promise<void> {
     if (this.config.role === "hub") return;
-    this.host.input({ kind: "addresses", addresses: await this.host.routes.allAddresses() });
+    const addresses = await this.host.routes.allAddresses();
+    this.withIpv4 = new Set(addresses.filter((a) => familyOf(a.address) === 4).map((a) => a.dev));
+    this.host.input({ kind: "addresses", addresses });
+    this.host.direct.checkUsable();
+  }
+
+  /** Whether an interface has an IPv4 address, as far as is known. */
+  hasIpv4(dev: string): boolean {
+    return this.withIpv4?.has(dev) ?? true;
   }
 
   /** Reads the addresses soon: a route of the kernel's or an administrator's has changed, so an address or uplink may have. */

@@ -6,6 +6,7 @@
 
 import type { AdjRibIn } from "../bgp/rib.js";
 import type { Address, Endpoint, Family, Prefix } from "../net/address.js";
+import type { InterfaceNames } from "../net/interface-names.js";
 import type { PrivateKey, PublicKey } from "../net/key.js";
 import type { Seconds } from "../net/units.js";
 import type { HubSession } from "../shortcut/events.js";
@@ -55,11 +56,14 @@ export interface RoutePort {
    * obeyed. Answers at once.
    */
   ways(to: Endpoint, from: { readonly port: number; readonly mark: number }): readonly string[];
-  /** RTM_NEWROUTE with NLM_F_CREATE|NLM_F_REPLACE; `dev` without gateway, scope link; without `dev` an unreachable route. */
+  /**
+   * RTM_NEWROUTE with NLM_F_CREATE|NLM_F_REPLACE; interfaces without gateway, scope link; without one an
+   * unreachable route. IPv6 takes the first of several: the kernel has no device-only multipath there.
+   */
   replace(route: {
     table: number;
     prefix: Prefix;
-    dev: string | undefined;
+    via: readonly string[];
     protocol: number;
     metric: number;
   }): Promise<void>;
@@ -231,7 +235,8 @@ export interface TrafficPort {
    */
   setUp(spec: {
     table: string;
-    overlay: string;
+    /** Names and patterns (`wg-*`): an interface is covered from the moment at which it appears. */
+    overlay: readonly string[];
     direct: string;
     /** Both are members of a VRF. */
     inVrf?: boolean;
@@ -259,7 +264,8 @@ export interface TableWatchPort {
 
 /** Packets with the bits of `mark` are routed by `table`, which leads into the overlay. */
 export interface DivertSpec {
-  readonly overlay: string;
+  /** The overlay interface that leads to the hub in use; undefined: none exists now. */
+  readonly to: string | undefined;
   /** Only packets that arrived in this VRF; undefined: all. */
   readonly vrf: string | undefined;
   readonly mark: number;
@@ -272,9 +278,12 @@ export interface DivertSpec {
 
 /** Routes marked packets into the overlay, by a policy rule and a table, in both families. */
 export interface DivertPort {
-  /** Makes what is missing, and removes earlier rules of ours into the table. Without an overlay that is up it does nothing. */
+  /**
+   * Makes what is missing, replaces a route of ours that leads elsewhere, and removes earlier rules of ours into the table. With an
+   * interface that is not up it does nothing, without one it removes the route.
+   */
   ensure(spec: DivertSpec): Promise<void>;
-  remove(spec: DivertSpec): Promise<void>;
+  remove(spec: Omit<DivertSpec, "to">): Promise<void>;
 }
 
 /** The rules of others. */
@@ -294,7 +303,8 @@ export interface SourceGuardPort {
   /** Replaces the guard as a whole. To be repeated when one of the interfaces was made again. */
   set(spec: {
     readonly direct: string;
-    readonly overlay: string;
+    /** The overlay interface that other sources are handed over to; undefined: none exists now, and they are dropped. */
+    readonly to: string | undefined;
     /** The sources that may go direct. */
     readonly sources: readonly Prefix[];
     /**
@@ -428,19 +438,44 @@ export interface NeighbourView {
   readonly sent: ReadonlyMap<Prefix, ReadonlyMap<string, Sent>>;
 }
 
+/** A next hop as the daemon names it. */
+export interface IgpNextHop {
+  /** Unspecified for a route that names an interface alone. */
+  readonly nextHop: Address;
+  /** Undefined when the daemon does not say. */
+  readonly dev: string | undefined;
+}
+
+/** A neighbour of a BGP session: by its address, its interface, or both. */
+export interface DaemonNeighbour {
+  readonly address: Address | undefined;
+  readonly dev: string | undefined;
+}
+
 /** The control connection to BIRD or FRR. Selection itself is watched in the kernel; this explains it. */
 export interface DaemonPort {
   readonly kind: "bird" | "frr";
   /** Checks that what bird-config/ or frr-config/ provides is there. Rejects only when the daemon cannot be reached. */
   check(expect: DaemonExpectation): Promise<{ version: string; findings: readonly DaemonFinding[] }>;
   explain(prefix: Prefix, alias: Address): Promise<DaemonExplanation>;
-  /** The daemon's own BGP session with one of these addresses: up if any is Established, `none` if it has no such neighbour. */
-  hubSession(hubs: readonly Address[]): Promise<HubSession>;
+  /**
+   * The daemon's own BGP session with one of these addresses, or with a neighbour that `isOnLink` takes for a hub: up if any is Established, `none` if it
+   * has no such neighbour.
+   */
+  hubSession(
+    hubs: readonly Address[],
+    isOnLink?: (neighbour: DaemonNeighbour) => boolean,
+  ): Promise<HubSession>;
   /**
    * Next hops of the best route for exactly this prefix that no BGP session tells of (OSPF, static), also while an offer hides it; undefined for a
    * daemon whose feed tells of every route.
    */
-  readonly igpNextHops: ((prefix: Prefix) => Promise<readonly Address[]>) | undefined;
+  readonly igpNextHops: ((prefix: Prefix) => Promise<readonly IgpNextHop[]>) | undefined;
+  /**
+   * Reads the interface of each BGP path of exactly this prefix, by the path identifier of the feed, where its session names one; undefined for a daemon
+   * whose feed names it.
+   */
+  readonly pathInterfaces: ((prefix: Prefix) => Promise<ReadonlyMap<number, string>>) | undefined;
   /** Reads which neighbours these prefixes are sent to now. Without prefixes only `configuration` counts. */
   neighbourView(prefixes: readonly Prefix[]): Promise<NeighbourView>;
   close(): Promise<void>;
@@ -454,8 +489,8 @@ export interface InterfaceAddress {
 
 /** The values with which the daemon's configuration must agree. */
 export interface DaemonExpectation {
-  readonly overlay: string;
-  /** This router's addresses on it, each with the length of its on-link prefix; empty when they are not known. */
+  readonly overlay: InterfaceNames;
+  /** This router's addresses on them, and beside its identity, each with the length of its on-link prefix; empty when they are not known. */
   readonly overlayAddresses: readonly InterfaceAddress[];
   /** Of the hubs, as the configuration lists them. */
   readonly hubs: readonly Address[];

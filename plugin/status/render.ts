@@ -34,9 +34,21 @@ const table = (head: string[], rows: string[][]): string => {
   return t.toString();
 };
 
+/** A hub may have thousands of overlay interfaces. */
+const NAMED = 8;
+
+/** `wg-* (wg-hub1, wg-hub2)`: the interfaces in words, where they are not what the configuration says. */
+function overlayText({ overlay, overlayInterfaces: all }: StatusReport): string {
+  if (all.length === 0) return `${overlay} (none exists)`;
+  const names = all.slice(0, NAMED).sort().join(", ");
+  const text = all.length > NAMED ? `${names} and ${all.length - NAMED} more` : names;
+  const configured = overlay.split(", ").sort().join(", ");
+  return text === configured ? overlay : `${overlay} (${text})`;
+}
+
 export function renderStatus(s: StatusReport): string {
   const out = [
-    `${s.role} ${s.address}, overlay ${s.overlay}, direct interface ${s.direct}, key ${s.publicKey}`,
+    `${s.role} ${s.address}, overlay ${overlayText(s)}, direct interface ${s.direct}, key ${s.publicKey}`,
   ];
   if (s.daemon !== undefined) out.push(`${s.daemon.kind}: ${s.daemon.session}`);
   for (const p of s.problems) out.push(`problem: ${p.reason}`);
@@ -49,7 +61,7 @@ export function renderStatus(s: StatusReport): string {
   for (const h of s.hubs) out.push(...h.obstacles);
   if (s.unattestedSources.length > 0)
     out.push(
-      `sent via ${s.overlay}, since the hub does not attest the source for this router: ${s.unattestedSources.map((x) => `${x.source} (${x.packets} packets)`).join(", ")}`,
+      `sent via the overlay, since the hub does not attest the source for this router: ${s.unattestedSources.map((x) => `${x.source} (${x.packets} packets)`).join(", ")}`,
     );
   if (s.nat !== "") out.push(`NAT: ${s.nat}`);
   if (s.pings.obstacle !== "") out.push(`pings: ${s.pings.obstacle}`);

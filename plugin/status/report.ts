@@ -28,7 +28,10 @@ import type { HubStatus } from "../shortcut/spoke/hub-link.js";
 export interface StatusReport {
   readonly role: "spoke" | "hub";
   readonly address: Address;
+  /** Names and patterns of the configuration. */
   readonly overlay: string;
+  /** Those that exist, the ones that are up first. */
+  readonly overlayInterfaces: readonly string[];
   readonly direct: string;
   readonly directPort: number;
   readonly publicKey: string;
@@ -132,7 +135,8 @@ export function statusReport(driver: Driver, now: number): StatusReport {
   return {
     role: config.role,
     address: engine.config.self.address,
-    overlay: config.overlay,
+    overlay: config.overlay.toString(),
+    overlayInterfaces: driver.fib.overlayDevices,
     direct: config.direct.interface,
     directPort: config.direct.port,
     publicKey: engine.config.self.publicKey,

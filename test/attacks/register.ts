@@ -10,7 +10,7 @@ import { generatePrivateKey, publicKeyOf, sharedSecret } from "../../plugin/adap
 import { address } from "../../plugin/net/address.js";
 import { parsePublicKey } from "../../plugin/net/key.js";
 import { ControlLink } from "../../plugin/shortcut/control/link.js";
-import { PairSecrets } from "../../plugin/shortcut/control/pair-secrets.js";
+import { OverlaySecrets, PairSecrets } from "../../plugin/shortcut/control/pair-secrets.js";
 import { registrationProof } from "../../plugin/shortcut/control/registration-proof.js";
 import { id64FromBytes } from "../../plugin/wire/control/codec.js";
 
@@ -40,11 +40,8 @@ const link = new ControlLink(
   () => undefined,
 );
 const registration = { spoke: source, hub, directKey: self.publicKey, bootId: self.bootId };
-const proof = registrationProof(
-  new PairSecrets((theirs) => sharedSecret(overlay, theirs), hmac),
-  hubKey,
-  registration,
-);
+const secrets = new OverlaySecrets({ overlayShared: (_, theirs) => sharedSecret(overlay, theirs), hmac });
+const proof = registrationProof(secrets, { own: publicKeyOf(overlay), peer: hubKey }, registration);
 
 const socket = createSocket(source.includes(":") ? "udp6" : "udp4");
 const end = (accepted: boolean, what: string): void => {

@@ -113,9 +113,9 @@ const dropped = (): number =>
 describe("routes", () => {
   test("replace, lookup with FIB match, move to another interface, remove", async () => {
     const alias = { table: BLACKBOARD, prefix: prefix("198.18.0.1/32"), protocol: OURS, metric: 0 };
-    await port.replace({ ...alias, dev: "ve0" });
+    await port.replace({ ...alias, via: ["ve0"] });
     expect(ns.sh("ip -N route show table 4242").trim()).toBe("198.18.0.1 dev ve0 proto 173 scope 253");
-    await port.replace({ ...alias, dev: "vf0" });
+    await port.replace({ ...alias, via: ["vf0"] });
     expect((await port.dump(BLACKBOARD)).map(text)).toEqual(["198.18.0.1/32 0 173 unicast nhid 0 [- vf0]"]);
     await port.remove({ ...alias, protocol: 12 });
     expect(await port.dump(BLACKBOARD)).toHaveLength(1);
@@ -123,7 +123,13 @@ describe("routes", () => {
     await port.remove(alias);
     expect(await port.dump(BLACKBOARD)).toEqual([]);
 
-    await port.replace({ table: MAIN, prefix: prefix("10.9.0.0/16"), dev: "ve0", protocol: OURS, metric: 7 });
+    await port.replace({
+      table: MAIN,
+      prefix: prefix("10.9.0.0/16"),
+      via: ["ve0"],
+      protocol: OURS,
+      metric: 7,
+    });
     const hit = await port.lookup(address("10.9.3.4"));
     expect(hit === undefined ? undefined : text(hit)).toBe("10.9.0.0/16 7 173 unicast nhid 0 [- ve0]");
     expect(await port.lookup(address("203.0.113.1"))).toBeUndefined();
@@ -131,8 +137,8 @@ describe("routes", () => {
 
   test("the same over IPv6", async () => {
     const alias = { table: BLACKBOARD, prefix: prefix("fd00:198:18::1/128"), protocol: OURS, metric: 5 };
-    await port.replace({ ...alias, dev: "ve0" });
-    await port.replace({ ...alias, dev: "vf0" });
+    await port.replace({ ...alias, via: ["ve0"] });
+    await port.replace({ ...alias, via: ["vf0"] });
     expect((await port.dump(BLACKBOARD)).map(text)).toEqual([
       "fd00:198:18::1/128 5 173 unicast nhid 0 [- vf0]",
     ]);
@@ -199,11 +205,11 @@ describe("routes", () => {
 
   test("errors carry the kernel's own words and name the interface", async () => {
     const missing = { table: MAIN, prefix: prefix("10.9.0.0/16"), protocol: OURS, metric: 0 };
-    await expect(port.replace({ ...missing, dev: "nope0" })).rejects.toThrow(
+    await expect(port.replace({ ...missing, via: ["nope0"] })).rejects.toThrow(
       /interface nope0: does not exist/,
     );
     ns.sh("ip link set vf0 down");
-    await expect(port.replace({ ...missing, dev: "vf0" })).rejects.toThrow(
+    await expect(port.replace({ ...missing, via: ["vf0"] })).rejects.toThrow(
       /RTM_NEWROUTE 10\.9\.0\.0\/16.*Device for nexthop is not up/,
     );
     await expect(port.addresses("nope0")).rejects.toThrow(/does not exist/);
@@ -226,7 +232,7 @@ describe("routes", () => {
     await port.replace({
       table: BLACKBOARD,
       prefix: prefix("198.18.0.1/32"),
-      dev: "ve0",
+      via: ["ve0"],
       protocol: OURS,
       metric: 0,
     });
@@ -388,7 +394,7 @@ describe("watch", () => {
       "ip route add 198.18.0.1/32 dev ve0 proto 99 metric 99; ip -6 route add fd00:198:18::1/128 dev ve0 proto 99 metric 99",
     );
     for (const to of ["198.18.0.1/32", "fd00:198:18::1/128"])
-      await port.replace({ table: MAIN, prefix: prefix(to), dev: "ve0", protocol: OURS, metric: 99 });
+      await port.replace({ table: MAIN, prefix: prefix(to), via: ["ve0"], protocol: OURS, metric: 99 });
     expect(
       ns.sh("ip -N route show 198.18.0.1; ip -6 -N route show fd00:198:18::1").match(/proto \d+/g),
     ).toEqual([`proto ${OURS}`, `proto ${OURS}`]);

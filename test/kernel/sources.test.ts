@@ -25,9 +25,9 @@ const sources = [
   prefix("10.255.0.1/32"),
   prefix("fe80::/10"),
 ];
-const spec = { direct: "shortcut0", overlay: "wg0", sources, mark: undefined };
+const spec = { direct: "shortcut0", to: "wg0", sources, mark: undefined };
 const MARK = 0x20000000;
-const diverted = { overlay: "wg0", vrf: undefined, mark: MARK, table: 4243, priority: 900, protocol: 99 };
+const diverted = { to: "wg0", vrf: undefined, mark: MARK, table: 4243, priority: 900, protocol: 99 };
 
 function cable(dev: string): void {
   execFileSync("nsenter", [
@@ -49,10 +49,12 @@ beforeEach(async () => {
     nft -f - <<'X'
 table inet seen {
   counter overlay {}
+  counter second {}
   counter direct {}
   chain c {
     type filter hook prerouting priority -300
-    meta l4proto udp iifname "wg0" counter name overlay
+    meta l4proto udp iifname { "wg0", "wg1" } counter name overlay
+    meta l4proto udp iifname "wg1" counter name second
     meta l4proto udp iifname "shortcut0" counter name direct
   }
 }
@@ -170,6 +172,121 @@ X`);
     await guard.remove();
     await divert.remove(diverted);
     expect(router.sh("ip rule; ip -6 rule; ip route show table all")).not.toMatch(/4243/);
+  });
+
+  /** How many datagrams of a stream arrived, by cable, while something was changed. */
+  async function streamed(source: string, change: () => Promise<void>) {
+    const before = { second: seen("second"), overlay: seen("overlay"), direct: seen("direct") };
+    const to = source.includes(":") ? "2001:db8:3::1" : "10.3.0.1";
+    const family = source.includes(":") ? "AF_INET6" : "AF_INET";
+    const stream = router.start(
+      "python3",
+      "-c",
+      `
+import os,socket,time
+s=socket.socket(socket.${family},socket.SOCK_DGRAM); s.bind(('${source}',0))
+n=0
+while not os.path.exists('/run/stop'):
+  s.sendto(b'x'*100,('${to}',9)); n+=1; time.sleep(0.001)
+open('/run/sent','w').write(str(n))`,
+    );
+    const ended = new Promise<number | null>((resolve) => stream.once("exit", resolve));
+    const arrived = (): number => seen("overlay") + seen("direct") - before.overlay - before.direct;
+    await eventually("the stream", () => arrived() > 20);
+    await change();
+    const sofar = arrived();
+    await eventually("what follows", () => arrived() > sofar + 50);
+    router.sh("touch /run/stop");
+    await ended;
+    const sent = Number(router.sh("cat /run/sent"));
+    return eventually("all that was sent", () => {
+      const now = { second: seen("second"), overlay: seen("overlay"), direct: seen("direct") };
+      const got = {
+        second: now.second - before.second,
+        overlay: now.overlay - before.overlay,
+        direct: now.direct - before.direct,
+      };
+      return got.overlay + got.direct >= sent ? { ...got, sent } : undefined;
+    });
+  }
+
+  test.each(["10.77.0.1", "2001:db8:77::1"])(
+    "follows the overlay interface that leads to the hub in use: of %s none goes direct, and none is lost",
+    async (source) => {
+      cable("wg1");
+      router.sh(`
+        for d in wg0 wg1 shortcut0; do sysctl -qw net.ipv4.conf.$d.rp_filter=0; done
+        for d in wg0 wg1; do
+          ip neigh add 10.3.0.1 lladdr 02:00:00:00:00:02 dev $d nud permanent
+          ip neigh add 2001:db8:3::1 lladdr 02:00:00:00:00:02 dev $d nud permanent
+        done`);
+      const divert = divertAdapter();
+      await divert.ensure(diverted);
+      await guard.set({ ...spec, mark: MARK });
+      const routes = (): string => router.sh("ip route show table 4243; ip -6 route show table 4243");
+      const { sent, overlay, direct, second } = await streamed(source, async () => {
+        await divert.ensure({ ...diverted, to: "wg1" });
+        await guard.set({ ...spec, to: "wg1", mark: MARK });
+      });
+      expect({ overlay, direct }).toEqual({ overlay: sent, direct: 0 });
+      expect(second).toBeGreaterThan(0);
+      expect(second).toBeLessThan(sent);
+      expect(routes().match(/^default dev wg1/gm)).toHaveLength(2);
+      expect(routes()).not.toContain("wg0");
+      await divert.remove(diverted);
+      expect(routes()).toBe("");
+    },
+  );
+
+  test("drops while there is no overlay interface, rather than let them go direct", async () => {
+    router.sh("ip neigh add 10.3.0.1 lladdr 02:00:00:00:00:02 dev wg0 nud permanent");
+    const divert = divertAdapter();
+    await divert.ensure(diverted);
+    await guard.set({ ...spec, mark: MARK });
+    await divert.ensure({ ...diverted, to: undefined });
+    await guard.set({ ...spec, to: undefined, mark: MARK });
+    expect(router.sh("ip route show table 4243; ip -6 route show table 4243")).toBe("");
+    const before = seen("overlay") + seen("direct");
+    for (const [to, source] of [
+      ["10.3.0.1", "10.77.0.1"],
+      ["2001:db8:3::1", "2001:db8:77::1"],
+    ])
+      router.sh(
+        `python3 -c "import socket; s=socket.socket(socket.AF_INET6 if ':' in '${to}' else socket.AF_INET,socket.SOCK_DGRAM); s.bind(('${source}',0)); s.sendto(b'x',('${to}',9))"`,
+      );
+    // cables deliver in order: what comes behind has arrived, so the others have been dropped
+    expect(await wayOf("10.1.0.1")).toBe("direct");
+    expect(seen("overlay") + seen("direct")).toBe(before + 1);
+    expect((await guard.unattestedSources()).map((u) => u.source).sort()).toEqual([
+      "10.77.0.1",
+      "2001:db8:77::1",
+    ]);
+    await divert.ensure(diverted);
+    await guard.set({ ...spec, mark: MARK });
+    expect(await wayOf("10.77.0.1")).toBe("overlay");
+  });
+
+  test("an interface that has just gone is handed nothing, and nothing goes direct instead", async () => {
+    await divertAdapter().ensure(diverted);
+    await guard.set({ ...spec, mark: MARK });
+    router.sh("ip link del wg0");
+    await expect(guard.set({ ...spec, mark: MARK })).rejects.toThrow(/nft: /);
+    const before = seen("direct");
+    router.sh(
+      `python3 -c "import socket; s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.bind(('10.77.0.1',0)); s.sendto(b'x',('10.3.0.1',9))"`,
+    );
+    expect(await wayOf("10.1.0.1")).toBe("direct");
+    expect(seen("direct")).toBe(before + 1);
+  });
+
+  test("leaves a route alone that another program has in the table", async () => {
+    cable("wg1");
+    router.sh("ip route add default dev wg1 metric 1 table 4243");
+    const divert = divertAdapter();
+    await divert.ensure(diverted);
+    expect(router.sh("ip route show table 4243")).toContain("default dev wg1");
+    await divert.ensure({ ...diverted, to: undefined });
+    expect(router.sh("ip route show table 4243")).toContain("default dev wg1");
   });
 
   test("takes no name that could be more than a name", async () => {

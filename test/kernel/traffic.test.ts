@@ -12,7 +12,7 @@ import { eventually, Namespace } from "./namespace.js";
 const spec: TrafficSpec = {
   uid: 0,
   table: "shortcutd",
-  overlay: "wg0",
+  overlay: ["wg0"],
   direct: "shortcut0",
   controlPort: 5180,
   mask4: 24,
@@ -108,7 +108,7 @@ s.bind(('',${sport})); s.sendto(b'x'*10,('${to}',${dport}))"`);
 
 describe("new flows", () => {
   const MARK = spec.divertMark;
-  const divert = { overlay: "wg0", vrf: undefined, mark: MARK, table: 4243, priority: 900, protocol: 99 };
+  const divert = { to: "wg0", vrf: undefined, mark: MARK, table: 4243, priority: 900, protocol: 99 };
   const datagrams = (to: string, port_: number, count: number, source: number, size = 10): string =>
     host.sh(`python3 -c "
 import socket,time
@@ -263,8 +263,21 @@ describe("counters", () => {
     await port.tearDown();
   });
 
+  const FORMS = [false, true].flatMap((inVrf) => [false, true].map((stateful) => ({ inVrf, stateful })));
+  test.each(FORMS)("nft takes patterns in every form of the table: %o", async (form) => {
+    const overlay = ["wg0", "wg-*", "wg1", "hub@a*", "wg*", "a23456789012345*"];
+    await port.setUp({ ...spec, ...form, overlay });
+    expect(await port.intact()).toBe(true);
+    const text = router.sh("nft list table inet shortcutd");
+    expect(text).toContain('oifname "wg*" jump destination');
+    expect(text).toContain('oifname "a23456789012345" jump destination');
+    expect(text).toContain(`${form.inVrf ? "sdifname" : "iifname"} "hub@a*" return`);
+    expect(text).not.toContain('"wg0"');
+  });
+
   test("nonsense is refused before nft sees it", async () => {
-    await expect(port.setUp({ ...spec, overlay: 'x" drop; #' })).rejects.toThrow(/not an interface name/);
+    await expect(port.setUp({ ...spec, overlay: ['x" drop; #'] })).rejects.toThrow(/not an interface name/);
+    await expect(port.setUp({ ...spec, overlay: ["wg0", '*"'] })).rejects.toThrow(/not an interface name/);
     await expect(port.setUp({ ...spec, table: "a b" })).rejects.toThrow(/not a table name/);
     await expect(port.setUp({ ...spec, mask4: 33 })).rejects.toThrow(/out of range/);
   });
@@ -292,5 +305,81 @@ describe("forged control packets", () => {
     expect(await arrives(router, far, "10.3.1.1", spec.controlPort, 6005)).toBe(true);
     // A packet that came via the overlay is from another spoke, which is authorised.
     expect(await arrives(far, host, "10.1.0.2", spec.controlPort, 6006)).toBe(true);
+  });
+});
+
+describe("several overlay interfaces", () => {
+  /** A second cable to the far end, as a tunnel that comes up while shortcutd runs. Addresses and routes move to it. */
+  async function moveTo(dev: string): Promise<void> {
+    const link = ["ip", "link", "add", dev, "type", "veth", "peer", "name", "eth1"];
+    execFileSync("nsenter", ["-t", String(router.pid), "-n", "--", ...link, "netns", String(far.pid)]);
+    far.sh(`
+      ip link set eth1 up; ip addr add 10.254.0.3/24 dev eth1; ip addr add 2001:db8:fe::3/64 dev eth1 nodad
+      ip route replace default via 10.254.0.1; ip -6 route replace default via 2001:db8:fe::1`);
+    router.sh(`
+      ip link set ${dev} up; ip addr add 10.254.0.1/24 dev ${dev}
+      ip addr add 2001:db8:fe::1/64 dev ${dev} nodad
+      ip route replace 10.3.0.0/16 via 10.254.0.3; ip -6 route replace 2001:db8:3::/48 via 2001:db8:fe::3`);
+    await reachable();
+  }
+
+  const forged = async (): Promise<boolean[]> => [
+    await arrives(host, far, "10.3.1.1", spec.controlPort, spec.controlPort),
+    await arrives(host, far, "2001:db8:3:1::1", spec.controlPort, 6000),
+  ];
+
+  test.each([
+    ["named", ["wg0", "wg-hub2"]],
+    ["that a pattern stands for", ["wg-*", "wg0"]],
+    ["that two patterns stand for", ["wg*", "wg-*", "wg-hub2"]],
+  ])("one %s is guarded and counted from the moment at which it appears", async (_, overlay) => {
+    await reachable();
+    await port.setUp({ ...spec, overlay, stateful: true });
+    expect(await port.intact()).toBe(true);
+    expect(await forged()).toEqual([false, false]);
+    await moveTo("wg-hub2");
+    expect(await port.intact()).toBe(true);
+    expect(await forged()).toEqual([false, false]);
+    expect(await arrives(host, far, "10.3.1.1", 6003, 6004)).toBe(true);
+    expect(await arrives(router, far, "10.3.1.1", spec.controlPort, 6005)).toBe(true);
+    expect(await arrives(far, host, "10.1.0.2", spec.controlPort, 6006)).toBe(true);
+    const before = await port.read();
+    const packets = (to: string, of: typeof before): number =>
+      of.filter((s) => s.destination === to).reduce((n, s) => n + s.packets, 0);
+    ping(host, "10.3.2.1", 4);
+    ping(host, "2001:db8:3:1::1", 5);
+    const now = await port.read();
+    expect(packets("10.3.2.0/24", now) - packets("10.3.2.0/24", before)).toBe(4);
+    expect(packets("2001:db8:3:1::/64", now) - packets("2001:db8:3:1::/64", before)).toBe(5);
+  });
+
+  test("one that is not listed is neither guarded nor counted: it is no overlay", async () => {
+    await port.setUp({ ...spec, overlay: ["wg0", "hub-*"] });
+    await moveTo("wg-hub2");
+    expect(await forged()).toEqual([true, true]);
+    expect((await port.read()).map((s) => s.destination)).not.toContain("10.3.1.0/24");
+  });
+
+  test("a packet from one to another, as a hub forwards it, is from a spoke", async () => {
+    await port.setUp({ ...spec, overlay: ["wg0", "wg-*"] });
+    await moveTo("wg-hub2");
+    // the far end's first address lies behind the first cable, and sends to one behind the second
+    far.sh("ip rule add from 10.255.0.3 table 77; ip route add default via 10.255.0.1 table 77");
+    router.sh("sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.wg0.rp_filter=0");
+    const listener = far.start(
+      "sh",
+      "-c",
+      `timeout 5 tcpdump -n -l -i eth1 -c 1 udp and dst port ${spec.controlPort} >/run/got 2>/run/log`,
+    );
+    const ended = new Promise<number | null>((resolve) => listener.once("exit", resolve));
+    await eventually("tcpdump to listen", () =>
+      far.sh("cat /run/log 2>/dev/null || true").includes("listening"),
+    );
+    router.sh("ip route add 10.9.0.0/24 via 10.254.0.3");
+    far.sh(
+      `python3 -c "import socket; s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.bind(('10.255.0.3',6000)); s.sendto(b'x',('10.9.0.1',${spec.controlPort}))"`,
+    );
+    await ended;
+    expect(far.sh("cat /run/got")).toContain("10.9.0.1");
   });
 });

@@ -6,6 +6,7 @@
  */
 import { DIRECTIONS, type Direction, type HostForwarding } from "../../driver/ports.js";
 import { type Address, addressFromBytes } from "../../net/address.js";
+import { deviceMatches } from "./nft.js";
 
 const PORTS = "{ tcp, udp, udplite, sctp, dccp }";
 
@@ -100,7 +101,8 @@ function passingSets(passing: PassingFlows): string[] {
 }
 
 export interface ForwardingSpec {
-  readonly overlay: string;
+  /** Names and patterns of the overlay interfaces. */
+  readonly overlay: readonly string[];
   readonly direct: string;
   readonly stateful: boolean;
 }
@@ -111,7 +113,7 @@ export function forwardingParts(
   arrived: string,
   passing: PassingFlows,
 ): { readonly sets: string; readonly before: string; readonly after: string; readonly chains: string } {
-  const { overlay, direct } = spec;
+  const direct = `"${spec.direct}"`;
   const sets = (["seen", "passed"] as const).flatMap((what) =>
     DIRECTIONS.flatMap((d) =>
       FAMILIES.map(
@@ -121,7 +123,7 @@ export function forwardingParts(
     ),
   );
   const by = (direction: Direction, dev: string): string =>
-    direction === "from" ? `${arrived} "${dev}"` : `oifname "${dev}"`;
+    direction === "from" ? `${arrived} ${dev}` : `oifname ${dev}`;
   // a packet that belongs to no connection passes no stateful filter, whatever its interface
   const valid = spec.stateful ? "    ct state invalid return\n" : "";
   const counting = (what: "seen" | "passed", d: Direction): string => {
@@ -134,7 +136,9 @@ export function forwardingParts(
   };
   const jumps = (what: "seen" | "passed"): string =>
     DIRECTIONS.map((d) => `    ${by(d, direct)} jump ${what}_${d}`).join("\n");
-  const note = [overlay, direct].flatMap((dev) => DIRECTIONS.map((d) => `    ${by(d, dev)} jump passes`));
+  const note = [...deviceMatches(spec.overlay), direct].flatMap((dev) =>
+    DIRECTIONS.map((d) => `    ${by(d, dev)} jump passes`),
+  );
   const passes = PACKET_KINDS.map((k) => `    ${k.match} update @${passingSet(k)} { ${k.key} }`);
   return {
     sets: [...sets, ...passingSets(passing)].join("\n"),

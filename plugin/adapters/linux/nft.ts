@@ -14,6 +14,26 @@ export function checkNames(table: string, devices: readonly string[]): void {
       throw new PortError(place, `${JSON.stringify(dev)} is not an interface name`);
 }
 
+/** IFNAMSIZ (linux/if.h) less the zero byte at the end. */
+const LONGEST_NAME = 15;
+
+/**
+ * Returns what an interface's name is compared with, for rules that are to cover interfaces also before they exist:
+ * `"wg0"`, `{ "wg0", "wg1" }`, `"wg-*"`. A rule is written once for each; no packet matches two of them. A wildcard has a
+ * rule of its own, since older versions of nft take none as an element of a set.
+ * @param names names, and patterns that end in an asterisk
+ */
+export function deviceMatches(names: readonly string[]): readonly string[] {
+  // nft takes no wildcard behind a name of full length: it stands for that name alone
+  const patterns = names.map((n) => (n.length > LONGEST_NAME ? n.slice(0, LONGEST_NAME) : n));
+  const covered = (name: string, by: string): boolean =>
+    by !== name && by.endsWith("*") && name.startsWith(by.slice(0, -1));
+  const all = [...new Set(patterns)].filter((name) => !patterns.some((by) => covered(name, by)));
+  const exact = all.filter((name) => !name.endsWith("*")).map((name) => `"${name}"`);
+  const set = exact.length > 1 ? [`{ ${exact.join(", ")} }`] : exact;
+  return [...set, ...all.filter((name) => name.endsWith("*")).map((name) => `"${name}"`)];
+}
+
 /** Feeds `nft -f -`. Rejects with a PortError that quotes nft's first complaint. */
 async function nft(
   script: string,

@@ -2,7 +2,7 @@
  * {@link SourceGuardPort}: the other end's WireGuard drops a packet whose source the hub does not attest for this router, without a word.
  * Such a packet goes via the overlay instead. A table of family inet marks it before it is routed, so that a policy rule leads it
  * there by the overlay's own path, NAT included. A table of family netdev, at the egress of the direct interface (Linux 5.16), hands
- * over what was not marked, as if it had been routed there. Both remember the source.
+ * over what was not marked, as if it had been routed there, or drops it while there is no overlay interface. Both remember the source.
  */
 import { PortError, type SourceGuardPort, type UnattestedSource } from "../../driver/ports.js";
 import { addressFromBytes, familyOf, type Prefix } from "../../net/address.js";
@@ -23,7 +23,7 @@ const AFTER_DNAT = -98;
 interface SourceGuardSpec {
   readonly table: string;
   readonly direct: string;
-  readonly overlay: string;
+  readonly to: string | undefined;
   readonly sources: readonly Prefix[];
   readonly mark: number | undefined;
 }
@@ -55,7 +55,7 @@ const unattested = (where: string, then: string): string =>
     .join("\n");
 
 /** The input of `nft -f -`: each table is replaced as a whole, in one transaction. */
-function egressScript({ table, direct, overlay, sources }: SourceGuardSpec): string {
+function egressScript({ table, direct, to, sources }: SourceGuardSpec): string {
   return `add table netdev ${table}
 delete table netdev ${table}
 table netdev ${table} {
@@ -64,7 +64,7 @@ ${sets(sources)}
   chain leave {
     type filter hook egress device "${direct}" priority 0; policy accept;
 ${MULTICAST}
-${unattested("", `fwd to "${overlay}"`)}
+${unattested("", to === undefined ? "drop" : `fwd to "${to}"`)}
   }
 }
 `;
@@ -107,7 +107,7 @@ export function sourceGuardAdapter(table: string, divertTable: string): SourceGu
     async set(spec) {
       const { mark } = spec;
       checkNames(divertTable, []);
-      checkNames(table, [spec.direct, spec.overlay]);
+      checkNames(table, [spec.direct, ...(spec.to === undefined ? [] : [spec.to])]);
       await egress.make(
         egressScript({ ...spec, table }),
         "shortcutd needs Linux 5.16 for this: without it such packets are lost",

@@ -26,7 +26,7 @@ import {
   WITH_PORTS,
 } from "./forwarding.js";
 import { NETLINK_NETFILTER, NetlinkError, netlinkDump } from "./netlink.js";
-import { checkNames, OWN_COMMENT, OwnTable } from "./nft.js";
+import { checkNames, deviceMatches, OWN_COMMENT, OwnTable } from "./nft.js";
 
 /** Elements per set: the destinations of a busy router; beyond it new ones are not counted. */
 const SET_SIZE = 65536;
@@ -93,7 +93,8 @@ export interface TrafficSpec {
   /** The user that shortcutd runs as: besides root, no other sends control packets. */
   readonly uid: number;
   readonly table: string;
-  readonly overlay: string;
+  /** Names and patterns of the overlay interfaces. */
+  readonly overlay: readonly string[];
   readonly direct: string;
   readonly inVrf?: boolean;
   readonly stateful: boolean;
@@ -114,7 +115,9 @@ const maskText = (bits: number, size: 4 | 16): string => {
 export function nftScript(spec: TrafficSpec, passing: PassingFlows = new Map()): string {
   const set = (name: string, type: string): string =>
     `  set ${name} { type ${type}; size ${SET_SIZE}; flags dynamic,timeout; timeout ${spec.timeoutSeconds}s; counter; }`;
-  const { table, overlay, controlPort } = spec;
+  const { table, controlPort } = spec;
+  const overlay = deviceMatches(spec.overlay);
+  const each = (line: (dev: string) => string): string => overlay.map((dev) => `    ${line(dev)}`).join("\n");
   // where a packet is forwarded, it has arrived via the VRF; `sdif` tells which of its members (nft(8))
   const arrived = spec.inVrf === true ? "meta sdifname" : "iifname";
   const forwarding = forwardingParts(spec, arrived, passing);
@@ -128,7 +131,9 @@ ${set(SET6, "ipv6_addr")}
 ${forwarding.sets}${flows.sets}
   chain count {
     type filter hook postrouting priority 300; policy accept;
-    oifname != "${overlay}" return
+${each((dev) => `oifname ${dev} jump destination`)}
+  }
+  chain destination {
     udp sport ${controlPort} return
     udp dport ${controlPort} return
     ip daddr { 169.254.0.0/16, 224.0.0.0/4, 255.255.255.255 } return
@@ -138,11 +143,18 @@ ${forwarding.sets}${flows.sets}
   }
   chain control {
     type filter hook forward priority -5; policy accept;
-    ${arrived} != "${overlay}" oifname "${overlay}" udp dport ${controlPort} counter drop
+${each((dev) => `oifname ${dev} udp dport ${controlPort} jump forged`)}
+  }
+  chain forged {
+${each((dev) => `${arrived} ${dev} return`)}
+    counter drop
   }
   chain control_out {
     type filter hook output priority -5; policy accept;
-    oifname "${overlay}" udp dport ${controlPort} meta skuid != { ${[...new Set([0, spec.uid])].join(", ")} } counter drop
+${each((dev) => `oifname ${dev} udp dport ${controlPort} jump own_users`)}
+  }
+  chain own_users {
+    meta skuid != { ${[...new Set([0, spec.uid])].join(", ")} } counter drop
   }
   chain before_filters {
     type filter hook forward priority -400; policy accept;
@@ -172,7 +184,7 @@ const BEGINS: Readonly<Record<FlowKind["name"], readonly [first: string, answer:
  * of the other end may, and judges by these tries.
  */
 function retryParts(spec: TrafficSpec): typeof NO_FLOWS {
-  const { direct, divertMark, overlay } = spec;
+  const { direct, divertMark } = spec;
   const kinds = (line: (k: FlowKind, first: string, answer: string) => string): string =>
     FLOW_KINDS.map((k) => line(k, ...BEGINS[k.name])).join("\n");
   const there = `fib daddr oifname "${direct}"`;
@@ -183,8 +195,7 @@ function retryParts(spec: TrafficSpec): typeof NO_FLOWS {
     chains: `
   chain arrive {
     type filter hook prerouting priority ${AFTER_DNAT}; policy accept;
-    iifname { "${overlay}", "${direct}" } jump answered
-    iifname { "${overlay}", "${direct}" } return
+${byDevice([...spec.overlay, direct], "jump answered", "return")}
 ${kinds((k, first) => `    ${first} ${there} ${k.key} @${waitingSet(k)} update @${retriedSet(k)} { ${k.key} quota until ${RETRY_BYTES} bytes } meta mark set meta mark | ${divertMark}`)}
 ${kinds((k, first) => `    ${first} ${there} update @${waitingSet(k)} { ${k.key} }`)}
   }
@@ -194,6 +205,12 @@ ${kinds((k, _, answer) => `    ${answer} delete @${waitingSet(k)} { ${k.answer} 
 ${forgetMark(divertMark)}`,
   };
 }
+
+/** Rules for packets that arrive by one of these interfaces: every statement after another. */
+const byDevice = (names: readonly string[], ...statements: readonly string[]): string =>
+  deviceMatches(names)
+    .flatMap((dev) => statements.map((statement) => `    iifname ${dev} ${statement}`))
+    .join("\n");
 
 const declareFlows = (name: string, { type }: FlowKind): string =>
   `  set ${name} { type ${type}; size ${FLOW_SET_SIZE}; flags dynamic,timeout; timeout ${FLOW_SECONDS}s; }`;
@@ -210,12 +227,13 @@ const forgetMark = (mark: number): string => `  chain forget {
  * afterwards, the firewall treats the two differently. No host can feign that: what a policy drops, it drops on both.
  */
 function flowParts(spec: TrafficSpec, arrived: string): typeof NO_FLOWS {
-  const { direct, divertMark, overlay } = spec;
+  const { direct, divertMark } = spec;
   const fresh = "ct state != { established, related }";
   const set = (name: string, { type }: FlowKind, seconds = FLOW_SECONDS): string =>
     `  set ${name} { type ${type}; size ${FLOW_SET_SIZE}; flags dynamic,timeout; timeout ${seconds}s; counter; }`;
   const by = (direction: Direction, dev: string): string =>
-    direction === "from" ? `${arrived} "${dev}"` : `oifname "${dev}"`;
+    direction === "from" ? `${arrived} ${dev}` : `oifname ${dev}`;
+  const [directly, overlay] = [`"${direct}"`, deviceMatches(spec.overlay)];
   const each = (line: (k: FlowKind, d: Direction) => string | readonly string[]): string =>
     `\n${FLOW_KINDS.flatMap((k) => DIRECTIONS.flatMap((d) => line(k, d))).join("\n")}`;
   const kinds = (line: (k: FlowKind) => string): string => FLOW_KINDS.map(line).join("\n");
@@ -223,22 +241,24 @@ function flowParts(spec: TrafficSpec, arrived: string): typeof NO_FLOWS {
     sets: `${each((k, d) => [set(flowSet("lost", d, k), k), set(flowSet("dropped", d, k), k), set(flowSet("fresh", d, k), k, FRESH_SECONDS)])}
 ${kinds((k) => `${set(waitingSet(k), k)}\n${set(retriedSet(k), k).replace(" counter;", "")}`)}`,
     before: each(
-      (k, d) => `    ${by(d, direct)} ${fresh} ${k.match} update @${flowSet("lost", d, k)} { ${k.key} }`,
+      (k, d) => `    ${by(d, directly)} ${fresh} ${k.match} update @${flowSet("lost", d, k)} { ${k.key} }`,
     ),
     after: each((k, d) => {
       const lost = flowSet("lost", d, k);
       const passed = flowSet("fresh", d, k);
       return [
-        `    ${by(d, direct)} ${fresh} ${k.match} delete @${lost} { ${k.key} }`,
-        `    ${by(d, direct)} ${fresh} ${k.match} update @${passed} { ${k.key} }`,
-        `    ${by(d, overlay)} ${fresh} ${k.match} ${k.key} @${lost} ${k.key} != @${passed} update @${flowSet("dropped", d, k)} { ${k.key} }`,
+        `    ${by(d, directly)} ${fresh} ${k.match} delete @${lost} { ${k.key} }`,
+        `    ${by(d, directly)} ${fresh} ${k.match} update @${passed} { ${k.key} }`,
+        ...overlay.map(
+          (dev) =>
+            `    ${by(d, dev)} ${fresh} ${k.match} ${k.key} @${lost} ${k.key} != @${passed} update @${flowSet("dropped", d, k)} { ${k.key} }`,
+        ),
       ];
     }),
     chains: `
   chain arrive {
     type filter hook prerouting priority ${AFTER_DNAT}; policy accept;
-    iifname { "${overlay}", "${direct}" } ct state established ct direction reply jump answered
-    iifname { "${overlay}", "${direct}" } return
+${byDevice([...spec.overlay, direct], "ct state established ct direction reply jump answered", "return")}
     ${fresh} fib daddr oifname "${direct}" jump again
   }
   chain answered {
@@ -254,7 +274,7 @@ ${forgetMark(divertMark)}`,
 
 function checkSpec(spec: TrafficSpec): void {
   const place = `nftables table ${JSON.stringify(spec.table)}`;
-  checkNames(spec.table, [spec.overlay, spec.direct]);
+  checkNames(spec.table, [...spec.overlay.map((name) => name.replace(/\*$/, "")), spec.direct]);
   const inRange = (n: number, low: number, high: number): boolean =>
     Number.isInteger(n) && n >= low && n <= high;
   if (!inRange(spec.controlPort, 1, 65535) || !inRange(spec.mask4, 1, 32) || !inRange(spec.mask6, 1, 128))

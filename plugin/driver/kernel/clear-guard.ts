@@ -68,7 +68,7 @@ export class ClearGuard {
   }
 
   private routeOf(prefix: Prefix): WantedRoute {
-    return { table: this.host.fib.main, prefix, dev: undefined, metric: CLEAR_GUARD_METRIC };
+    return { table: this.host.fib.main, prefix, via: [], metric: CLEAR_GUARD_METRIC };
   }
 
   private remember(prefix: Prefix): boolean {

@@ -105,6 +105,10 @@ export class DirectInterface {
     /** The interface was made or repaired: routes over it were lost. */
     private readonly restored: () => void,
     private readonly sites: () => DirectSites,
+    /** The overlay interfaces that exist. */
+    private readonly overlayDevices: () => readonly string[],
+    /** Whether an interface has an IPv4 address. */
+    private readonly hasIpv4: (dev: string) => boolean,
     /** The pre-shared key of the pair with an owner, at this moment. */
     private readonly presharedKey: (owner: Address) => PrivateKey | undefined,
   ) {
@@ -461,9 +465,13 @@ export class DirectInterface {
       const broken = condition.differences.filter((d) => d.breaks).map((d) => d.what);
       if (broken.length > 0) return no({ kind: "direct-changed", name, changes: broken });
     }
-    const both = [this.config.overlay, this.name];
-    const strict = both.filter((dev) => this.ports.host.reversePathFilter(dev) === 1);
+    const { host } = this.ports;
+    const overlay = this.overlayDevices();
+    const strict = [...overlay, this.name].filter((dev) => host.reversePathFilter(dev) === 1);
     if (strict.length > 0) return no({ kind: "rp-filter-strict", devices: strict });
+    // loose mode finds no address to judge by, and drops all (net/ipv4/fib_frontend.c, fib_validate_source)
+    const bare = overlay.filter((dev) => host.reversePathFilter(dev) === 2 && !this.hasIpv4(dev));
+    if (bare.length > 0) return no({ kind: "rp-filter-loose", devices: bare });
     return this.rules();
   }
 }

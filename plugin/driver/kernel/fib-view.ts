@@ -3,10 +3,18 @@
  * driver asks of them. The path of a prefix is the interface that its best route leaves through; routes of our own
  * protocol number are overrides and aliases.
  */
-import { type Address, type Prefix, prefixAddress, prefixLength, prefixOf } from "../../net/address.js";
+import {
+  type Address,
+  familyOf,
+  type Prefix,
+  prefixAddress,
+  prefixLength,
+  prefixOf,
+} from "../../net/address.js";
+import type { InterfaceNames } from "../../net/interface-names.js";
 import { PrefixMap } from "../../net/lpm.js";
-import type { Path } from "../../shortcut/events.js";
-import type { KernelRoute, RouteEvent } from "../../wire/netlink/fib.js";
+import type { FibEntry, Path } from "../../shortcut/events.js";
+import type { KernelLink, KernelRoute, RouteEvent } from "../../wire/netlink/fib.js";
 
 /**
  * Our number in RTA_PROTOCOL. Neither rtnetlink.h nor iproute2's rt_protos has it, nor BIRD (12), FRR (186 to 198), Calico (80) or OVN (84).
@@ -17,7 +25,7 @@ export const RTPROT_SHORTCUTD = 173;
 export const RTPROT_FORMER = 99;
 /** linux/rtnetlink.h */
 export const RTPROT_BIRD = 12;
-const RTPROT_KERNEL = 2;
+export const RTPROT_KERNEL = 2;
 /** A VRF's table also has what is in the local table otherwise: the router's own addresses. */
 const NO_DESTINATIONS: ReadonlySet<KernelRoute["type"]> = new Set(["local", "broadcast", "other"]);
 
@@ -26,9 +34,11 @@ const sameSlot = (a: KernelRoute, b: KernelRoute): boolean =>
 
 export class FibView {
   private readonly tables = new Map<number, PrefixMap<readonly KernelRoute[]>>();
+  /** The overlay interfaces that exist, by index. */
+  private readonly overlayLinks = new Map<number, KernelLink>();
 
   constructor(
-    readonly overlay: string,
+    readonly overlay: InterfaceNames,
     readonly direct: string,
     /** The table that routes packets: the main one, or a VRF's. */
     readonly main: number,
@@ -48,6 +58,8 @@ export class FibView {
     switch (event.kind) {
       case "snapshot":
         this.tables.clear();
+        this.overlayLinks.clear();
+        for (const l of event.links) this.linkSeen(l, false);
         for (const r of event.routes) this.put(r);
         return "all";
       case "set":
@@ -60,8 +72,25 @@ export class FibView {
       case "elsewhere":
         return [];
       case "link":
-        return event.link.name === this.overlay || event.link.name === this.direct ? "all" : [];
+        this.linkSeen(event.link, event.gone);
+        return this.overlay.has(event.link.name) || event.link.name === this.direct ? "all" : [];
     }
+  }
+
+  private linkSeen(link: KernelLink, gone: boolean): void {
+    if (gone || !this.overlay.has(link.name)) this.overlayLinks.delete(link.ifindex);
+    else this.overlayLinks.set(link.ifindex, link);
+  }
+
+  /** The names of the overlay interfaces that exist, those first that are up. */
+  get overlayDevices(): readonly string[] {
+    const links = [...this.overlayLinks.values()];
+    return [...links.filter((l) => l.up), ...links.filter((l) => !l.up)].map((l) => l.name);
+  }
+
+  /** Returns the name of the overlay interface with this index; undefined when it is another interface's. */
+  overlayDevice(ifindex: number): string | undefined {
+    return this.overlayLinks.get(ifindex)?.name;
   }
 
   private put(route: KernelRoute): void {
@@ -138,7 +167,23 @@ export class FibView {
     if (route.type !== "unicast" || devs.size === 0) return "none";
     // a route that uses the direct interface for any of its flows points at it
     if (devs.has(this.direct)) return "direct";
-    return devs.size === 1 && devs.has(this.overlay) ? "overlay" : "other";
+    return [...devs].every((dev) => this.overlay.has(dev)) ? "overlay" : "other";
+  }
+
+  /**
+   * Returns the overlay interfaces through which a route leaves: empty without a route, and when it has
+   * another next hop too.
+   */
+  via(route: KernelRoute | undefined): readonly string[] {
+    if (route === undefined || this.pathOf(route) !== "overlay") return [];
+    return [...new Set(route.nextHops.filter((n) => !n.dead).map((n) => n.dev))];
+  }
+
+  /** Whether a route of the main table leads IPv4 packets to an interface, also while another hides it. */
+  carriesIpv4(dev: string): boolean {
+    for (const [prefix, routes] of this.table(this.main))
+      if (familyOf(prefix) === 4 && routes.some((r) => r.nextHops.some((n) => n.dev === dev))) return true;
+    return false;
   }
 
   /** Routes of the main table that are in use and leave via the direct interface. */
@@ -161,13 +206,13 @@ export class FibView {
     return out;
   }
 
-  /** For the hub's attestation: every unicast prefix of the main table and whether it leaves via the overlay. */
-  attestable(): (readonly [Prefix, { readonly overlay: boolean }])[] {
-    const out: (readonly [Prefix, { readonly overlay: boolean }])[] = [];
+  /** For the hub's attestation: every unicast prefix of the main table and the overlay interfaces that it leaves through. */
+  attestable(): (readonly [Prefix, FibEntry])[] {
+    const out: (readonly [Prefix, FibEntry])[] = [];
     for (const [prefix, routes] of this.table(this.main)) {
       const best = routes[0];
       if (best === undefined || prefix.startsWith("fe80:") || prefix.startsWith("ff")) continue;
-      out.push([prefix, { overlay: this.pathOf(best) === "overlay" }]);
+      out.push([prefix, { via: this.via(best) }]);
     }
     return out;
   }

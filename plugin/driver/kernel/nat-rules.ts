@@ -46,7 +46,8 @@ const BOTH: Applies = { overlay: true, direct: true };
 const MOST_JUMPS = 16;
 
 interface Names {
-  readonly overlay: string;
+  /** The overlay interfaces that exist. */
+  readonly overlay: readonly string[];
   readonly direct: string;
 }
 
@@ -78,11 +79,18 @@ const HOOKS: Readonly<Record<string, Hook>> = {
 };
 
 /** The text of a name, also with a wildcard at its end. */
-function nameFits(pattern: unknown, name: string): boolean {
-  if (typeof pattern !== "string") return false;
+function nameFits(pattern: unknown, name: string | undefined): boolean {
+  if (typeof pattern !== "string" || name === undefined) return false;
   return pattern.endsWith("*") ? name.startsWith(pattern.slice(0, -1)) : pattern === name;
 }
 
+/** The names of one reading: with one overlay interface, or without. */
+interface Pair {
+  readonly overlay: string | undefined;
+  readonly direct: string;
+}
+
+/** Reads the rules as they apply to one overlay interface and the direct one. */
 class Reader {
   private readonly chains = new Map<string, unknown[][]>();
   private readonly sets = new Map<string, readonly unknown[]>();
@@ -91,8 +99,9 @@ class Reader {
 
   constructor(
     rows: readonly unknown[],
-    private readonly names: Names,
+    private readonly names: Pair,
   ) {
+    const here: Applies = { overlay: names.overlay !== undefined, direct: true };
     const bases: { readonly key: string; readonly hook: Hook; readonly place: string }[] = [];
     for (const row of rows) {
       const rule = field(row, "rule");
@@ -111,7 +120,7 @@ class Reader {
         if (hook !== undefined) bases.push({ key: keyOf(chain, "name"), hook, place });
       }
     }
-    for (const { key, hook, place } of bases) this.walk(key, hook, place, BOTH, undefined, 0);
+    for (const { key, hook, place } of bases) this.walk(key, hook, place, here, undefined, 0);
   }
 
   private walk(
@@ -176,7 +185,8 @@ class Reader {
     const at = parts.findIndex((p) => isDevice(p, hook));
     if (at < 0 && !isDevice(left, hook)) return undefined;
     const values = this.values(right, table).map((v) => (at < 0 ? v : listOf(field(v, "concat"))[at]));
-    const fits = (name: string): boolean => values.some((v) => nameFits(v, name)) !== (op === "!=");
+    const fits = (name: string | undefined): boolean =>
+      values.some((v) => nameFits(v, name)) !== (op === "!=");
     return { overlay: fits(this.names.overlay), direct: fits(this.names.direct) };
   }
 
@@ -263,10 +273,14 @@ const usesTracking = (expressions: readonly unknown[]): boolean =>
     return isRecord(left) && "ct" in left;
   }) || /"name":"(?:conntrack|state|CT|connmark)"/.test(JSON.stringify(expressions));
 
-/** Reads the rules of others that translate packets of the overlay, or would those of the direct interface. */
-export function readRuleset(rows: readonly unknown[], names: Names): Ruleset {
-  const { nat, stateful } = new Reader(rows, names);
-  return { nat, stateful };
+/**
+ * Reads the rules of others that translate packets of the overlay, or would those of the direct interface: once for each overlay
+ * interface, since a rule may name one of them, and another rule the rest.
+ */
+export function readRuleset(rows: readonly unknown[], { overlay, direct }: Names): Ruleset {
+  const names = overlay.length === 0 ? [undefined] : overlay;
+  const readings = names.map((name) => new Reader(rows, { overlay: name, direct }));
+  return { nat: readings.flatMap((r) => r.nat), stateful: readings.some((r) => r.stateful) };
 }
 
 /** Whether some rule translates sources on the direct interface: then they need not go via the overlay. */
@@ -280,13 +294,13 @@ export const translatesDirect = (rules: readonly NatRule[]): boolean =>
 export function judgeNat(
   rules: readonly NatRule[],
   router: Address,
-  names: Names,
+  direct: string,
   attested: readonly Prefix[],
 ): Verdict {
   for (const r of rules) {
     if (!r.overlay || r.direct) continue;
     if (r.only?.every((p) => !attested.some((a) => overlaps(a, p))) === true) continue;
-    return no({ kind: "nat-names-overlay", router, place: r.place, what: r.kind, dev: names.direct });
+    return no({ kind: "nat-names-overlay", router, place: r.place, what: r.kind, dev: direct });
   }
   return YES;
 }

@@ -24,12 +24,15 @@ export interface OthersRulesHost {
 export class OthersRules {
   private rules: Ruleset = { nat: [], stateful: false };
   private attested: readonly Prefix[];
+  /** The overlay interfaces that existed when the rules were read; undefined before. */
+  private readFor: string | undefined;
   private pending = false;
   private readAt = Number.NEGATIVE_INFINITY;
 
   constructor(
     private readonly host: OthersRulesHost,
-    private readonly names: { readonly overlay: string; readonly direct: string },
+    /** The interfaces, as they are now. */
+    private readonly names: () => { readonly overlay: readonly string[]; readonly direct: string },
     private readonly router: Address,
     private readonly addresses: readonly Address[],
   ) {
@@ -44,7 +47,7 @@ export class OthersRules {
 
   /** Whether NAT leaves what goes direct as the overlay would have it. */
   get verdict(): Verdict {
-    return judgeNat(this.rules.nat, this.router, this.names, this.attested);
+    return judgeNat(this.rules.nat, this.router, this.names().direct, this.attested);
   }
 
   get translatesDirect(): boolean {
@@ -58,8 +61,16 @@ export class OthersRules {
 
   async read(): Promise<void> {
     this.readAt = this.host.now();
-    this.rules = readRuleset(await this.host.port.read(), this.names);
+    const rows = await this.host.port.read();
+    const names = this.names();
+    this.readFor = names.overlay.join(" ");
+    this.rules = readRuleset(rows, names);
     this.host.changed();
+  }
+
+  /** Links have changed: a rule may name an overlay interface that did not exist when the rules were read. */
+  linksChanged(): void {
+    if (this.readFor !== undefined && this.readFor !== this.names().overlay.join(" ")) this.changedSoon();
   }
 
   /** Reads soon: rules have changed. */

@@ -8,7 +8,7 @@
  *
  * All have our protocol number, so that what a crash left is found and nothing else is touched.
  */
-import { type Address, hostPrefix, type Prefix } from "../../net/address.js";
+import { type Address, hostPrefix, overlaps, type Prefix } from "../../net/address.js";
 import type { Clock, KernelRoute, RoutePort } from "../ports.js";
 import type { Schedule } from "../runtime/schedule.js";
 import { asPortError, type TaskQueue } from "../runtime/task-queue.js";
@@ -18,6 +18,11 @@ import { formerRoutes, reconcileRoutes, type WantedRoute } from "./reconcile.js"
 
 /** Metric of alias routes; of overrides, lower than BIRD's 32 and FRR's 20. */
 const ALIAS_METRIC = 99;
+/**
+ * Metric of the second route of an alias. When the interface of the first goes, the kernel removes that route without
+ * a message, and the daemon resolves the alias by the second.
+ */
+const ALIAS_BACKUP_METRIC = 199;
 const OVERRIDE_METRIC = 1;
 /**
  * Metric of the net that is held under a prefix while its route changes: FRR replaces an IPv6 route by delete and add, and in between
@@ -51,13 +56,18 @@ export interface OwnRoutesHost {
   readonly aliasPools: { readonly 4: Prefix; readonly 6: Prefix | undefined };
   /** Whether the daemon itself has a route underneath the prefix. */
   hasUnderneath(prefix: Prefix): boolean;
+  /**
+   * The overlay interfaces that packets for the prefix leave through when they do not go direct; undefined: those of
+   * the hubs. Never empty.
+   */
+  readonly overlayWay: (prefix: Prefix | undefined) => readonly string[];
   /** Whether the sessions with the daemon are up, and it has told what it routes. */
   daemonUp(): boolean;
   readonly clearGuard: ClearGuard;
 }
 
 export class OwnRoutes {
-  private readonly aliases = new Map<Address, WantedRoute>();
+  private readonly aliases = new Map<Address, readonly WantedRoute[]>();
   private readonly overrides = new Map<Prefix, WantedRoute>();
   /** Overrides that a machine wants; the others were found at start. */
   private readonly wantedOverrides = new Set<Prefix>();
@@ -86,16 +96,17 @@ export class OwnRoutes {
   /** Routes that may be ours, without those of the clear guard, which looks after its own: the number is also another program's, and another instance's overlay has routes of its own. */
   private async dumpOwn(tables: Iterable<number>): Promise<KernelRoute[]> {
     const { overlay, direct } = this.host.fib;
-    const ours = new Set([overlay, direct]);
     return (await this.dump(tables)).filter(
-      (r) => r.metric !== CLEAR_GUARD_METRIC && r.nextHops.every((h) => ours.has(h.dev)),
+      (r) =>
+        r.metric !== CLEAR_GUARD_METRIC && r.nextHops.every((h) => overlay.has(h.dev) || h.dev === direct),
     );
   }
 
   /** The main table read afresh: what is watched may be behind, or not yet begun. */
   private async readFib(tables: Iterable<number> = [this.main]): Promise<FibView> {
     const view = new FibView(this.host.fib.overlay, this.host.fib.direct, this.main);
-    view.apply({ kind: "snapshot", routes: await this.dump(tables), links: [] });
+    const [routes, links] = await Promise.all([this.dump(tables), this.host.routes.links()]);
+    view.apply({ kind: "snapshot", routes, links });
     return view;
   }
 
@@ -107,20 +118,42 @@ export class OwnRoutes {
 
   /** Whether it points at the direct interface. */
   pointsDirect(alias: Address): boolean {
-    return this.aliases.get(alias)?.dev === this.host.fib.direct;
+    return this.aliases.get(alias)?.[0]?.via.includes(this.host.fib.direct) === true;
   }
 
-  setAlias(alias: Address, to: "overlay" | "direct" | "absent"): void {
-    const { aliasTable: table, fib, tasks } = this.host;
-    const dev = to === "direct" ? fib.direct : fib.overlay;
-    const route: WantedRoute = { table, prefix: hostPrefix(alias), dev, metric: ALIAS_METRIC };
-    if (to === "absent") {
-      this.aliases.delete(alias);
-      tasks.add("alias", () => this.take(route));
-    } else {
-      this.aliases.set(alias, route);
-      tasks.add("alias", () => this.put(route));
-    }
+  /** @param via the overlay interfaces that the alias leads through unless it points at the direct interface */
+  setAlias(alias: Address, to: "overlay" | "direct" | "absent", via: readonly string[]): void {
+    const { tasks } = this.host;
+    const former = this.aliases.get(alias) ?? [];
+    const routes = to === "absent" ? [] : this.aliasRoutes(alias, to, via);
+    if (to === "absent") this.aliases.delete(alias);
+    else this.aliases.set(alias, routes);
+    // zebra takes a replaced IPv6 route for a deleted and a new one, and may leave what rests on it inactive
+    const stands = (r: WantedRoute): boolean =>
+      former.some((f) => f.metric === r.metric && f.via.join() === r.via.join());
+    for (const r of routes) if (!stands(r)) tasks.add("alias", () => this.put(r));
+    const metrics = new Set(routes.map((r) => r.metric));
+    for (const r of former) if (!metrics.has(r.metric)) tasks.add("alias", () => this.take(r));
+  }
+
+  /** The route of an alias, and one of a worse metric through another overlay interface, where there is one. */
+  private aliasRoutes(
+    alias: Address,
+    to: "overlay" | "direct",
+    via: readonly string[],
+  ): readonly WantedRoute[] {
+    const { aliasTable: table, fib, overlayWay } = this.host;
+    const prefix = hostPrefix(alias);
+    const first: WantedRoute = {
+      table,
+      prefix,
+      via: to === "direct" ? [fib.direct] : via,
+      metric: ALIAS_METRIC,
+    };
+    const others = [...via, ...overlayWay(undefined)].filter((dev) => !first.via.includes(dev));
+    return others[0] === undefined
+      ? [first]
+      : [first, { table, prefix, via: [others[0]], metric: ALIAS_BACKUP_METRIC }];
   }
 
   // ------------------------------------------------------------------------------------------ overrides
@@ -130,7 +163,7 @@ export class OwnRoutes {
   }
 
   private overrideOf(prefix: Prefix): WantedRoute {
-    return { table: this.main, prefix, dev: this.host.fib.overlay, metric: OVERRIDE_METRIC };
+    return { table: this.main, prefix, via: this.host.overlayWay(prefix), metric: OVERRIDE_METRIC };
   }
 
   /** Takes what a shortcut wants. */
@@ -204,8 +237,8 @@ export class OwnRoutes {
       held.until = Math.max(held.until, until);
       return;
     }
-    const { fib, tasks, schedule } = this.host;
-    const route: WantedRoute = { table: this.main, prefix, dev: fib.overlay, metric: NET_METRIC };
+    const { overlayWay, tasks, schedule } = this.host;
+    const route: WantedRoute = { table: this.main, prefix, via: overlayWay(prefix), metric: NET_METRIC };
     this.guardRoutes.set(prefix, { route, until });
     tasks.add("guard route", () => this.put(route));
     schedule.later(ms, () => this.releaseNet(prefix));
@@ -226,6 +259,40 @@ export class OwnRoutes {
     this.host.tasks.add("guard route", () => this.take(held.route));
   }
 
+  /** Rewrites the routes that hold a prefix on the overlay where the way there has changed; only those of `prefixes`. */
+  follow(prefixes: readonly Prefix[] | "all"): void {
+    const { overlayWay, tasks } = this.host;
+    const moved = (r: WantedRoute): WantedRoute | undefined => {
+      if (prefixes !== "all" && !prefixes.some((p) => overlaps(p, r.prefix))) return undefined;
+      const via = overlayWay(r.prefix);
+      return via.join() === r.via.join() ? undefined : { ...r, via };
+    };
+    for (const [prefix, route] of this.overrides) {
+      const next = moved(route);
+      if (next === undefined) continue;
+      this.overrides.set(prefix, next);
+      tasks.add("override", () => this.put(next));
+    }
+    for (const [prefix, { route, until }] of this.guardRoutes) {
+      const next = moved(route);
+      if (next === undefined) continue;
+      this.guardRoutes.set(prefix, { route: next, until });
+      tasks.add("guard route", () => this.put(next));
+    }
+    for (const [alias, [first, ...backup]] of this.aliases) this.followBackup(alias, first, backup);
+  }
+
+  /** Lets the second route of an alias lead to a hub that is still there. */
+  private followBackup(alias: Address, first: WantedRoute | undefined, backup: readonly WantedRoute[]): void {
+    if (first === undefined) return;
+    const direct = first.via.includes(this.host.fib.direct);
+    const routes = this.aliasRoutes(alias, direct ? "direct" : "overlay", direct ? [] : first.via);
+    const [, next] = routes;
+    if (next === undefined || next.via.join() === backup[0]?.via.join()) return;
+    this.aliases.set(alias, [first, next]);
+    this.host.tasks.add("alias", () => this.put(next));
+  }
+
   // ------------------------------------------------------------------------------------------ all of them
 
   private netRoutes(): WantedRoute[] {
@@ -236,7 +303,7 @@ export class OwnRoutes {
   async reconcile(report: (text: string) => void): Promise<void> {
     const inMain = this.overrides.size + this.guardRoutes.size > 0 ? [this.main] : [];
     const found = await this.dumpOwn([this.host.aliasTable, ...inMain]);
-    const wanted = [...this.aliases.values(), ...this.overrides.values(), ...this.netRoutes()];
+    const wanted = [...[...this.aliases.values()].flat(), ...this.overrides.values(), ...this.netRoutes()];
     for (const s of reconcileRoutes(wanted, found)) {
       report(`route ${s.prefix} in table ${s.table}: ${s.kind}`);
       // one that the kernel refuses, because its interface is down, must not keep the others from it
@@ -256,16 +323,32 @@ export class OwnRoutes {
     const tables = [this.main, aliasTable];
     await this.takeOverFormer(tables);
     const leftovers = reconcileRoutes([], await this.dumpOwn(tables));
-    for (const s of leftovers)
-      if (s.dev === fib.direct && s.metric === ALIAS_METRIC) await this.put({ ...s, dev: fib.overlay });
+    const before = await this.readFib();
+    for (const s of leftovers) {
+      if (!s.via.includes(fib.direct) || s.metric !== ALIAS_METRIC) continue;
+      const backup = leftovers.find((r) => r.prefix === s.prefix && r.metric === ALIAS_BACKUP_METRIC);
+      const via = this.existing(before, backup?.via ?? []);
+      if (via.length > 0) await this.put({ ...s, via });
+    }
     if (points) await this.awaitFibFree(tables);
     const view = await this.readFib();
-    for (const s of leftovers) {
-      if (s.table === this.main && s.metric === OVERRIDE_METRIC && this.overrideNeeded(view, s.prefix))
-        this.overrides.set(s.prefix, this.overrideOf(s.prefix));
-      else await this.take(s);
+    for (const { table, prefix, metric, via } of leftovers) {
+      const route = { table, prefix, metric, via: this.existing(view, via) };
+      if (table === this.main && metric === OVERRIDE_METRIC && this.overrideNeeded(view, prefix))
+        this.overrides.set(prefix, route);
+      else await this.take(route);
     }
     return leftovers.length;
+  }
+
+  /**
+   * Returns those overlay interfaces that exist; if none of them does, another. At the start nothing is watched
+   * as yet, so the way to the hubs is not known.
+   */
+  private existing(view: FibView, via: readonly string[]): readonly string[] {
+    const there = view.overlayDevices;
+    const kept = via.filter((dev) => there.includes(dev));
+    return kept.length > 0 ? kept : there.slice(0, 1);
   }
 
   /**
@@ -274,9 +357,12 @@ export class OwnRoutes {
    */
   private async takeOverFormer(tables: readonly number[]): Promise<void> {
     const { overlay, direct } = this.host.fib;
+    const to = this.existing(await this.readFib(), []);
+    if (to.length === 0) return;
     const former = formerRoutes(await this.dump(tables), {
       overlay,
       direct,
+      to,
       pools: this.host.aliasPools,
       aliasMetric: ALIAS_METRIC,
       overlayMetrics: [OVERRIDE_METRIC, FORMER_NET_METRIC],
@@ -292,7 +378,7 @@ export class OwnRoutes {
       if (pointing.length === 0) return;
       if (i >= LEFTOVER_POLLS) {
         for (const { prefix } of pointing) {
-          const route = this.overrideOf(prefix);
+          const route = { ...this.overrideOf(prefix), via: this.existing(view, []) };
           this.overrides.set(prefix, route);
           await this.put(route);
         }
@@ -314,7 +400,7 @@ export class OwnRoutes {
 
   /** At the end. */
   async removeAliasesAndNets(): Promise<void> {
-    for (const r of [...this.aliases.values(), ...this.netRoutes()]) await this.take(r);
+    for (const r of [...[...this.aliases.values()].flat(), ...this.netRoutes()]) await this.take(r);
   }
 
   /** Prefixes that the daemon itself still routes via the direct interface, also where an override hides it. */

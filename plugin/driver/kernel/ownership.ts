@@ -3,6 +3,7 @@
  * every interface of ours gets when it is made (its ifalias, `ip -d link show`), or our private key on it. The mark names the overlay, so
  * that two instances on one router keep their hands off each other's interfaces.
  */
+import type { InterfaceNames } from "../../net/interface-names.js";
 import type { PublicKey } from "../../net/key.js";
 import { ConfigMismatch } from "../overlay.js";
 import type { Owner } from "../ports.js";
@@ -10,7 +11,7 @@ import type { Owner } from "../ports.js";
 const MARK = "shortcutd:";
 
 /** The ifalias of the direct interface that belongs to this overlay. */
-export const markOf = (overlay: string): string => `${MARK}${overlay}`;
+export const markOf = (overlay: InterfaceNames): string => `${MARK}${overlay.id}`;
 
 /** An interface as the kernel has it. */
 export interface FoundInterface {

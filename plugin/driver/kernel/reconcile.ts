@@ -4,6 +4,7 @@
  * else removed or added.
  */
 import { type Address, contains, hostPrefix, type Prefix, prefixAddress } from "../../net/address.js";
+import type { InterfaceNames } from "../../net/interface-names.js";
 import { type PrivateKey, type PublicKey, privateKeyFromBytes } from "../../net/key.js";
 import type { PeerWant } from "../../shortcut/events.js";
 import type { KernelRoute } from "../../wire/netlink/fib.js";
@@ -14,15 +15,15 @@ export interface RouteStep {
   readonly kind: "set" | "remove";
   readonly table: number;
   readonly prefix: Prefix;
-  readonly dev: string | undefined;
+  readonly via: readonly string[];
   readonly metric: number;
 }
 
 export interface WantedRoute {
   readonly table: number;
   readonly prefix: Prefix;
-  /** Undefined: an unreachable route. */
-  readonly dev: string | undefined;
+  /** The interfaces that it leaves through; none: an unreachable route. */
+  readonly via: readonly string[];
   readonly metric: number;
 }
 
@@ -30,9 +31,16 @@ const slot = (r: { readonly table: number; readonly prefix: Prefix; readonly met
   `${r.table} ${r.prefix} ${r.metric}`;
 
 const same = (wanted: WantedRoute, have: KernelRoute): boolean =>
-  wanted.dev === undefined
+  wanted.via.length === 0
     ? have.type === "unreachable"
-    : have.type === "unicast" && have.nextHops.length === 1 && have.nextHops[0]?.dev === wanted.dev;
+    : have.type === "unicast" &&
+      sameNames(
+        wanted.via,
+        have.nextHops.map((n) => n.dev),
+      );
+
+const sameNames = (a: readonly string[], b: readonly string[]): boolean =>
+  a.length === b.length && [...a].sort().join() === [...b].sort().join();
 
 /** Routes of our protocol number: sets what is missing or points elsewhere, removes what is not wanted. */
 export function reconcileRoutes(wanted: readonly WantedRoute[], actual: readonly KernelRoute[]): RouteStep[] {
@@ -45,15 +53,17 @@ export function reconcileRoutes(wanted: readonly WantedRoute[], actual: readonly
   }
   for (const r of ours.values()) {
     const { table, prefix, metric } = r;
-    steps.push({ kind: "remove", table, prefix, metric, dev: r.nextHops[0]?.dev });
+    steps.push({ kind: "remove", table, prefix, metric, via: r.nextHops.map((n) => n.dev) });
   }
   return steps;
 }
 
 /** The shape of the routes of an earlier version: host routes in the alias pools, and routes of these metrics on the overlay. */
 export interface FormerShape {
-  readonly overlay: string;
+  readonly overlay: InterfaceNames;
   readonly direct: string;
+  /** The overlay interfaces that they are to lead to. */
+  readonly to: readonly string[];
   readonly pools: { readonly 4: Prefix; readonly 6: Prefix | undefined };
   readonly aliasMetric: number;
   /** Of overrides and guard routes. */
@@ -61,16 +71,18 @@ export interface FormerShape {
 }
 
 /** Finds routes that an earlier version left. Open/R has the same protocol number, so that a route must also have the shape of ours. */
-export const formerRoutes = (actual: readonly KernelRoute[], shape: FormerShape): WantedRoute[] =>
-  actual
+export const formerRoutes = (actual: readonly KernelRoute[], shape: FormerShape): WantedRoute[] => {
+  const isOverlay = (dev: string | undefined): boolean => dev !== undefined && shape.overlay.has(dev);
+  return actual
     .filter((r) => r.protocol === RTPROT_FORMER && r.nextHops.length === 1)
     .filter((r) => {
       const dev = r.nextHops[0]?.dev;
       return isAliasRoute(r, shape.pools)
-        ? r.metric === shape.aliasMetric && (dev === shape.overlay || dev === shape.direct)
-        : shape.overlayMetrics.includes(r.metric) && dev === shape.overlay;
+        ? r.metric === shape.aliasMetric && (isOverlay(dev) || dev === shape.direct)
+        : shape.overlayMetrics.includes(r.metric) && isOverlay(dev);
     })
-    .map(({ table, prefix, metric }) => ({ table, prefix, metric, dev: shape.overlay }));
+    .map(({ table, prefix, metric }) => ({ table, prefix, metric, via: shape.to }));
+};
 
 /** A peer that is wanted, with its pre-shared key; undefined: none. */
 export interface WantedPeer extends PeerWant {

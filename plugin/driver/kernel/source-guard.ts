@@ -15,6 +15,8 @@ export class SourceGuard {
   private readonly tasks = new TaskQueue((e) => this.problem(e.place, e.message));
   private own: readonly Prefix[] | undefined;
   private begun = false;
+  /** The overlay interface that the guard hands packets over to, as it stands. */
+  private led: string | undefined;
   /** Whether other sources are routed into the overlay before their path is chosen. */
   private diverting = true;
   private readonly indexes = new Map<string, number>();
@@ -25,8 +27,10 @@ export class SourceGuard {
   constructor(
     private readonly port: SourceGuardPort,
     private readonly divert: DivertPort,
-    private readonly divertSpec: DivertSpec,
-    private readonly interfaces: { readonly direct: string; readonly overlay: string },
+    private readonly divertSpec: Omit<DivertSpec, "to">,
+    private readonly direct: string,
+    /** The overlay interface that leads to the hub in use; undefined: none exists now. */
+    private readonly to: () => string | undefined,
     /** Host prefixes of this router on the overlay. */
     private readonly addresses: readonly Prefix[],
     private readonly problem: (place: string, text: string) => void,
@@ -45,10 +49,18 @@ export class SourceGuard {
     this.apply();
   }
 
-  /** Restores the policy rule and its route: another program may have removed them, or the overlay was made again. */
+  /**
+   * Restores the policy rule and its route: another program may have removed them, or the overlay was made again. Follows the
+   * overlay interface that leads to the hub.
+   */
   routesChanged(): void {
     if (this.own === undefined) return;
-    this.tasks.add("policy rule", () => this.divert.ensure(this.divertSpec));
+    if (this.to() === this.led) this.divertAll();
+    else this.apply();
+  }
+
+  private divertAll(): void {
+    this.tasks.add("policy rule", () => this.divert.ensure({ ...this.divertSpec, to: this.to() }));
   }
 
   /** Sets the guard again when an interface was made again: a rule names it by its index, which has changed. */
@@ -63,8 +75,12 @@ export class SourceGuard {
     if (own === undefined) return;
     const sources = [...new Set([...own, ...this.addresses, LINK_LOCAL])];
     const mark = this.diverting ? this.divertSpec.mark : undefined;
-    this.tasks.add("policy rule", () => this.divert.ensure(this.divertSpec));
-    this.tasks.add("source guard", () => this.port.set({ ...this.interfaces, sources, mark }));
+    this.divertAll();
+    this.tasks.add("source guard", async () => {
+      const to = this.to();
+      await this.port.set({ direct: this.direct, to, sources, mark });
+      this.led = to;
+    });
   }
 
   async read(): Promise<void> {
@@ -74,7 +90,7 @@ export class SourceGuard {
       this.logged.add(source);
       this.problem(
         "source guard",
-        `${source} is not a source that the hub attests for this router: its packets go via ${this.interfaces.overlay}; announce its prefix to the hub and allow it there`,
+        `${source} is not a source that the hub attests for this router: its packets go via the overlay; announce its prefix to the hub and allow it there`,
       );
     }
   }

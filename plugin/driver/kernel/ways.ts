@@ -37,7 +37,7 @@ export class Ways {
     const { fib, config } = this;
     // any of several next hops may be used
     if (devices.includes(fib.direct)) return "direct";
-    if (devices.includes(fib.overlay)) return "overlay";
+    if (devices.some((dev) => fib.overlay.has(dev))) return "overlay";
     // a route that leads into the VRF is continued by the VRF's table
     if (config.vrf !== undefined && devices.includes(config.vrf))
       return fib.pathOf(fib.lookup(endpoint.address));

@@ -1,6 +1,7 @@
 /** The configuration file: every key and default as the program gets it, and for every mistake the place, the problem and the remedy. */
 import { describe, expect, it } from "vitest";
 import { formatConfigError, parseConfig } from "../../../plugin/config/config.js";
+import { InterfaceNames } from "../../../plugin/net/interface-names.js";
 import { defaultParameters } from "../../../plugin/shortcut/parameters.js";
 
 const BASE = ["role: spoke", "overlay: wg0", "hubs: [10.255.0.1]", "daemon: bird", "bgp: { as: 65000 }"];
@@ -19,7 +20,7 @@ describe("the configuration of a spoke", () => {
   it("needs five lines", () => {
     expect(good(text())).toEqual({
       role: "spoke",
-      overlay: "wg0",
+      overlay: new InterfaceNames(["wg0"]),
       vrf: undefined,
       fibTable: 254,
       address: undefined,
@@ -316,6 +317,72 @@ describe("errors name line, column, key and what is allowed", () => {
         /direct\.observe-port: the hub's port for pings.* must differ from control\.port/,
       ),
     ]);
+  });
+
+  it.each([
+    ["overlay: [wg-hub1, wg-hub2]", ["wg-hub1", "wg-hub2"]],
+    ["overlay: wg-*", ["wg-*"]],
+    ['overlay: "wg-s*"', ["wg-s*"]],
+    ["overlay: [wg0, wg-*]", ["wg0", "wg-*"]],
+    ["overlay: wg-0123456789ab", ["wg-0123456789ab"]],
+  ])("%s are the overlay's interfaces", (line, patterns) => {
+    expect(good(text().replace("overlay: wg0", line)).overlay.patterns).toEqual(patterns);
+  });
+
+  it.each([
+    "overlay: 7",
+    "overlay: []",
+    "overlay: {}",
+    'overlay: "*"',
+    'overlay: "*-wg"',
+    'overlay: "wg-*x"',
+    'overlay: "wg-**"',
+    'overlay: "wg 0"',
+    "overlay: wg/0",
+    "overlay: wg-0123456789abc",
+    "overlay: [wg0, 7]",
+    "overlay: [wg0, [wg1]]",
+    'overlay: [wg0, ""]',
+  ])("%s is refused", (line) => {
+    expect(errors(text().replace("overlay: wg0", line))).toEqual([
+      expect.stringMatching(
+        /^shortcutd\.yaml:2:\d+: overlay: must be a name of the overlay's WireGuard interface, a pattern/,
+      ),
+    ]);
+  });
+
+  it("the overlay lists no interface twice, and leaves the direct one out", () => {
+    expect(errors(text().replace("overlay: wg0", "overlay: [wg0, wg1, wg0]"))).toEqual([
+      "shortcutd.yaml:2:10: overlay: lists an interface twice",
+    ]);
+    const shadowed = "shortcutd.yaml:2:10: overlay: overlay and direct interface must be two interfaces";
+    expect(errors(text().replace("wg0", "[wg0, shortcut*]"))).toEqual([shadowed]);
+    expect(errors(text().replace("wg0", "[wg0, shortcut0]"))).toEqual([shadowed]);
+  });
+
+  it("has names of its own for its tables and its file, which no other overlay has", () => {
+    const namesOf = (overlay: string) => {
+      const { control, guard } = good(text().replace("wg0", overlay));
+      return [control.table, control.sourcesTable, guard.file];
+    };
+    expect(namesOf("wg-x.1")).toEqual([
+      "shortcutd_wg_x_1",
+      "shortcutd_wg_x_1_sources",
+      "/var/lib/shortcutd/guard-wg-x.1",
+    ]);
+    const [table = "", sources = "", file = ""] = namesOf("[wg-hub1, wg-hub2]");
+    expect(table).toMatch(/^shortcutd_wg_hub1_[0-9a-f]{16}$/);
+    expect(sources).toBe(`${table}_sources`);
+    expect(file).toMatch(/^\/var\/lib\/shortcutd\/guard-wg-hub1_[0-9a-f]{16}$/);
+    // the order of the list does not matter: what a crash left is found again
+    expect(namesOf("[wg-hub2, wg-hub1]")).toEqual([table, sources, file]);
+    const all = ["wg-hub1", "[wg-hub1, wg-hub3]", '"wg-hub1*"', '"wg-*"', '"wg*"', "[wg-hub1, wg-*]"].map(
+      namesOf,
+    );
+    expect(new Set([...all.map(([t]) => t), table]).size).toBe(7);
+    expect(new Set([...all.map((n) => n[2]), file]).size).toBe(7);
+    const longest = Array.from({ length: 64 }, (_, i) => `a-${String(i).padStart(13, "0")}`);
+    for (const name of namesOf(`[${longest.join(", ")}]`).slice(0, 2)) expect(name.length).toBeLessThan(64);
   });
 
   it("refuse what is there twice or names the router itself", () => {

@@ -49,6 +49,13 @@ describe("a reload", () => {
     ]);
   });
 
+  it("needs a restart for another overlay interface, but not where the same is written as a list", () => {
+    const other = (overlay: string) => text().replace("overlay: wg0", `overlay: ${overlay}`);
+    expect(next(new Reloads(text()), other("[wg0]"))).toMatchObject({ applied: [], needRestart: [] });
+    for (const overlay of ["[wg0, wg1]", '"wg0*"'])
+      expect(next(new Reloads(text()), other(overlay)).needRestart).toEqual(["overlay"]);
+  });
+
   it("names them at every reload until they are as they were at the start", () => {
     const reloads = new Reloads(text());
     const changed = text("consent: one-way", "log: warn");

@@ -2,7 +2,7 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { type Config, parseConfig } from "../../../plugin/config/config.js";
 import { Driver, type ThisRouter } from "../../../plugin/driver/driver.js";
-import { address, prefix } from "../../../plugin/net/address.js";
+import { address, hostPrefix, prefix } from "../../../plugin/net/address.js";
 import { privateKeyFromBytes, publicKeyFromBytes } from "../../../plugin/net/key.js";
 import { no } from "../../../plugin/shortcut/reasons.js";
 import { id64FromBytes } from "../../../plugin/wire/control/codec.js";
@@ -353,6 +353,8 @@ describe("while it runs", () => {
     ["without this router's address", { addresses: [] }, "overlay-address-missing"],
     ["down", { links: [{ ifindex: 3, name: OVERLAY, up: false, mtu: 1420 }] }, "overlay-down"],
   ])("an overlay interface that is %s is a reason, until it is as before", async (_, change, kind) => {
+    // a loose one would be a reason too, when the address is gone
+    w.reversePath.set(OVERLAY, 0);
     await w.clock.during(d.start());
     const before = { links: w.links, addresses: w.overlayAddresses };
     const set = (to: Partial<typeof before>) => {
@@ -370,6 +372,27 @@ describe("while it runs", () => {
     await w.clock.advance(100);
     expect(d.problems).toEqual([]);
     expect(w.sockets.size).toBe(1);
+  });
+
+  it("a loose rp_filter on an overlay without IPv4 address matters where IPv4 packets go", async () => {
+    const six = address("fd00:255::2");
+    const kinds = () => d.problems.map((p) => p.kind);
+    w = new MemoryWorld();
+    w.devices.set(OVERLAY, { publicKey: KEY, peers: new Map() });
+    w.overlayAddresses = [hostPrefix(six)];
+    w.put(route("0.0.0.0/0", "eth0", { metric: 0, protocol: 16 }));
+    w.put(route("2001:db8:1::/48", OVERLAY));
+    const self = { ...router().self, address: six };
+    const hubs = config(YAML.replace("10.255.0.1", "fd00:255::1"));
+    d = new Driver(hubs, { ...router(), self, overlayAddresses: [six] }, w.ports);
+    await w.clock.during(d.start());
+    expect(kinds()).toEqual([]);
+    w.notify({ kind: "set", route: route("10.1.0.0/24", OVERLAY) });
+    await w.clock.advance(2_000);
+    expect(kinds()).toEqual(["rp-filter-loose"]);
+    w.reversePath.set(OVERLAY, 0);
+    await w.clock.advance(2_000);
+    expect(kinds()).toEqual([]);
   });
 
   it("leaves an interface of somebody else's alone, at start, while it runs, and at the stop", async () => {

@@ -22,13 +22,19 @@ function of(text: string) {
 
 it("a spoke offers no address of overlay, direct interface, alias pools, and what the operator denies", () => {
   const { config, engine } = of(
-    "role: spoke\noverlay: wg7\nhubs: [10.255.0.1]\ndaemon: bird\nbgp: { as: 65000 }\ndeny-candidates: [172.16.0.0/12]\n",
+    "role: spoke\noverlay: [wg7, wg-*]\nhubs: [10.255.0.1]\ndaemon: bird\nbgp: { as: 65000 }\ndeny-candidates: [172.16.0.0/12]\n",
   );
   expect(engine.role).toMatchObject({
     kind: "spoke",
-    excludedDevices: ["wg7", "shortcut0"],
     denied: [prefix("172.16.0.0/12"), config.aliases[4], config.aliases[6]].filter((p) => p !== undefined),
   });
+  const excluded = engine.role.kind === "spoke" ? engine.role.excludedDevices : new Set<string>();
+  expect(["wg7", "wg-hub1", "wg-hub2", "shortcut0", "eth0"].filter((dev) => excluded.has(dev))).toEqual([
+    "wg7",
+    "wg-hub1",
+    "wg-hub2",
+    "shortcut0",
+  ]);
   expect(engine).toMatchObject({ overlayMtu: 1380, self, listenPort: config.direct.port });
 });
 

@@ -6,6 +6,7 @@ import {
   hostFindings,
   isFoundAtStart,
   neededPorts,
+  type OverlayFacts,
   readHost,
 } from "../../../plugin/driver/host-check.js";
 import { type KernelLink, PortError } from "../../../plugin/driver/ports.js";
@@ -43,16 +44,20 @@ const on = (dev: string, text: string, length: number) => ({ dev, address: addre
 const good: HostFacts = {
   links: [link("lo", 1), link("eth0", 2), link(OVERLAY, 3)],
   addresses: [on("eth0", "192.0.2.2", 26), on(OVERLAY, "10.255.0.1", 24), on(OVERLAY, "fd00:255::1", 64)],
-  overlay: device(OVERLAY, OTHER),
+  overlay: [{ name: OVERLAY, device: device(OVERLAY, OTHER), reversePathFilter: 2 }],
   direct: undefined,
   routes: [route("0.0.0.0/0", "eth0"), route("10.3.0.0/24", OVERLAY), route("10.255.0.0/24", OVERLAY)],
-  reversePathFilter: 2,
   key: { kind: "absent" },
   password: { kind: "usable" },
   capabilities: 0x803000n,
   running: false,
   taken: [],
 };
+/** The overlay interface, without WireGuard behind it, or with another filter. */
+const overlay = (change: Partial<OverlayFacts>): Partial<HostFacts> => ({
+  overlay: good.overlay.map((o) => ({ ...o, ...change })),
+});
+const noWireGuard = overlay({ device: undefined });
 const withDirect = (publicKey: PublicKey): Partial<HostFacts> => ({
   links: [...good.links, link(DIRECT, 4)],
   direct: device(DIRECT, publicKey),
@@ -66,11 +71,7 @@ describe("a host", () => {
 
   it.each<[string, Partial<HostFacts>, RegExp]>([
     ["without the overlay", { links: [link("eth0", 2)] }, /^error: interface wg0: does not exist$/],
-    [
-      "whose overlay is no WireGuard",
-      { overlay: undefined },
-      /^error: interface wg0: is not a WireGuard interface/,
-    ],
+    ["whose overlay is no WireGuard", noWireGuard, /^error: interface wg0: is not a WireGuard interface/],
     [
       "whose overlay is down",
       { links: [link(OVERLAY, 3, { up: false })], addresses: [] },
@@ -78,7 +79,7 @@ describe("a host", () => {
     ],
     [
       "whose overlay has no address of the hubs' family",
-      { addresses: [on(OVERLAY, "fd00:255::1", 64)] },
+      { addresses: [on(OVERLAY, "fd00:255::1", 64)], ...overlay({ reversePathFilter: 0 }) },
       /^error: interface wg0: has no address of IPv4$/,
     ],
     [
@@ -93,7 +94,7 @@ describe("a host", () => {
     ],
     [
       "with a strict filter",
-      { reversePathFilter: 1 },
+      overlay({ reversePathFilter: 1 }),
       /^warning: interface wg0: has a strict reverse path filter/,
     ],
     [
@@ -204,15 +205,134 @@ describe("a host", () => {
   });
 
   it("shows errors first, and every finding has a remedy", () => {
-    const found = hostFindings(spoke, { ...good, reversePathFilter: 1, overlay: undefined });
+    const found = hostFindings(spoke, { ...good, ...overlay({ device: undefined, reversePathFilter: 1 }) });
     expect(found.map((f) => f.severity)).toEqual(["error", "warning"]);
     for (const f of found) expect(f.remedy).not.toBe("");
   });
 
   it("leaves to a start what it finds when it takes ports and interface", () => {
     const taken = [{ key: "direct.port" as const, port: 51821, address: undefined }];
-    const found = hostFindings(spoke, { ...good, ...withDirect(OTHER), taken, overlay: undefined });
+    const found = hostFindings(spoke, { ...good, ...withDirect(OTHER), taken, ...noWireGuard });
     expect(found.filter((f) => !isFoundAtStart(f)).map((f) => f.subject)).toEqual(["overlay"]);
+  });
+});
+
+describe("a host with one interface per tunnel", () => {
+  const OVERLAYS = '["wg-hub1", "wg-hub2"]';
+  const of = (names: string, ...more: string[]) =>
+    configOf(`${SPOKE.replace("wg0", names)}${more.map((line) => `${line}\n`).join("")}`);
+  const both = of(OVERLAYS, "address: 10.255.1.1");
+  const facts = (name: string, change: Partial<OverlayFacts> = {}): OverlayFacts => ({
+    name,
+    device: device(name, OTHER),
+    reversePathFilter: 0,
+    ...change,
+  });
+  const tunnels: HostFacts = {
+    ...good,
+    links: [link("lo", 1), link("eth0", 2), link("wg-hub1", 3), link("wg-hub2", 4)],
+    addresses: [on("lo", "10.255.1.1", 32), on("wg-hub1", "fe80::a", 64), on("wg-hub2", "fe80::a", 64)],
+    overlay: [facts("wg-hub1"), facts("wg-hub2")],
+    routes: [route("0.0.0.0/0", "eth0"), route("10.255.0.3/32", "wg-hub1")],
+  };
+  const found = (change: Partial<HostFacts>, config = both) =>
+    hostFindings(config, { ...tunnels, ...change }).map((f) => `${f.severity}: ${f.place}: ${f.problem}`);
+
+  it("that is right has no finding", () => {
+    expect(found({})).toEqual([]);
+    expect(found({}, of('"wg-*"', "address: 10.255.1.1"))).toEqual([]);
+    expect(found({}, configOf(`role: hub\noverlay: ${OVERLAYS}\naddress: 10.255.1.1\n`))).toEqual([]);
+  });
+
+  it("is warned of a listed one that is missing while another is there", () => {
+    const one = { links: tunnels.links.slice(0, 3), overlay: tunnels.overlay.slice(0, 1) };
+    expect(found(one)).toEqual([
+      "warning: interface wg-hub2: does not exist: nothing goes by it before it does",
+    ]);
+    expect(found({ links: tunnels.links.slice(0, 2), overlay: [] })).toEqual([
+      "error: interface wg-hub1, wg-hub2: none exists",
+    ]);
+  });
+
+  it("may have none as yet where a pattern stands for them and the address is known", () => {
+    const none = { links: tunnels.links.slice(0, 2), overlay: [] };
+    const soon = "warning: interface wg-*: none exists as yet: nothing goes by the overlay before";
+    expect(found(none, of('"wg-*"', "address: 10.255.1.1"))).toEqual([soon]);
+    const hubOf = configOf('role: hub\noverlay: "wg-*"\naddress: 10.255.1.1\n');
+    expect(found(none, hubOf)).toEqual([soon]);
+    expect(found(none, of('"wg-*"'))).toEqual(["error: interface wg-*: none exists as yet"]);
+    expect(found(none, of('["wg-*", wg0]', "address: 10.255.1.1"))).toEqual([
+      "warning: interface wg0: does not exist: nothing goes by it before it does",
+      soon,
+    ]);
+  });
+
+  it("has each of its interfaces judged", () => {
+    const change = {
+      overlay: [facts("wg-hub1", { device: undefined }), facts("wg-hub2", { reversePathFilter: 1 })],
+    };
+    expect(found(change)).toEqual([
+      expect.stringMatching(/^error: interface wg-hub1: is not a WireGuard interface/),
+      expect.stringMatching(/^warning: interface wg-hub2: has a strict reverse path filter/),
+    ]);
+    // other programs make interfaces whose names a pattern fits
+    expect(found(change, of('"wg-*"', "address: 10.255.1.1"))[0]).toMatch(
+      /^warning: interface wg-hub1: is not/,
+    );
+    const down = tunnels.links.map((l) => (l.name === "wg-hub2" ? { ...l, up: false } : l));
+    expect(found({ links: down })).toEqual([expect.stringMatching(/^warning: interface wg-hub2: is down/)]);
+  });
+
+  it("needs an IPv4 address where its rp_filter is loose and IPv4 goes by it", () => {
+    const loose = { overlay: [facts("wg-hub1", { reversePathFilter: 2 }), facts("wg-hub2")] };
+    const [said] = hostFindings(both, { ...tunnels, ...loose });
+    expect(said?.severity).toBe("warning");
+    expect(said?.problem).toMatch(/^has a loose reverse path filter \(rp_filter is 2\) and no IPv4 address/);
+    expect(said?.remedy).toMatch(/wg-hub1\.rp_filter=0`.*or an IPv4 address on wg-hub1$/);
+    const carried = [...tunnels.addresses, on("wg-hub1", "10.255.1.1", 32)];
+    expect(found({ ...loose, addresses: carried })).toEqual([]);
+    // nothing of IPv4 goes by it
+    const six = configOf(SPOKE.replace("10.255.0.3", "fd00::3").replace("wg0", OVERLAYS));
+    const addresses = [on("wg-hub1", "fd00::1", 64), on("wg-hub2", "fe80::a", 64)];
+    expect(found({ ...loose, addresses, routes: [] }, six)).toEqual([]);
+    expect(found({ ...loose, addresses }, six)).toHaveLength(1);
+    // a hub's packets go by the overlay alone
+    expect(found(loose, configOf(`role: hub\noverlay: ${OVERLAYS}\naddress: 10.255.1.1\n`))).toEqual([]);
+  });
+
+  it("must have its address, in the VRF of the overlay", () => {
+    const without = { addresses: tunnels.addresses.slice(1) };
+    const [said] = hostFindings(both, { ...tunnels, ...without });
+    expect(said).toMatchObject({
+      severity: "error",
+      place: "address 10.255.1.1",
+      problem: "is on no interface of this router that is up",
+      remedy: "`ip address add 10.255.1.1/32 dev lo`, or correct `address`",
+    });
+    const red = link("red", 9, { vrfTable: 101 });
+    const inVrf = tunnels.links.map((l) => (l.name.startsWith("wg") ? { ...l, master: 9 } : l));
+    const config = of(OVERLAYS, "address: 10.255.1.1", "vrf: { name: red, table: 101 }");
+    expect(found({ links: [...inVrf, red] }, config)).toEqual([
+      "error: address 10.255.1.1: is on lo, which is not in VRF red",
+    ]);
+    expect(found({}, of(OVERLAYS))).toEqual(["error: interface wg-hub1, wg-hub2: has no address of IPv4"]);
+  });
+
+  it("that is its own hub is told so, on whichever interface the address is", () => {
+    expect(found({ addresses: [...tunnels.addresses, on("lo", "10.255.0.3", 32)] })).toEqual([
+      expect.stringMatching(/^error: interface lo: has the address 10\.255\.0\.3, which `hubs` lists/),
+    ]);
+  });
+
+  it("with one address on all of them is not asked which", () => {
+    const same = ["wg-hub1", "wg-hub2"].map((dev) => on(dev, "10.9.0.1", 32));
+    expect(found({ addresses: same }, of(OVERLAYS))).toEqual([]);
+    const two = [on("wg-hub1", "10.9.0.1", 32), on("wg-hub2", "10.8.0.1", 32)];
+    expect(found({ addresses: two }, of(OVERLAYS))).toEqual([
+      expect.stringMatching(
+        /interface wg-hub1, wg-hub2: has the addresses 10\.9\.0\.1, 10\.8\.0\.1, and no hub/,
+      ),
+    ]);
   });
 });
 
@@ -238,8 +358,10 @@ describe("the ports that are asked for", () => {
         addresses: async () => [],
         dump: async () => host.routes,
       },
-      wireguard: { device: async (name) => (name === OVERLAY ? host.overlay : host.direct) },
-      host: { reversePathFilter: () => host.reversePathFilter },
+      wireguard: {
+        device: async (name) => host.overlay.find((o) => o.name === name)?.device ?? host.direct,
+      },
+      host: { reversePathFilter: () => 2 },
       probes: {
         readKey: async () => host.key,
         capabilities: () => host.capabilities,

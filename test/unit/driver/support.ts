@@ -1,5 +1,6 @@
 import { FibView, RTPROT_SHORTCUTD } from "../../../plugin/driver/kernel/fib-view.js";
 import { type Address, prefix } from "../../../plugin/net/address.js";
+import { InterfaceNames } from "../../../plugin/net/interface-names.js";
 import type { KernelRoute } from "../../../plugin/wire/netlink/fib.js";
 
 export const OVERLAY = "wg0";
@@ -35,7 +36,7 @@ export const ours = (to: string, dev: string, given: Partial<KernelRoute> = {}):
   route(to, dev, { protocol: RTPROT_SHORTCUTD, metric: 1, ...given });
 
 export function fibOf(...routes: readonly KernelRoute[]): FibView {
-  const fib = new FibView(OVERLAY, DIRECT, MAIN);
+  const fib = new FibView(new InterfaceNames([OVERLAY]), DIRECT, MAIN);
   fib.apply({ kind: "snapshot", routes, links: [] });
   return fib;
 }

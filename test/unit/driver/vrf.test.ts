@@ -5,6 +5,7 @@ import { parseConfig } from "../../../plugin/config/config.js";
 import { auditFrr } from "../../../plugin/driver/daemon/frr/audit.js";
 import { FibView } from "../../../plugin/driver/kernel/fib-view.js";
 import { address, prefix } from "../../../plugin/net/address.js";
+import { InterfaceNames } from "../../../plugin/net/interface-names.js";
 import { parseRunningConfig } from "../../../plugin/wire/frr/running-config.js";
 import type { KernelRoute } from "../../../plugin/wire/netlink/fib.js";
 
@@ -77,7 +78,7 @@ describe("the FIB of a VRF", () => {
   });
 
   it("is its table, without the router's own addresses that are in it", () => {
-    const fib = new FibView("wg-red", "sc-red", 101);
+    const fib = new FibView(new InterfaceNames(["wg-red"]), "sc-red", 101);
     const routes = [
       route("10.3.0.0/24", "unicast", "wg-red"),
       route("10.3.0.1/32", "local", "lan-red"),
@@ -88,7 +89,7 @@ describe("the FIB of a VRF", () => {
     fib.apply({ kind: "snapshot", routes, links: [] });
     expect(fib.lookup(address("10.3.0.1"))?.prefix).toBe("10.3.0.0/24");
     expect(fib.lookup(address("10.4.0.1"))).toBeUndefined();
-    expect(fib.attestable()).toEqual([["10.3.0.0/24", { overlay: true }]]);
+    expect(fib.attestable()).toEqual([["10.3.0.0/24", { via: ["wg-red"] }]]);
     fib.apply({ kind: "gone", route: route("10.3.0.1/32", "local", "lan-red") });
     expect(fib.best(prefix("10.3.0.0/24"))).toBeDefined();
   });
@@ -98,7 +99,7 @@ describe("nftables in a VRF", () => {
   const spec = {
     uid: 990,
     table: "t",
-    overlay: "wg-red",
+    overlay: ["wg-red"],
     direct: "sc-red",
     controlPort: 4243,
     mask4: 24,
@@ -110,7 +111,8 @@ describe("nftables in a VRF", () => {
 
   it("asks by which member of the VRF a packet arrived", () => {
     const script = nftScript({ ...spec, inVrf: true });
-    expect(script).toContain('meta sdifname != "wg-red" oifname "wg-red" udp dport 4243 counter drop');
+    expect(script).toContain('oifname "wg-red" udp dport 4243 jump forged');
+    expect(script).toContain('chain forged {\n    meta sdifname "wg-red" return\n    counter drop');
     expect(script).toContain('meta sdifname "sc-red" jump seen_from');
     expect(script).not.toContain("iifname");
     expect(nftScript(spec)).not.toContain("sdifname");
@@ -141,9 +143,15 @@ exit
 
   it("names the VRF whose instance is missing", () => {
     const [finding] = auditFrr(
-      { config: parseRunningConfig(config, "blue"), elsewhere: [], routerId: undefined },
       {
-        overlay: "wg-blue",
+        config: parseRunningConfig(config, "blue"),
+        elsewhere: [],
+        routerId: undefined,
+        resolvesViaDefault: [],
+        version: undefined,
+      },
+      {
+        overlay: new InterfaceNames(["wg-blue"]),
         overlayAddresses: [],
         hubs: [],
         direct: "sc-blue",

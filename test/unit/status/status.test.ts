@@ -322,6 +322,20 @@ describe("status", () => {
     expect(text).toContain("no traffic via the overlay has been counted yet");
   });
 
+  it("names the overlay interfaces that exist where the configuration does not", () => {
+    const s = statusReport(d, w.clock.now());
+    const first = (overlay: string, ...overlayInterfaces: string[]) =>
+      renderStatus({ ...s, overlay, overlayInterfaces }).split(", direct interface")[0];
+    expect(s.overlayInterfaces).toEqual([OVERLAY]);
+    expect(first("wg0", "wg0")).toBe("spoke 10.255.0.2, overlay wg0");
+    expect(first("wg-b, wg-a", "wg-a", "wg-b")).toBe("spoke 10.255.0.2, overlay wg-b, wg-a");
+    expect(first("wg-a, wg-b", "wg-b")).toBe("spoke 10.255.0.2, overlay wg-a, wg-b (wg-b)");
+    expect(first("wg-*", "wg-b", "wg-a")).toBe("spoke 10.255.0.2, overlay wg-* (wg-a, wg-b)");
+    expect(first("wg-*")).toBe("spoke 10.255.0.2, overlay wg-* (none exists)");
+    const many = Array.from({ length: 11 }, (_, i) => `wg-${i}`);
+    expect(first("wg-*", ...many)).toContain("wg-6, wg-7 and 3 more)");
+  });
+
   it("lists what is counted, and what blocks it", async () => {
     w.establish();
     await traffic(3.1, 4);

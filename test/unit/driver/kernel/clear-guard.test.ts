@@ -10,6 +10,7 @@ import {
 import { FibView, RTPROT_SHORTCUTD } from "../../../../plugin/driver/kernel/fib-view.js";
 import type { KernelRoute } from "../../../../plugin/driver/ports.js";
 import { type Prefix, prefix } from "../../../../plugin/net/address.js";
+import { InterfaceNames } from "../../../../plugin/net/interface-names.js";
 
 const MAIN = 254;
 let fib: FibView;
@@ -61,7 +62,7 @@ function guardWith(except: readonly Prefix[] = [], enabled = true): ClearGuard {
 }
 
 beforeEach(() => {
-  fib = new FibView("wg0", "shortcut0", MAIN);
+  fib = new FibView(new InterfaceNames(["wg0"]), "shortcut0", MAIN);
   saved = [];
   calls = [];
   guard = guardWith();

@@ -2,7 +2,7 @@
  * Shows that the direct interface has the pre-shared keys that it should: from the first moment of a peer, after a
  * change without the peer being removed, and again after somebody has changed them; and that no key goes further.
  */
-import { beforeEach, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import { parseConfig } from "../../../../plugin/config/config.js";
 import { DirectInterface } from "../../../../plugin/driver/kernel/direct-interface.js";
 import { Journal } from "../../../../plugin/driver/runtime/journal.js";
@@ -33,8 +33,14 @@ let keys: Map<Address, PrivateKey>;
 let journal: Journal;
 let direct: DirectInterface;
 
+let overlayDevices: readonly string[];
+/** Interfaces without an IPv4 address. */
+let bare: readonly string[];
+
 beforeEach(async () => {
   w = new MemoryWorld();
+  overlayDevices = ["wg0"];
+  bare = [];
   inputs = [];
   keys = new Map([[C, secret(0x51)]]);
   const config = parseConfig(
@@ -56,6 +62,8 @@ beforeEach(async () => {
     () => YES,
     () => {},
     () => new PrefixMap(),
+    () => overlayDevices,
+    (dev) => !bare.includes(dev),
     (owner) => keys.get(owner),
   );
   await w.clock.during(direct.ensure());
@@ -119,4 +127,31 @@ it("tells nobody", async () => {
   const told = JSON.stringify([inputs, journal.since(0), w.log]);
   for (const n of [0x51, 0x52, 1]) expect(told).not.toContain(secret(n));
   expect(told).toContain("made to fail");
+});
+
+describe("with several overlay interfaces", () => {
+  const usable = (): unknown => {
+    direct.checkUsable();
+    return direct.usable;
+  };
+
+  it("a strict reverse path filter on any of them is a reason, and which", () => {
+    overlayDevices = ["wg-a", "wg-b"];
+    expect(usable()).toMatchObject({ ok: true });
+    w.reversePath.set("wg-b", 1);
+    expect(usable()).toEqual({ ok: false, reason: { kind: "rp-filter-strict", devices: ["wg-b"] } });
+    // an interface that comes later is judged too
+    w.reversePath.set("wg-b", 2).set("wg-c", 1);
+    expect(usable()).toMatchObject({ ok: true });
+    overlayDevices = ["wg-a", "wg-b", "wg-c"];
+    expect(usable()).toEqual({ ok: false, reason: { kind: "rp-filter-strict", devices: ["wg-c"] } });
+  });
+
+  it("a loose one on an interface without an IPv4 address is a reason; none is not", () => {
+    overlayDevices = ["wg-a", "wg-b"];
+    bare = ["wg-a"];
+    expect(usable()).toEqual({ ok: false, reason: { kind: "rp-filter-loose", devices: ["wg-a"] } });
+    w.reversePath.set("wg-a", 0);
+    expect(usable()).toMatchObject({ ok: true });
+  });
 });

@@ -1,6 +1,8 @@
 /** The view of the FIB: which way a prefix goes, with and without routes of our own. */
 import { describe, expect, it } from "vitest";
+import { FibView } from "../../../../plugin/driver/kernel/fib-view.js";
 import { address, prefix } from "../../../../plugin/net/address.js";
+import { InterfaceNames } from "../../../../plugin/net/interface-names.js";
 import { BLACKBOARD, DIRECT, fibOf, MAIN, OVERLAY, ours, route } from "../support.js";
 
 const P = prefix("10.1.0.0/24");
@@ -86,6 +88,35 @@ describe("the view of the FIB", () => {
     expect(link("eth0")).toEqual([]);
   });
 
+  it("tells the overlay interfaces that a route leaves through, each once", () => {
+    const fib = new FibView(new InterfaceNames(["wg-*", "wg0"]), DIRECT, MAIN);
+    expect(fib.via(route("10.1.0.0/24", ["wg-a", "wg-b", "wg-a"]))).toEqual(["wg-a", "wg-b"]);
+    expect(fib.via(route("10.1.0.0/24", "wg0"))).toEqual(["wg0"]);
+    expect(fib.via(route("10.1.0.0/24", ["wg-a", "eth0"]))).toEqual([]);
+    expect(fib.via(route("10.1.0.0/24", ["wg-a", DIRECT]))).toEqual([]);
+    expect(fib.via(route("10.1.0.0/24", [], { type: "unreachable" }))).toEqual([]);
+    expect(fib.via(undefined)).toEqual([]);
+    expect(fib.pathOf(route("10.1.0.0/24", ["wg-a", "wg0"]))).toBe("overlay");
+  });
+
+  it("knows the overlay interfaces that exist, those that are up first", () => {
+    const fib = new FibView(new InterfaceNames(["wg-*"]), DIRECT, MAIN);
+    const link = (name: string, ifindex: number, up: boolean, gone = false) =>
+      fib.apply({ kind: "link", link: { ifindex, name, up, mtu: 1420 }, gone });
+    expect(fib.overlayDevices).toEqual([]);
+    link("wg-a", 5, false);
+    expect(link("wg-b", 6, true)).toBe("all");
+    link("eth0", 7, true);
+    expect(fib.overlayDevices).toEqual(["wg-b", "wg-a"]);
+    // renamed out of the pattern, made again with another index, gone
+    link("other", 6, true);
+    link("wg-a", 5, false, true);
+    link("wg-a", 8, true);
+    expect(fib.overlayDevices).toEqual(["wg-a"]);
+    fib.apply({ kind: "snapshot", routes: [], links: [{ ifindex: 9, name: "wg-c", up: true, mtu: 1420 }] });
+    expect(fib.overlayDevices).toEqual(["wg-c"]);
+  });
+
   it("tells a hub what it may attest", () => {
     const fib = fibOf(
       route("10.1.0.0/24", OVERLAY),
@@ -95,9 +126,9 @@ describe("the view of the FIB", () => {
       route("ff00::/8", OVERLAY),
     );
     expect(fib.attestable()).toEqual([
-      ["10.1.0.0/24", { overlay: true }],
-      ["0.0.0.0/0", { overlay: false }],
-      ["10.9.0.0/24", { overlay: false }],
+      ["10.1.0.0/24", { via: [OVERLAY] }],
+      ["0.0.0.0/0", { via: [] }],
+      ["10.9.0.0/24", { via: [] }],
     ]);
   });
 });

@@ -4,7 +4,7 @@ import { judgeNat, readRuleset, translatesDirect } from "../../../../plugin/driv
 import { address, prefix } from "../../../../plugin/net/address.js";
 
 const SELF = address("10.255.0.1");
-const names = { overlay: "wg0", direct: "shortcut0" };
+const names = { overlay: ["wg0"], direct: "shortcut0" };
 const attested = [prefix("10.255.0.1/32"), prefix("10.1.0.0/16"), prefix("2001:db8:1::/48")];
 
 const chain = (name: string, hook: string | undefined, type = "nat") => ({
@@ -31,7 +31,7 @@ const xt = (name: string) => ({ xt: { type: "target", name } });
 
 function judged(hook: "postrouting" | "prerouting", ...rows: unknown[]): string {
   const { nat } = readRuleset([chain("c", hook), ...rows], names);
-  const verdict = judgeNat(nat, SELF, names, attested);
+  const verdict = judgeNat(nat, SELF, names.direct, attested);
   return verdict.ok ? "fine" : verdict.reason.kind === "nat-names-overlay" ? verdict.reason.what : "?";
 }
 
@@ -137,6 +137,52 @@ describe("translation of destinations", () => {
     const to = (a: string) => judged("prerouting", rule(meta("iifname", "wg0"), ip("daddr", a), dnat));
     expect(to("203.0.113.7")).toBe("fine");
     expect(to("10.255.0.1")).toBe("destination");
+  });
+});
+
+describe("of several overlay interfaces", () => {
+  const two = { overlay: ["wg-a", "wg-b"], direct: "shortcut0" };
+  const sub = [chain("sub", undefined), inChain("sub", masquerade)];
+  const verdict = (...rows: unknown[]) =>
+    judgeNat(readRuleset([chain("c", "postrouting"), ...rows], two).nat, SELF, two.direct, attested).ok;
+  const vmap = (...devs: string[]) =>
+    rule({
+      vmap: {
+        key: { meta: { key: "oifname" } },
+        data: { set: devs.map((dev) => [dev, { jump: { target: "sub" } }]) },
+      },
+    });
+
+  it.each([
+    ["the first", meta("oifname", "wg-a")],
+    ["the second", meta("oifname", "wg-b")],
+    ["both, by a wildcard", meta("oifname", "wg-*")],
+    ["all but one of them", meta("oifname", { set: ["wg-a", "shortcut0"] }, "!=")],
+  ])("a rule that names %s keeps traffic on the overlay", (_, match) => {
+    expect(verdict(rule(match, masquerade))).toBe(false);
+  });
+
+  it("a rule that names one of them beside the direct interface does no harm", () => {
+    expect(verdict(rule(meta("oifname", { set: ["wg-b", "shortcut0"] }), masquerade))).toBe(true);
+    expect(verdict(rule(meta("oifname", "eth0"), masquerade))).toBe(true);
+  });
+
+  it("a verdict map counts by each of its names", () => {
+    expect(verdict(vmap("eth0", "wg-b"), ...sub)).toBe(false);
+    expect(verdict(vmap("eth0", "shortcut0"), ...sub)).toBe(true);
+  });
+
+  it("without any, only the direct interface counts", () => {
+    const { nat } = readRuleset([chain("c", "postrouting"), rule(masquerade)], { ...two, overlay: [] });
+    expect(nat).toMatchObject([{ overlay: false, direct: true }]);
+    expect(translatesDirect(nat)).toBe(true);
+  });
+
+  it("one that was taken out leaves the other to the rules behind it", () => {
+    const leave = (...devs: string[]) => rule(meta("oifname", { set: devs }), { return: null });
+    expect(verdict(leave("wg-a", "shortcut0"), rule(masquerade))).toBe(false);
+    expect(verdict(leave("wg-a", "wg-b"), rule(masquerade))).toBe(true);
+    expect(verdict(leave("wg-a", "wg-b", "shortcut0"), rule(masquerade))).toBe(true);
   });
 });
 

@@ -1,10 +1,11 @@
 /** Whose an interface is that has the name of the direct interface: the mark or our key proves it ours, nothing else does. */
 import { expect, it } from "vitest";
 import { foreignness, markOf } from "../../../../plugin/driver/kernel/ownership.js";
+import { InterfaceNames } from "../../../../plugin/net/interface-names.js";
 import { publicKeyFromBytes } from "../../../../plugin/net/key.js";
 
 const key = (n: number) => publicKeyFromBytes(new Uint8Array(32).fill(n));
-const owner = { mark: markOf("wg0"), publicKey: key(1) };
+const owner = { mark: markOf(new InterfaceNames(["wg0"])), publicKey: key(1) };
 const found = (alias: string | undefined, publicKey = key(2)) =>
   foreignness(owner, { kind: "tun", alias, device: { publicKey } });
 

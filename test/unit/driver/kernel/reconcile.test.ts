@@ -1,5 +1,6 @@
 /** Declared state against the kernel: the steps for routes and peers. */
 import { describe, expect, it } from "vitest";
+import { RTPROT_SHORTCUTD } from "../../../../plugin/driver/kernel/fib-view.js";
 import {
   formerRoutes,
   reconcilePeers,
@@ -9,10 +10,11 @@ import {
 import { PortError } from "../../../../plugin/driver/ports.js";
 import { asPortError, TaskQueue } from "../../../../plugin/driver/runtime/task-queue.js";
 import { address, prefix } from "../../../../plugin/net/address.js";
+import { InterfaceNames } from "../../../../plugin/net/interface-names.js";
 import { privateKeyFromBytes, publicKeyFromBytes } from "../../../../plugin/net/key.js";
 import { BLACKBOARD, DIRECT, OVERLAY, ours, route } from "../support.js";
 
-const alias: WantedRoute = { table: BLACKBOARD, prefix: prefix("198.18.0.1/32"), dev: OVERLAY, metric: 99 };
+const alias: WantedRoute = { table: BLACKBOARD, prefix: prefix("198.18.0.1/32"), via: [OVERLAY], metric: 99 };
 const actual = ours("198.18.0.1/32", OVERLAY, { table: BLACKBOARD, metric: 99 });
 const key = (n: number) => publicKeyFromBytes(new Uint8Array(32).fill(n));
 const want = (n: number, ...ips: string[]) => ({
@@ -56,8 +58,9 @@ describe("routes", () => {
   });
   it("of an earlier version are those of its protocol number that also have the shape of ours", () => {
     const shape = {
-      overlay: OVERLAY,
+      overlay: new InterfaceNames([OVERLAY]),
       direct: DIRECT,
+      to: [OVERLAY],
       pools: { 4: prefix("198.18.0.0/16"), 6: prefix("fd00::/64") },
       aliasMetric: 99,
       overlayMetrics: [1, 0xff000000],
@@ -81,8 +84,23 @@ describe("routes", () => {
       route("10.3.0.0/24", OVERLAY),
     ];
     expect(formerRoutes([...left, ...others], shape)).toEqual(
-      left.map(({ table, prefix, metric }) => ({ table, prefix, metric, dev: OVERLAY })),
+      left.map(({ table, prefix, metric }) => ({ table, prefix, metric, via: [OVERLAY] })),
     );
+  });
+});
+
+describe("a route through several interfaces", () => {
+  const wanted: WantedRoute = { ...alias, via: ["wg-a", "wg-b"] };
+  const there = (...devs: string[]) =>
+    ours("198.18.0.1/32", devs[0] ?? "", {
+      ...route("198.18.0.1/32", devs, { table: BLACKBOARD }),
+      protocol: RTPROT_SHORTCUTD,
+      metric: 99,
+    });
+  it("is right in any order, and set where one is missing or another", () => {
+    expect(reconcileRoutes([wanted], [there("wg-b", "wg-a")])).toEqual([]);
+    for (const devs of [["wg-a"], ["wg-a", "wg-c"], ["wg-a", "wg-b", "wg-c"]])
+      expect(reconcileRoutes([wanted], [there(...devs)])).toEqual([{ kind: "set", ...wanted }]);
   });
 });
 
