@@ -5,7 +5,7 @@ const files = (...names: string[]): string[] => names.map((name) => `test/kernel
 /** Tests that count packets or measure time: each wants the machine for itself. */
 const LABS = files("scenario-paths", "scenario-deaths", "main-job", "shown", "nat", "lab-*", "cookbook");
 /** Networks of other shapes than the triangle's: `npm run test:designs`. */
-const DESIGNS = files("designs", "neighbours");
+const DESIGNS = files("designs", "neighbours", "networks", "network-examples");
 /** Slow or rare: an emulated machine, daemons that are downloaded, firewalls whose effects take minutes. `npm run test:all` runs these and the designs too. */
 const RARE = files(
   "consent",
@@ -36,6 +36,7 @@ export default defineConfig({
           name: "unit",
           include: ["test/unit/**/*.test.ts", "test/sim/**/*.test.ts", "test/fuzz/**/*.test.ts"],
           testTimeout: 180_000,
+          maxWorkers: 2,
         },
       },
       {

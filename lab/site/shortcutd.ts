@@ -10,7 +10,6 @@ import type { JournalEntry } from "../../plugin/driver/runtime/journal.js";
 import type { Milestone, Stage } from "../../plugin/shortcut/events.js";
 import type { Response, StatusReport } from "../../plugin/status/report.js";
 import type { Node, NodeProcess } from "../runner/node.js";
-import type { RouterName } from "./triangle.js";
 
 const SOCKET = "/run/shortcutd/control.sock";
 const CONFIG = "/etc/shortcutd/shortcutd.yaml";
@@ -44,7 +43,7 @@ export class RunningShortcutd {
 
   constructor(
     private readonly node: Node,
-    readonly router: RouterName,
+    readonly router: string,
     private readonly programs: Programs,
     private readonly log: string,
     /** How often its timeline is read, milliseconds. */

@@ -142,7 +142,7 @@ describe.each(["a", "c", "b"] as const)("the overlay interface of router %s", (r
   it("loses this router's address, and gets it back", async () => {
     await againDirect(spoke);
     await site.sh(router, `ip addr del ${address} dev ${OVERLAY}`);
-    await problem(router, `the overlay interface ${OVERLAY} does not have this router's address`);
+    await problem(router, `is not on ${OVERLAY}, nor on another interface that is up`);
     await site.sh(router, `ip addr add ${address} dev ${OVERLAY}`);
     await registeredAgain(router);
     await againDirect(spoke);

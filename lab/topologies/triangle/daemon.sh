@@ -48,9 +48,10 @@ frr)
     echo 'service integrated-vtysh-config' > /etc/frr/vtysh.conf
     in_root chown frr:frr /run/frr /var/log/frr /etc/frr/frr.conf /etc/frr/vtysh.conf
     # mgmtd is new in 8.5; it has to be there before zebra.
-    for daemon in mgmtd zebra staticd bgpd ospfd; do
+    for daemon in mgmtd zebra staticd bgpd bfdd ospfd; do
         [ -x "$at/usr/lib/frr/$daemon" ] || continue
         [ "$daemon" != ospfd ] || grep -q "^router ospf" /etc/frr/frr.conf || continue
+        [ "$daemon" != bfdd ] || grep -q "^bfd" /etc/frr/frr.conf || continue
         in_root "/usr/lib/frr/$daemon" -d -A 127.0.0.1 < /dev/null > "$at/var/log/frr/$daemon.out" 2>&1
     done
     in_root vtysh -b < /dev/null > $at/var/log/frr/vtysh.out 2>&1 || { cat $at/var/log/frr/vtysh.out >&2; exit 1; }
